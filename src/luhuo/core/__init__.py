@@ -1,0 +1,1 @@
+"""Ground floor: configuration, artifacts, progress, errors, devices, seeds. Imports nothing from other rooms."""

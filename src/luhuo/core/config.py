@@ -1,0 +1,116 @@
+"""Frozen, typed, strict configuration: an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+
+
+class InputMark:
+    """Marks a field that names a file, a folder or a stage's output: its digest is part of the cache key."""
+
+
+Input = Annotated[str, InputMark()]
+"""The type of a field that names an input: a path (after `${stage}` has been replaced) or a reference such as `pypi:`."""
+
+
+def field(default: Any, en: str, zh: str, **constraints: Any) -> Any:
+    """A config field with its one-line description in both languages. `...` as default means required."""
+    return Field(default, description=en, json_schema_extra={"zh": zh}, **constraints)
+
+
+class Config(BaseModel):
+    """Base of every configuration class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str | None = None) -> Self:
+        """Validate plain values. All mistakes are reported in one `LuhuoError`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise _readable(cls, error.errors(), where) from None
+
+    def inputs(self) -> Iterator[tuple[str, str]]:
+        """Yield (field path, value) for each `Input`, also inside lists, dicts and nested configs."""
+        for name, info in type(self).model_fields.items():
+            marked = any(isinstance(m, InputMark) for m in info.metadata) or "InputMark" in repr(info.annotation)
+            yield from _find_inputs(name, getattr(self, name), marked)
+
+
+def _find_inputs(path: str, value: Any, marked: bool) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Config):
+        for name, item in value.inputs():
+            yield f"{path}.{name}", item
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _find_inputs(f"{path}.{i}", item, marked)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _find_inputs(f"{path}.{key}", item, marked)
+    elif marked and isinstance(value, str):
+        yield path, value
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The known word closest to a misspelt one, or None."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def unknown_key(word: str, known: list[str], where: str | None, kind: str = "") -> LuhuoError:
+    """The error for a name that does not exist, with the nearest one that does."""
+    close = nearest(word, known)
+    return LuhuoError(
+        tr(f"Unknown {kind or 'key'}: {word}", f"未知的{kind or '键'}：{word}"),
+        expected=", ".join(known),
+        where=where,
+        fix=tr(f"Did you mean “{close}”?", f"是不是“{close}”？") if close else None,
+    )
+
+
+def _readable(cls: type[Config], errors: list[ErrorDetails], where: str | None) -> LuhuoError:
+    lines, fixes = [], []
+    for error in errors:
+        path = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            close = nearest(str(error["loc"][-1]), _siblings(cls, error["loc"][:-1]))
+            lines.append(tr(f"{path}: unknown key", f"{path}：未知的键"))
+            if close:
+                fixes.append(tr(f"Did you mean “{close}” instead of “{path}”?", f"“{path}”是不是“{close}”？"))
+        elif error["type"] == "missing":
+            lines.append(tr(f"{path}: missing, it has no default", f"{path}：缺少，且没有默认值"))
+        else:
+            lines.append(f"{path or cls.__name__}: {error['msg']} ({tr('found', '实为')}: {error['input']!r})")
+    return LuhuoError(
+        tr(f"{cls.__name__}: the configuration is not valid.", f"{cls.__name__}：配置无效。"),
+        found="; ".join(lines),
+        where=where,
+        fix=" ".join(fixes) or None,
+    )
+
+
+def _siblings(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields beside an unknown key, following nested config classes along `path`."""
+    for part in path:
+        info = cls.model_fields.get(str(part))
+        if info is None:
+            continue
+        nested = [t for t in _classes(info.annotation) if issubclass(t, BaseModel)]
+        if nested:
+            cls = nested[0]
+    return list(cls.model_fields)
+
+
+def _classes(annotation: Any) -> list[type]:
+    arguments = getattr(annotation, "__args__", ())
+    here = [annotation] if isinstance(annotation, type) and not arguments else []
+    return here + [c for a in arguments for c in _classes(a)]
