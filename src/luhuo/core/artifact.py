@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from luhuo.core.stage import Stage
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+LINEAGE_FIELDS = ("stage", "digest", "config", "seed", "inputs", "sources")
+"""What a manifest keeps of each ancestor (by cache key: two artifacts may have equal content)."""
 REFERENCE_SCHEMES = ("pypi:", "hf:", "ms:", "gguf:")
 
 
@@ -60,9 +62,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """The manifest of an artifact. Raises `LuhuoError` if there is none or its schema is newer than ours."""
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise LuhuoError(
-            tr("This is not a Luhuo artifact.", "这不是炉火的产物目录。"), expected=MANIFEST, where=path
-        )
+        raise LuhuoError(tr("This is not a Luhuo artifact.", "这不是炉火的产物目录。"), expected=MANIFEST, where=path)
     manifest = json.loads(file.read_text(encoding="utf-8"))
     if manifest.get("schema", 0) > SCHEMA:
         raise LuhuoError(
@@ -84,7 +84,7 @@ def owner(path: Path) -> Path | None:
 
 
 def verify(path: str | Path, only: str | None = None) -> None:
-    """Compare the files of an artifact (or one of them) with its manifest. Raises `LuhuoError` at the first difference."""
+    """Compare the files of an artifact (or one of them) with its manifest; `LuhuoError` at the first difference."""
     root = Path(path)
     for name, entry in read_manifest(root)["files"].items():
         if only not in (None, ".") and name != only and not name.startswith(f"{only}/"):
@@ -115,7 +115,10 @@ def input_record(name: str, value: str) -> dict[str, Any]:
     if not path.exists():
         raise LuhuoError(
             tr(f"The input “{name}” does not exist.", f"输入“{name}”不存在。"),
-            expected=tr("a file, a folder, or a reference such as pypi:NAME==VERSION/PATH", "文件、目录，或 pypi:名称==版本/路径 之类的引用"),
+            expected=tr(
+                "a file, a folder, or a reference such as pypi:NAME==VERSION/PATH",
+                "文件、目录，或 pypi:名称==版本/路径 之类的引用",
+            ),
             where=value,
         )
     root = owner(path.absolute())
@@ -131,7 +134,7 @@ def input_record(name: str, value: str) -> dict[str, Any]:
         sha = entry["sha256"]
     else:
         sha = digest.path_digest(path)
-    return {"field": name, "path": value, "digest": sha, "artifact": manifest["digest"], "manifest": manifest}
+    return {"field": name, "path": value, "digest": sha, "artifact": manifest["key"], "manifest": manifest}
 
 
 def cache_key(stage_name: str, stage: Stage, inputs: list[dict[str, Any]]) -> str:
@@ -144,6 +147,11 @@ def cache_key(stage_name: str, stage: Stage, inputs: list[dict[str, Any]]) -> st
             spot = spot[part]
         spot[last] = record["digest"]
     return digest.value_digest({"stage": stage_name, "version": stage.version, "config": config})
+
+
+def current_key(stage_name: str, stage: Stage) -> str:
+    """The cache key of a stage over its inputs as they are now."""
+    return cache_key(stage_name, stage, [input_record(name, value) for name, value in stage.inputs()])
 
 
 @contextmanager
@@ -182,12 +190,15 @@ def produce(stage_name: str, stage: Stage, target: str | Path, *, force: bool = 
             return Done(target, read_manifest(target), reused=True)
         _prepare(partial, key, keep=stage.resumable and not force)
         out = Workspace(partial, MetricsLog(partial / "metrics.jsonl"))
-        started = datetime.now(timezone.utc)
+        started = datetime.now(UTC)
         clock = time.perf_counter()
         try:
             stage.run(out)
             manifest = _manifest(stage_name, stage, inputs, key, out)
-            manifest |= {"started": started.isoformat(timespec="seconds"), "duration_s": round(time.perf_counter() - clock, 2)}
+            manifest |= {
+                "started": started.isoformat(timespec="seconds"),
+                "duration_s": round(time.perf_counter() - clock, 2),
+            }
             if (partial / "config.json").is_file():
                 write_text(partial / "README.md", card.model_card(target.name, manifest))
             write_json(partial / MANIFEST, manifest)
@@ -223,9 +234,7 @@ def _swap(partial: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def _manifest(
-    stage_name: str, stage: Stage, inputs: list[dict[str, Any]], key: str, out: Workspace
-) -> dict[str, Any]:
+def _manifest(stage_name: str, stage: Stage, inputs: list[dict[str, Any]], key: str, out: Workspace) -> dict[str, Any]:
     files = digest.file_table(out.path)
     if not files:
         raise RunFailed(tr("The stage finished and wrote nothing.", "该阶段结束但没有写出任何内容。"), where=out.path)
@@ -234,7 +243,7 @@ def _manifest(
         parent = record.pop("manifest", None)
         if parent:
             ancestors |= parent.get("ancestors", {})
-            ancestors[parent["digest"]] = {k: parent[k] for k in ("stage", "config", "seed", "inputs", "sources")}
+            ancestors[parent["key"]] = {k: parent[k] for k in LINEAGE_FIELDS}
     return {
         "schema": SCHEMA,
         "stage": stage_name,
@@ -245,7 +254,9 @@ def _manifest(
         "config": stage.model_dump(mode="json"),
         "inputs": inputs,
         "sources": out.sources,
-        "licences": sorted({s["licence"] for m in [*ancestors.values(), {"sources": out.sources}] for s in m["sources"]}),
+        "licences": sorted(
+            {s["licence"] for m in [*ancestors.values(), {"sources": out.sources}] for s in m["sources"]}
+        ),
         "metrics": out.results,
         "files": files,
         "ancestors": ancestors,

@@ -18,7 +18,7 @@ class InputMark:
 
 
 Input = Annotated[str, InputMark()]
-"""The type of a field that names an input: a path (after `${stage}` has been replaced) or a reference such as `pypi:`."""
+"""The type of a field that names an input: a path (`${stage}` is replaced before) or a reference such as `pypi:`."""
 
 
 def field(default: Any, en: str, zh: str, **constraints: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luhuo.core.errors import LuhuoError
@@ -43,7 +44,10 @@ def pick_dtype(name: str = "auto", device: torch.device | None = None) -> torch.
         name = "bf16" if fast_bf16(device) else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise LuhuoError(
-            tr("fp16 is not usable on a CPU (it is some hundred times slower than fp32).", "CPU 上不能用 fp16（比 fp32 慢上百倍）。"),
+            tr(
+                "fp16 is not usable on a CPU (it is some hundred times slower than fp32).",
+                "CPU 上不能用 fp16（比 fp32 慢上百倍）。",
+            ),
             expected="fp32, bf16",
             found="fp16",
         )
@@ -67,7 +71,7 @@ def fast_bf16(device: torch.device) -> bool:
 @functools.cache
 def _cpu_has_bf16() -> bool:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as handle:
             flags = next((line for line in handle if line.startswith(("flags", "Features"))), "")
     except OSError:
         return False

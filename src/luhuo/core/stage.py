@@ -41,7 +41,9 @@ class Stage(Config, abc.ABC):
                 {
                     "name": name,
                     "type": _type_name(info.annotation),
-                    "default": tr("required", "必填") if info.is_required() else repr(info.get_default(call_default_factory=True)),
+                    "default": tr("required", "必填")
+                    if info.is_required()
+                    else repr(info.get_default(call_default_factory=True)),
                     "description": tr(info.description or "", str(extra.get("zh", info.description or ""))),
                 }
             )

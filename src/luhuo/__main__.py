@@ -1,0 +1,5 @@
+"""`python -m luhuo`."""
+
+from luhuo.cli import main
+
+main()

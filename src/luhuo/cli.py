@@ -1,0 +1,231 @@
+"""The command line: one command a stage, derived from its config class, and the verbs that are no stages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from luhuo.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
+from luhuo.core.language import language, tr
+from luhuo.stages import STAGES
+
+app = typer.Typer(
+    help=tr(
+        "Luhuo 炉火: from raw text to a chatting, measured assistant.",
+        "炉火 Luhuo：从原始文本到会聊天、可度量的助手。",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+STAGE_PANEL = tr("Stages (fields: luhuo explain STAGE)", "阶段（字段说明：luhuo explain 阶段）")
+KeyValues = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE…", help=tr("Fields to set.", "要设置的字段。"))
+]
+Out = Annotated[Path | None, typer.Option("--out", help=tr("Directory to write.", "输出目录。"))]
+Force = Annotated[
+    bool, typer.Option("--force", help=tr("Make it anew even if nothing changed.", "即使没有变化也重做。"))
+]
+
+
+def main() -> None:
+    """Entry point: every mistake becomes one message and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _stop)
+    if language() == "zh":
+        _translate_panels()
+    try:
+        app()
+    except LuhuoError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail(tr("Interrupted. The same command continues.", "已中断。再次运行同一命令即可继续。"), EXIT_INTERRUPTED)
+    except OSError as error:
+        full = from_os_error(error)
+        if full is None:
+            raise
+        _fail(str(full), EXIT_FAILED)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"luhuo: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _translate_panels() -> None:
+    from typer import rich_utils
+
+    rich_utils.OPTIONS_PANEL_TITLE, rich_utils.ARGUMENTS_PANEL_TITLE = "选项", "参数"
+    rich_utils.COMMANDS_PANEL_TITLE, rich_utils.ERRORS_PANEL_TITLE = "命令", "错误"
+
+
+def parse_pairs(pairs: list[str] | None, where: str) -> dict[str, Any]:
+    """`key=value` words to a dictionary; values are YAML (numbers, lists, true). Raises `LuhuoError`."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise LuhuoError(
+                tr("This is not a setting.", "这不是一个设置。"), expected="key=value", found=pair, where=where
+            )
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise LuhuoError(
+                tr("The value is not valid YAML.", "值不是有效的 YAML。"), found=error, where=key
+            ) from None
+    return values
+
+
+def _stage_command(name: str) -> Callable[..., None]:
+    def command(
+        pairs: KeyValues = None,
+        config: Annotated[
+            Path | None, typer.Option("--config", help=tr("YAML file of fields.", "字段的 YAML 文件。"))
+        ] = None,
+        out: Out = None,
+        force: Force = False,
+        show_help: Annotated[bool, typer.Option("--help", "-h", help=tr("Show the fields.", "显示字段。"))] = False,
+    ) -> None:
+        if show_help:
+            explain(name)
+            return
+        run_stage(name, pairs, config, out, force)
+
+    return command
+
+
+def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path | None, force: bool) -> None:
+    """Run one stage from `key=value` words over a YAML file, into `out` (default `runs/STAGE`)."""
+    import yaml
+
+    from luhuo.core.artifact import produce
+    from luhuo.stages import stage_class
+
+    values: dict[str, Any] = {}
+    if config is not None:
+        if not config.is_file():
+            raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=config)
+        values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    stage = stage_class(name).parse(values | parse_pairs(pairs, f"luhuo {name}"), where=f"luhuo {name}")
+    done = produce(name, stage, out or Path("runs") / name, force=force)
+    state = tr("unchanged", "未变") if done.reused else f"{done.manifest['duration_s']} s"
+    print(f"{done.path}: {state}")
+    for key, value in done.manifest["metrics"].items():
+        print(f"  {key}: {value:.4g}" if isinstance(value, float) else f"  {key}: {value}")
+
+
+for _name, _entry in STAGES.items():
+    app.command(_name, help=_entry.summary, rich_help_panel=STAGE_PANEL, add_help_option=False)(_stage_command(_name))
+
+
+@app.command(
+    help=tr("Run a recipe; the same command continues a run that was cut off.", "运行配方；中断后用同一命令继续。")
+)
+def run(
+    recipe: Annotated[Path, typer.Argument(help=tr("YAML file.", "YAML 文件。"))],
+    pairs: KeyValues = None,
+    out: Out = None,
+    variant: Annotated[
+        str | None, typer.Option(help=tr("A named set of overrides of the recipe.", "配方里命名的一组覆盖。"))
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help=tr("Make this stage and what follows anew.", "从该阶段起重做。"))
+    ] = None,
+    only: Annotated[str | None, typer.Option(help=tr("Run this stage alone.", "只运行该阶段。"))] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Show what would run.", "只显示将运行什么。"))] = False,
+    force: Force = False,
+) -> None:
+    from luhuo.recipe import runner
+    from luhuo.recipe.table import print_outcome, print_plan
+
+    overrides = parse_pairs(pairs, "luhuo run")
+    if dry_run:
+        print_plan(runner.dry_run(recipe, out, overrides=overrides, variant=variant))
+        return
+    outcome = runner.run(recipe, out, overrides=overrides, variant=variant, start=start, only=only, force=force)
+    print_outcome(outcome)
+
+
+@app.command(help=tr("Chat with a model in the terminal.", "在终端里与模型聊天。"))
+def chat(
+    model: Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))],
+    system: Annotated[str | None, typer.Option(help=tr("System prompt.", "系统提示。"))] = None,
+    temperature: Annotated[float, typer.Option(help=tr("0 is greedy.", "0 为贪心。"))] = 0.0,
+    max_tokens: Annotated[int, typer.Option(help=tr("Longest answer, in tokens.", "回答的最大词元数。"))] = 256,
+    seed: Annotated[int, typer.Option(help=tr("Seed of the sampling.", "采样种子。"))] = 0,
+    dtype: Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16")] = "auto",
+    device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",
+) -> None:
+    from luhuo.inference.chat import run_chat
+
+    run_chat(
+        model, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed, dtype=dtype, device=device
+    )
+
+
+@app.command(
+    help=tr("Print the family tree of an artifact, down to the corpus files.", "打印产物的谱系，直到语料文件。")
+)
+def lineage(directory: Annotated[Path, typer.Argument(help=tr("A finished directory.", "已完成的目录。"))]) -> None:
+    from luhuo.core.lineage import lineage as walk
+
+    for depth, line in walk(directory):
+        print("  " * depth + line)
+
+
+@app.command(help=tr("List the stages.", "列出所有阶段。"))
+def stages() -> None:
+    for name, entry in STAGES.items():
+        print(f"{name:12} {entry.summary}")
+
+
+@app.command(help=tr("Show the fields of a stage.", "显示阶段的字段。"))
+def explain(stage: Annotated[str, typer.Argument(help=tr("Name of a stage.", "阶段名。"))]) -> None:
+    from luhuo.recipe.table import print_reference
+    from luhuo.stages import stage_class
+
+    cls = stage_class(stage, "luhuo explain")
+    print_reference(stage, STAGES[stage].summary, cls)
+
+
+@app.command(
+    "tokenizer-compare", help=tr("Compare the efficiency of tokenizers on a text.", "比较分词器在文本上的效率。")
+)
+def tokenizer_compare(
+    tokenizers: Annotated[list[str], typer.Argument(help=tr("Tokenizer or model directories.", "分词器或模型目录。"))],
+    text: Annotated[list[Path], typer.Option("--text", help=tr("Text file (repeatable).", "文本文件（可重复）。"))],
+) -> None:
+    from luhuo.recipe.table import print_rows
+    from luhuo.tokenizer.compare import compare
+
+    print_rows([row.as_dict() for row in compare(tokenizers, text)])
+
+
+@app.command(
+    help=tr(
+        "Check the installation, the devices, the disk and the offline choices.", "检查安装、设备、磁盘与离线设置。"
+    )
+)
+def doctor() -> None:
+    from luhuo.doctor import checks
+
+    worst = 0
+    for check in checks():
+        print(f"{'✓' if check.ok else '✗'} {check.name}: {check.detail}")
+        if not check.ok:
+            worst = EXIT_FAILED
+            print(f"    {check.fix}")
+    raise typer.Exit(worst)

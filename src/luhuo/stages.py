@@ -1,0 +1,60 @@
+"""The list of stages: name -> where its config class lives. Everything else is derived from that class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from luhuo.core.config import unknown_key
+from luhuo.core.language import tr
+from luhuo.core.stage import Stage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a stage lives, and its one-line summary (kept here so that `luhuo --help` imports no room)."""
+
+    target: str
+    en: str
+    zh: str
+
+    @property
+    def summary(self) -> str:
+        """The summary in the user's language."""
+        return tr(self.en, self.zh)
+
+
+STAGES = {
+    "world": Entry(
+        "luhuo.world.stages:WorldStage",
+        "Write a small bilingual world with gold answers.",
+        "生成一个带标准答案的双语小世界。",
+    ),
+    "corpus": Entry(
+        "luhuo.corpus.stages:CorpusStage",
+        "Read, normalise, deduplicate and split raw text.",
+        "读取、规范化、去重并切分原始文本。",
+    ),
+    "tokenizer": Entry("luhuo.tokenizer.stages:TokenizerStage", "Train a tokenizer.", "训练分词器。"),
+    "shards": Entry(
+        "luhuo.corpus.stages:ShardsStage",
+        "Tokenise a corpus into memory-mapped shards.",
+        "把语料分词为内存映射的分片。",
+    ),
+    "pretrain": Entry("luhuo.train.stages:PretrainStage", "Train a base language model.", "训练基座语言模型。"),
+    "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
+    "evaluate": Entry(
+        "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
+    ),
+    "compare": Entry(
+        "luhuo.evaluation.stages:CompareStage", "Compare two evaluations item by item.", "逐题比较两次评测。"
+    ),
+}
+
+
+def stage_class(name: str, where: str | None = None) -> type[Stage]:
+    """The config class of a stage. Raises `LuhuoError` with the nearest name if there is none."""
+    if name not in STAGES:
+        raise unknown_key(name, sorted(STAGES), where, tr("stage", "阶段"))
+    module, _, cls = STAGES[name].target.partition(":")
+    return getattr(import_module(module), cls)
