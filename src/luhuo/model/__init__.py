@@ -1,0 +1,1 @@
+"""Models: one decoder described by a `ModelConfig`, its cache, and the mapping to published weight layouts."""

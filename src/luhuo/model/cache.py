@@ -1,0 +1,115 @@
+"""The key-value cache: static slots, one length per row, grown in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from luhuo.model.config import ModelConfig
+
+BLOCK = 128
+
+
+class KVCache:
+    """Keys and values of past tokens. Row b holds `lengths[b]` tokens, in slots 0 … lengths[b] - 1.
+
+    `model(ids, cache=cache)` appends `ids` (batch, time) to every row. With `segments` (batch, time), 1 for a token
+    and 0 for padding on the right, a row is extended by its real tokens only: ragged prompts are one call.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int,
+        capacity: int = BLOCK,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        slots = -(-capacity // BLOCK) * BLOCK
+        shape = (batch, config.kv_heads, slots, config.head_dim)
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
+        self.lengths: list[int] = [0] * batch
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return len(self.lengths)
+
+    @property
+    def capacity(self) -> int:
+        """Slots per row at present."""
+        return self.keys[0].shape[2]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.lengths, default=0)
+
+    @property
+    def even(self) -> bool:
+        """Whether all rows hold equally many tokens."""
+        return min(self.lengths, default=0) == self.longest
+
+    def starts(self) -> Tensor:
+        """The lengths as a tensor (batch,) int64 on the cache's device."""
+        return torch.tensor(self.lengths, device=self.keys[0].device)
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` tokens a row, in whole blocks and at least half as much again as there was."""
+        have = self.capacity
+        if capacity <= have:
+            return
+        slots = -(-max(capacity, have + have // 2) // BLOCK) * BLOCK
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                tensors[layer] = old.new_zeros(old.shape[0], old.shape[1], slots, old.shape[3])
+                tensors[layer][:, :, :have] = old
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (batch, kv_heads, time, head_dim) behind each row's end; return what the new tokens may look at.
+
+        Lengths move once per forward pass, in `advance`, after the last layer.
+        """
+        time = key.shape[2]
+        keys, values = self.keys[layer], self.values[layer]
+        if self.even:
+            start = self.longest
+            keys[:, :, start : start + time] = key
+            values[:, :, start : start + time] = value
+        else:
+            rows = torch.arange(self.batch, device=keys.device)[:, None]
+            slots = self.starts()[:, None] + torch.arange(time, device=keys.device)
+            keys[rows, :, slots] = key.transpose(1, 2)
+            values[rows, :, slots] = value.transpose(1, 2)
+        if self.longest == 0 and time > 1:
+            return key, value
+        end = self.longest + time
+        return keys[:, :, :end], values[:, :, :end]
+
+    def mask(self, time: int, dtype: torch.dtype) -> Tensor | None:
+        """Additive mask (batch, 1, time, slots in use) for `time` new tokens a row; None where none is needed."""
+        if (self.longest == 0 and time > 1) or (self.even and time == 1):
+            return None
+        device = self.keys[0].device
+        last = self.starts()[:, None] + torch.arange(time, device=device)  # (batch, time): each query's own slot
+        hidden = torch.arange(self.longest + time, device=device) > last[..., None]
+        return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
+
+    def advance(self, counts: int | Sequence[int]) -> None:
+        """Lengthen every row by `counts` tokens (one number, or one a row)."""
+        counts = [counts] * self.batch if isinstance(counts, int) else counts
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        """Forget each row's tokens from `lengths[row]` on."""
+        self.lengths = [min(old, new) for old, new in zip(self.lengths, lengths, strict=True)]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows in this order; a row may appear more than once."""
+        index = torch.tensor(list(rows), dtype=torch.long, device=self.keys[0].device)
+        self.keys = [keys.index_select(0, index) for keys in self.keys]
+        self.values = [values.index_select(0, index) for values in self.values]
+        self.lengths = [self.lengths[row] for row in rows]

@@ -1,0 +1,65 @@
+"""Writing a model directory in the Hugging Face layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from luhuo.core.atomic import atomic_path, write_json
+from luhuo.model.decoder import Decoder
+from luhuo.model.families import qwen3
+
+TOKENIZER_KEY = "luhuo.tokenizer"
+"""Key in the weights' metadata that holds the fingerprint of the tokenizer they were trained with."""
+
+
+def save(
+    model: Decoder,
+    directory: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = 4_000_000_000,
+) -> None:
+    """Write weights, configs and tokenizer files; `config.json` comes last, so a half-written folder has none.
+
+    Weights are written in `dtype` (the parameters' own by default), in files of at most `shard_bytes`.
+    """
+    root = Path(directory)
+    root.mkdir(parents=True, exist_ok=True)
+    dtype = dtype or model.embedding.dtype
+    config, metadata = model.config, {"format": "pt"}
+    if model.tokenizer is not None:
+        model.tokenizer.save(root)
+        metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
+        stops = (model.tokenizer.end_of_turn_id, model.tokenizer.eos_id)
+        config = config.model_copy(update={"stop_ids": stops, "pad_id": model.tokenizer.pad_id})
+    tensors = qwen3.export(config, {name: p.detach().to("cpu", dtype) for name, p in model.named_parameters()})
+    _write_weights(root, tensors, metadata, shard_bytes)
+    generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
+    write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
+    write_json(root / "config.json", qwen3.write_config(config, dtype))
+
+
+def _write_weights(root: Path, tensors: dict[str, Tensor], metadata: dict[str, str], shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        names = ["model.safetensors"]
+    else:
+        names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    for name, shard in zip(names, shards, strict=True):
+        with atomic_path(root / name) as temporary:
+            save_file(shard, temporary, metadata)
+    if len(shards) > 1:
+        places = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        write_json(root / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
