@@ -1,0 +1,1 @@
+"""Training: one loop, objectives that say what the loss of a batch is, optimisers, schedules, checkpoints."""

@@ -1,0 +1,44 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from luhuo.core.config import Config, field
+
+
+class TrainerConfig(Config):
+    """How long, how fast and how safely to train. What is learned is the objective's business."""
+
+    steps: int = field(..., "Optimiser steps.", "优化步数。", ge=1)
+    learning_rate: float = field(4e-3, "Peak learning rate of the matrices.", "矩阵参数的峰值学习率。", gt=0)
+    optimiser: Literal["muon", "adamw"] = field(
+        "muon", "muon (matrices; AdamW for the rest) or adamw.", "muon（矩阵；其余用 AdamW）或 adamw。"
+    )
+    embedding_rate: float = field(
+        1.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
+    )
+    weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
+    schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
+        "wsd", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
+    )
+    warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
+    decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
+    floor: float = field(0.0, "Final learning rate, relative to the peak.", "终点学习率与峰值之比。", ge=0, le=1)
+    clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
+    micro_batch: int = field(
+        0, "Rows per forward pass; the rest is accumulated; 0: all.", "每次前向的行数，其余累积；0 为全部。", ge=0
+    )
+    dtype: Literal["auto", "fp32", "bf16"] = field(
+        "auto", "Arithmetic; the weights themselves stay fp32.", "运算格式；权重本身保持 fp32。"
+    )
+    log_every: int = field(1, "Steps between lines of metrics.jsonl.", "写入 metrics.jsonl 的步数间隔。", ge=1)
+    eval_every: int = field(
+        0, "Steps between held-out evaluations; 0: only at the end.", "留出集评估间隔；0 为仅在最后。", ge=0
+    )
+    checkpoint_every: int = field(
+        0, "Steps between checkpoints; 0: by time only.", "检查点步数间隔；0 为仅按时间。", ge=0
+    )
+    checkpoint_every_s: float = field(
+        60.0, "Seconds between checkpoints; 0: by steps only.", "检查点时间间隔（秒）；0 为仅按步数。", ge=0
+    )

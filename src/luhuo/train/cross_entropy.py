@@ -1,0 +1,57 @@
+"""Cross-entropy of a large output layer, without ever holding all logits.
+
+For rows in chunks: logits, their log-sum-exp, the loss, and at once the gradients with respect to hidden states and
+weight. A chunk's logits stay in the processor's cache and are used three times; memory is one chunk instead of
+tokens × vocabulary, and the backward pass costs one multiplication (the idea of Liger-Kernel, Hsu et al. 2024).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 8 * 2**20
+"""Size of a chunk's fp32 logits."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        matrix = weight.to(hidden.dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        training = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        grad_hidden = torch.empty_like(hidden) if training else None
+        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
+        rows = max(16, CHUNK_BYTES // (4 * weight.shape[0]))
+        for h, target, start in zip(
+            hidden.split(rows), targets.split(rows), range(0, len(targets), rows), strict=True
+        ):
+            logits = torch.mm(h, matrix.t())
+            logs = torch.log_softmax(logits, -1, dtype=torch.float32)
+            total -= logs.gather(1, target[:, None]).sum()
+            if grad_hidden is None or grad_weight is None:
+                continue
+            probabilities = logs.exp_()
+            probabilities.scatter_add_(1, target[:, None], probabilities.new_full((len(target), 1), -1.0))
+            slope = probabilities.to(h.dtype)
+            torch.mm(slope, matrix, out=grad_hidden[start : start + rows])
+            grad_weight += torch.mm(slope.t(), h)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.weight_dtype = weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = gradients[0]
+        return grad_hidden * scale.to(grad_hidden.dtype), (grad_weight * scale).to(ctx.weight_dtype), None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum of -log softmax(hidden · weightᵀ)[target]: hidden (n, C), weight (V, C), targets (n,) int64 → fp32 scalar.
+
+    The weight may be fp32 while `hidden` is bf16. Differentiable once, with respect to `hidden` and `weight`.
+    """
+    return _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[return-value]
