@@ -1,0 +1,1 @@
+"""Alignment: what turns a base model into an assistant."""

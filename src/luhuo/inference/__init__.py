@@ -1,0 +1,1 @@
+"""Inference: the one generation path, its sampling, and the chat in the terminal."""
