@@ -50,7 +50,7 @@ class Conversation:
 
     @classmethod
     def of(cls, messages: Iterable[Mapping[str, Any] | Message], **meta: Any) -> Conversation:
-        """Build from dictionaries {"role", "content", "train"?} as users and the OpenAI layout write them."""
+        """Build from dictionaries {"role", "content"}, with "train" (or OpenAI's "weight") false for turns not to learn."""
         return cls(tuple(m if isinstance(m, Message) else _message(m) for m in messages), meta)
 
     @property
@@ -102,10 +102,12 @@ def check_order(messages: tuple[Message, ...]) -> None:
 
 def _message(values: Mapping[str, Any]) -> Message:
     role, content = values.get("role"), values.get("content")
+    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
+        content = "".join(part["text"] for part in content)  # OpenAI's list of text parts
     if not isinstance(role, str) or not isinstance(content, str):
         raise LuhuoError(
             tr("A message needs a role and a content, both text.", "消息必须有文本类型的 role 和 content。"),
             expected='{"role": "user", "content": "…"}',
             found=f"role: {type(role).__name__}, content: {type(content).__name__}",
         )
-    return Message(role, content, bool(values.get("train", True)))
+    return Message(role, content, bool(values.get("train", values.get("weight", True))))

@@ -68,12 +68,11 @@ class Engine:
             raise LuhuoError(
                 tr("generate takes a list of prompts.", "generate 需要提示的列表。"), expected="[prompt, …]"
             )
-        settings = (
-            [sampling or Sampling()] * len(prompts) if sampling is None or isinstance(sampling, Sampling) else sampling
-        )
+        one = sampling if isinstance(sampling, Sampling) else Sampling() if sampling is None else None
+        settings = list(sampling) if one is None else [one] * len(prompts)  # type: ignore[arg-type]
         requests = [
             [self._request(ids, wanted, choice) for choice in range(wanted.n)]
-            for ids, wanted in zip(map(self.prompt_ids, prompts), settings, strict=True)
+            for ids, wanted in zip([self.prompt_ids(p) for p in prompts], settings, strict=True)
         ]
         with torch.inference_mode():
             scheduler = self._scheduler([r for group in requests for r in group])
