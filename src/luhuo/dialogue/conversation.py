@@ -50,7 +50,7 @@ class Conversation:
 
     @classmethod
     def of(cls, messages: Iterable[Mapping[str, Any] | Message], **meta: Any) -> Conversation:
-        """Build from dictionaries {"role", "content"}, with "train" (or OpenAI's "weight") false for turns not to learn."""
+        """Build from {"role", "content"}, with "train" (or OpenAI's "weight") false for turns not to learn."""
         return cls(tuple(m if isinstance(m, Message) else _message(m) for m in messages), meta)
 
     @property

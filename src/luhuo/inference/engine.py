@@ -68,11 +68,11 @@ class Engine:
             raise LuhuoError(
                 tr("generate takes a list of prompts.", "generate 需要提示的列表。"), expected="[prompt, …]"
             )
-        one = sampling if isinstance(sampling, Sampling) else Sampling() if sampling is None else None
-        settings = list(sampling) if one is None else [one] * len(prompts)  # type: ignore[arg-type]
+        if sampling is None or isinstance(sampling, Sampling):
+            sampling = [sampling or Sampling()] * len(prompts)
         requests = [
             [self._request(ids, wanted, choice) for choice in range(wanted.n)]
-            for ids, wanted in zip([self.prompt_ids(p) for p in prompts], settings, strict=True)
+            for ids, wanted in zip([self.prompt_ids(p) for p in prompts], list(sampling), strict=True)
         ]
         with torch.inference_mode():
             scheduler = self._scheduler([r for group in requests for r in group])
@@ -95,16 +95,14 @@ class Engine:
 
     def chat(self, messages: Any, sampling: Any = None) -> Completion | list[Completion]:
         """Answer a conversation (or each of a list of them) through the model's chat template."""
-        one = isinstance(messages, Conversation) or _is_messages(messages)
-        several = [messages] if one else messages
-        conversations = [c if isinstance(c, Conversation) else Conversation.of(c) for c in several]
-        completions = self.generate(conversations, sampling)
-        return completions[0] if one else completions
+        if isinstance(messages, Conversation) or _is_messages(messages):
+            return self.generate([_conversation(messages)], sampling)[0]
+        return self.generate([_conversation(one) for one in messages], sampling)
 
     def stream(self, prompt: Prompt | Messages, sampling: Sampling | None = None) -> Iterator[Chunk]:
         """Pieces of one answer as they come: never half a character, never the beginning of a stop string."""
         if _is_messages(prompt):
-            prompt = Conversation.of(prompt)  # type: ignore[arg-type]
+            prompt = _conversation(prompt)
         request = self._request(self.prompt_ids(prompt), sampling or Sampling(), 0)  # type: ignore[arg-type]
         with torch.inference_mode():
             scheduler = self._scheduler([request])
@@ -152,3 +150,7 @@ class Engine:
 def _is_messages(value: Any) -> bool:
     """Whether this is one conversation as a list of dictionaries."""
     return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping)
+
+
+def _conversation(value: Any) -> Conversation:
+    return value if isinstance(value, Conversation) else Conversation.of(value)
