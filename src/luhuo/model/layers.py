@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from luhuo.model.attention import attend
+from luhuo.model.fused import norm_rotate, rms_norm, swiglu
+
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
     from luhuo.model.config import ModelConfig
@@ -43,7 +46,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019)."""
+    """The weight of an RMS normalisation over `size` features."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 def rope_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -60,11 +63,6 @@ def rope_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dty
     angles = positions[..., None].float() * theta**-steps  # (…, T, D/2)
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], -1).unsqueeze(-2).to(dtype), torch.cat([-sin, sin], -1).unsqueeze(-2).to(dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn (…, T, heads, D) by its positions: x · cos + (x2, x1) · (-sin, sin)."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class Attention(nn.Module):
@@ -81,25 +79,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         batch, time, _ = x.shape
         heads = self.qkv(x).view(batch, time, -1, self.head_dim)  # (B, T, H + 2K, D)
-        query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], 2)
-        query = rotate(self.q_norm(query), context.cos, context.sin).transpose(1, 2)  # (B, H, T, D)
-        key = rotate(self.k_norm(key), context.cos, context.sin).transpose(1, 2)  # (B, K, T, D)
+        turned, value = heads.split([self.heads + self.kv_heads, self.kv_heads], 2)
+        weight = torch.cat([self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)])
+        turned = norm_rotate(turned, weight, context.cos, context.sin, self.q_norm.eps).transpose(1, 2)
+        query, key = turned.split([self.heads, self.kv_heads], 1)  # (B, H, T, D), (B, K, T, D)
         value = value.transpose(1, 2)
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
         return self.out(attend(query, key, value, context.mask).transpose(1, 2).reshape(batch, time, -1))
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention: query (B, H, T, D), key and value (B, K, S, D) to (B, H, T, D)."""
-    batch, heads, time, size = query.shape
-    groups = heads // key.shape[1]
-    if time == 1:  # the heads of a group become query rows: keys are read once and never repeated
-        rows = query.view(batch, key.shape[1], groups, size)
-        return F.scaled_dot_product_attention(rows, key, value, attn_mask=mask).view(batch, heads, 1, size)
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
 class MLP(nn.Module):
@@ -111,8 +98,7 @@ class MLP(nn.Module):
         self.down = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        return self.down(swiglu(self.gate_up(x)))
 
 
 class Block(nn.Module):

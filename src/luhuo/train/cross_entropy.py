@@ -29,13 +29,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden.split(rows), targets.split(rows), range(0, len(targets), rows), strict=True
         ):
             logits = torch.mm(h, matrix.t())
-            logs = torch.log_softmax(logits, -1, dtype=torch.float32)
-            total -= logs.gather(1, target[:, None]).sum()
+            shares = torch.softmax(logits, -1, dtype=torch.float32)
+            top, place = logits.max(-1, keepdim=True)  # its share is at least 1 / V: the logarithm is safe
+            total += (top.float() - shares.gather(1, place).log_() - logits.gather(1, target[:, None])).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            probabilities = logs.exp_()
-            probabilities.scatter_add_(1, target[:, None], probabilities.new_full((len(target), 1), -1.0))
-            slope = probabilities.to(h.dtype)
+            shares.scatter_add_(1, target[:, None], shares.new_full((len(target), 1), -1.0))
+            slope = shares.to(h.dtype)
             torch.mm(slope, matrix, out=grad_hidden[start : start + rows])
             grad_weight += torch.mm(slope.t(), h)
         ctx.save_for_backward(grad_hidden, grad_weight)

@@ -119,8 +119,8 @@ class Muon:
         assert all(g is not None for g in gradients), "a matrix has no gradient"
         momenta = [self.momentum[name] for name in names]
         torch._foreach_mul_(momenta, self.beta)  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_add_(momenta, gradients)  # type: ignore[arg-type]
-        updates = torch._foreach_add(gradients, momenta, alpha=self.beta)  # type: ignore[arg-type]
+        torch._foreach_add_(momenta, gradients)  # type: ignore
+        updates = torch._foreach_add(gradients, momenta, alpha=self.beta)  # type: ignore
         nesterov = dict(zip(names, updates, strict=True))
         torch._foreach_mul_(list(self.matrices.values()), 1 - rate * self.weight_decay)  # pyright: ignore[reportPrivateImportUsage]
         for (rows, columns), members in self._batches.items():
@@ -128,7 +128,7 @@ class Muon:
             moves = orthogonalise(stacked).to(stacked.dtype)
             scale = rate * 0.2 * max(rows, columns) ** 0.5
             targets = [self.matrices[name][a:b] for name, a, b in members]
-            torch._foreach_add_(targets, list(moves.unbind()), alpha=-scale)
+            torch._foreach_add_(targets, list(moves.unbind()), alpha=-scale)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _split(name: str, parameter: Tensor, qkv_rows: Sequence[int]) -> Sequence[int]:

@@ -158,7 +158,7 @@ class Trainer:
             distributed.all_reduce(flat)
             for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(piece.view_as(gradient))
-        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
+        norm = torch.stack(torch._foreach_norm(gradients)).norm().item()  # pyright: ignore[reportPrivateImportUsage]
         if self.config.clip and norm > self.config.clip:
             torch._foreach_mul_(gradients, self.config.clip / norm)  # pyright: ignore[reportPrivateImportUsage]
         return norm

@@ -1,0 +1,87 @@
+"""Softmax attention, and which of the ways to compute it is taken.
+
+On a CPU, PyTorch's fused attention is slow in bf16 (forward and backward of 16 x 256 tokens, 6 heads of 32: 40 ms on
+one core). Here the queries go in blocks of 64, each against the keys up to its own end: batched matrix products, no
+work above the diagonal, the key heads of a group shared instead of repeated. That takes 10 ms, with or without
+document masks. The probabilities are kept for the backward pass, so very long rows still take the fused way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOCK = 64
+LONGEST_BLOCKED = 2048
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of query (B, H, T, D) over key and value (B, K, S, D), with K a divisor of H: (B, H, T, D).
+
+    `mask` (B, 1, T, S) is additive. Without one it is causal when T > 1, and everything is visible when T = 1.
+    """
+    batch, heads, time, size = query.shape
+    kv_heads, slots = key.shape[1], key.shape[2]
+    if time == 1:  # the heads of a group become query rows: keys are read once and never repeated
+        rows = query.reshape(batch, kv_heads, heads // kv_heads, size)
+        return F.scaled_dot_product_attention(rows, key, value, attn_mask=mask).view(batch, heads, 1, size)
+    if query.device.type == "cpu" and time == slots and time <= LONGEST_BLOCKED:
+        return _BlockAttention.apply(query, key, value, mask)  # type: ignore[return-value]
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=heads > kv_heads
+    )
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Causal attention in blocks of queries. Inside: (B · K, G · rows, D), G = H / K query heads for each key head."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        batch, heads, time, size = query.shape
+        kv_heads = key.shape[1]
+        grouped = (query * size**-0.5).view(batch, kv_heads, -1, time, size)
+        keys, values = key.reshape(-1, time, size), value.reshape(-1, time, size)
+        result = torch.empty(batch, time, heads, size, dtype=query.dtype).transpose(1, 2)
+        blocks = result.unflatten(1, (kv_heads, -1))
+        diagonal = torch.full((BLOCK, BLOCK), -torch.inf, dtype=query.dtype).triu_(1)
+        kept: list[Tensor] = []
+        for start in range(0, time, BLOCK):
+            end = min(start + BLOCK, time)
+            rows = grouped[:, :, :, start:end].reshape(batch * kv_heads, -1, size)
+            scores = torch.bmm(rows, keys[:, :end].mT)
+            seen = scores.view(batch, heads, end - start, end)
+            if mask is None:
+                seen[..., start:] += diagonal[: end - start, : end - start]
+            else:
+                seen += mask[:, :, start:end, :end]
+            share = torch.softmax(scores, -1)
+            blocks[:, :, :, start:end] = torch.bmm(share, values[:, :end]).view(batch, kv_heads, -1, end - start, size)
+            kept += [rows, share]
+        ctx.save_for_backward(keys, values, *kept)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        keys, values, *kept = ctx.saved_tensors
+        gradient = gradients[0]
+        batch, heads, time, size = gradient.shape
+        kv_heads = keys.shape[0] // batch
+        grouped = gradient.unflatten(1, (kv_heads, -1))
+        query_slope = torch.empty(batch, time, heads, size, dtype=gradient.dtype).transpose(1, 2)
+        blocks = query_slope.unflatten(1, (kv_heads, -1))
+        key_slope, value_slope = torch.zeros_like(keys), torch.zeros_like(values)
+        for index, start in enumerate(range(0, time, BLOCK)):
+            end = min(start + BLOCK, time)
+            rows, share = kept[2 * index], kept[2 * index + 1]
+            slope = grouped[:, :, :, start:end].reshape(batch * kv_heads, -1, size)
+            value_slope[:, :end] += torch.bmm(share.mT, slope)
+            inner = torch.bmm(slope, values[:, :end].mT)
+            inner = torch._softmax_backward_data(inner, share, -1, share.dtype)  # pyright: ignore[reportPrivateImportUsage]
+            moved = torch.bmm(inner, keys[:, :end]).mul_(size**-0.5)
+            blocks[:, :, :, start:end] = moved.view(batch, kv_heads, -1, end - start, size)
+            key_slope[:, :end] += torch.bmm(inner.mT, rows)
+        shape = (batch, kv_heads, time, size)
+        return query_slope, key_slope.view(shape), value_slope.view(shape), None
