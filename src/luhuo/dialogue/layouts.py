@@ -10,7 +10,10 @@ from typing import Any
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation, Message
-from luhuo.dialogue.rows import BrokenRow, read_rows
+from luhuo.files.readers import DAMAGED
+from luhuo.files.records import Broken, broken
+from luhuo.files.structured import Row as FileRow
+from luhuo.files.structured import read_rows
 
 Row = Mapping[str, Any]
 
@@ -28,9 +31,9 @@ SHAREGPT_ROLES = {
 
 
 def read_conversations(
-    path: str | Path, on_broken: Callable[[BrokenRow], None] | None = None
+    path: str | Path, on_broken: Callable[[Broken], None] | None = None
 ) -> tuple[str, Iterator[Conversation]]:
-    """The layout's name and the conversations of a jsonl or json file (also .gz, .zst), as a stream.
+    """The layout's name and the conversations of a jsonl, json, csv or parquet file (also .gz, .zst), as a stream.
 
     A row that is no conversation goes to `on_broken`; without it, the first such row raises `LuhuoError`.
     Raises `LuhuoError` when the file holds no row of a known layout.
@@ -43,14 +46,13 @@ def read_conversations(
 def _detect(file: Path) -> str:
     """The layout of the first row that has one."""
     seen = None
-    for row in read_rows(file):
-        if isinstance(row, BrokenRow):
-            continue
-        for name, (fits, _) in LAYOUTS.items():
-            if fits(row.value):
-                return name
-        seen = seen or sorted(map(str, row.value))
-        if row.number > 100:
+    for count, row in enumerate(_rows(file)):
+        if isinstance(row, FileRow) and isinstance(row.value, Mapping):
+            for name, (fits, _) in LAYOUTS.items():
+                if fits(row.value):
+                    return name
+            seen = seen or sorted(map(str, row.value))
+        if count > 100:
             break
     raise LuhuoError(
         tr("No known layout of conversations.", "未识别出对话数据的格式。"),
@@ -60,27 +62,46 @@ def _detect(file: Path) -> str:
     )
 
 
-def _stream(file: Path, name: str, on_broken: Callable[[BrokenRow], None] | None) -> Iterator[Conversation]:
-    fits, convert = LAYOUTS[name]
-    for row in read_rows(file):
-        broken = row
-        if not isinstance(row, BrokenRow):
-            try:
-                if not fits(row.value):
-                    raise LuhuoError(tr(f"This row has not the layout “{name}”.", f"该行不符合“{name}”格式。"))
-                yield convert(row.value)
-                continue
-            except (LuhuoError, KeyError, TypeError, ValueError) as error:
-                excerpt = json.dumps(row.value, ensure_ascii=False)[:200]
-                broken = BrokenRow(file.name, row.number, " ".join(str(error).split()), excerpt)
-        assert isinstance(broken, BrokenRow)
-        if on_broken is None:
+def _stream(file: Path, name: str, on_broken: Callable[[Broken], None] | None) -> Iterator[Conversation]:
+    for row in _rows(file):
+        result = row if isinstance(row, Broken) else _convert(file, name, row)
+        if isinstance(result, Conversation):
+            yield result
+        elif on_broken is not None:
+            on_broken(result)
+        else:
             raise LuhuoError(
                 tr("This row is no conversation.", "该行不是对话。"),
-                found=broken.reason,
-                where=tr(f"{file}, row {broken.line}", f"{file} 第 {broken.line} 行"),
+                found=result.reason,
+                where=tr(f"{file}, line {result.line}", f"{file} 第 {result.line} 行"),
             )
-        on_broken(broken)
+
+
+def _convert(file: Path, name: str, row: FileRow) -> Conversation | Broken:
+    fits, convert = LAYOUTS[name]
+    reason = f"other_layout: {name} = {KEYS[name]}"
+    if isinstance(row.value, Mapping) and fits(row.value):
+        try:
+            return convert(row.value)
+        except (LuhuoError, KeyError, TypeError, ValueError) as error:
+            reason = f"bad_conversation: {' '.join(str(error).split())}"
+    return broken(file.as_posix(), row.line, reason, json.dumps(row.value, ensure_ascii=False))
+
+
+def _rows(file: Path) -> Iterator[FileRow | Broken]:
+    """The rows of one file. Raises `LuhuoError` if it is none; a damaged archive is a broken row."""
+    if not file.is_file():
+        inside = ", ".join(sorted(p.name for p in file.glob("*.json*"))) if file.is_dir() else None
+        raise LuhuoError(
+            tr("A file of conversations is needed here.", "这里需要一个对话文件。"),
+            expected=".jsonl, .json, .csv, .parquet (.gz, .zst)",
+            found=tr(f"a folder with {inside}", f"目录，内含 {inside}") if inside else None,
+            where=file,
+        )
+    try:
+        yield from read_rows(file)
+    except DAMAGED as error:
+        yield broken(file.as_posix(), 0, "bad_compression", error)
 
 
 def _world(row: Row) -> Conversation:

@@ -142,7 +142,10 @@ class _Hidden:
                     "该模型没有对话模板：它不是对话模型。",
                 ),
                 expected=tr("chat_template in tokenizer_config.json", "tokenizer_config.json 中的 chat_template"),
-                fix=tr("Use the assistant, not the base model.", "请使用对话模型而非基座模型。"),
+                fix=tr(
+                    "Use a model made for chat, or put a chat_template.jinja into its directory.",
+                    "请使用对话模型，或在模型目录中放入 chat_template.jinja。",
+                ),
             )
         self._template: str = tokenizer.chat_template
         self._tokenizer = tokenizer

@@ -1,0 +1,178 @@
+"""Supervised fine-tuning: from files of conversations to packed targets, checked before the first step."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.core.progress import track
+from luhuo.core.seeds import derive_seed
+from luhuo.dialogue.conversation import Conversation
+from luhuo.dialogue.layouts import read_conversations
+from luhuo.dialogue.packing import TokenStore
+from luhuo.dialogue.preview import preview
+from luhuo.dialogue.render import Rendered, fit, render_all
+from luhuo.files.records import Broken
+from luhuo.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass
+class Prepared:
+    """Conversations ready to be packed, and what happened to every row that was read."""
+
+    store: TokenStore = field(default_factory=TokenStore)
+    layouts: dict[str, str] = field(default_factory=dict)
+    """Layout by file."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """read, used, broken, no_target, empty_answer, truncated, too_long, split, shuffled, alone."""
+    supervised: int = 0
+    ends: int = 0
+    """Targets that end a turn."""
+    first: Rendered | None = None
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return int(self.store.lengths().sum()) if len(self.store) else 0
+
+    def add(self, rendered: Rendered, ends: frozenset[int]) -> None:
+        """Keep one rendering and count it."""
+        self.first = self.first or rendered
+        self.store.add(rendered)
+        self.supervised += rendered.targets
+        self.ends += sum(
+            1 for token, target in zip(rendered.ids, rendered.mask, strict=True) if target and token in ends
+        )
+
+
+def prepare(
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    length: int,
+    *,
+    overlong: str = "truncate",
+    shuffle_seed: int | None = None,
+    quarantine: Callable[[Broken], None],
+) -> Prepared:
+    """Read, check, render and count all conversations; rows that cannot be used go to `quarantine`.
+
+    A conversation of more than `length` + 1 tokens loses whole turns from its front ("truncate") or is left out
+    ("drop", or if not even its last exchange fits). With `shuffle_seed`, answers are permuted (`shuffle_answers`).
+    """
+    prepared = Prepared()
+
+    def reject(broken: Broken) -> None:
+        prepared.counts["broken"] += 1
+        quarantine(broken)
+
+    def read() -> Iterator[Conversation]:
+        for file in files:
+            prepared.layouts[str(file)], conversations = read_conversations(file, reject)
+            yield from conversations
+
+    conversations: Iterable[Conversation] = read()
+    if shuffle_seed is not None:
+        conversations = shuffle_answers(list(conversations), shuffle_seed, prepared.counts)
+    ends = frozenset({tokenizer.end_of_turn_id, tokenizer.eos_id})
+    for conversation in track(conversations, tr("rendering", "渲染对话"), unit=tr("conversations", "条")):
+        prepared.counts["read"] += 1
+        fault = _fault(conversation)
+        if fault:
+            prepared.counts[fault] += 1
+            where = str(conversation.meta.get("id", ""))
+            quarantine(Broken(where, prepared.counts["read"], fault, conversation.messages[0].content[:200]))
+            continue
+        parts = list(_fitting(conversation, tokenizer, length + 1, overlong, prepared.counts))
+        prepared.counts["used"] += bool(parts)
+        for part in parts:
+            prepared.add(part, ends)
+    check(prepared, tokenizer)
+    return prepared
+
+
+def check(prepared: Prepared, tokenizer: Tokenizer) -> None:
+    """Raise `LuhuoError` if training could not work: nothing to learn, or an assistant that would never stop."""
+    layouts = ", ".join(f"{Path(name).name}: {layout}" for name, layout in prepared.layouts.items())
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(prepared.counts.items()))
+    where = tr(f"layout {layouts}; rows: {counts}", f"格式 {layouts}；行数：{counts}")
+    if prepared.supervised == 0 or prepared.first is None:
+        raise LuhuoError(
+            tr("No token is supervised: there is nothing to learn.", "没有任何受监督的词元：无可学习。"),
+            expected=tr("assistant turns with train = true", "train = true 的 assistant 轮次"),
+            where=where,
+            fix=tr(
+                "Look at quarantine.jsonl, at the roles and `train` flags of the rows, and at `length`.",
+                "请检查 quarantine.jsonl、各行的角色与 train 标志，以及 length。",
+            ),
+        )
+    if prepared.ends == 0:
+        raise LuhuoError(
+            tr(
+                "The token that ends a turn is never a target: the assistant would never stop talking.",
+                "结束一轮的词元从未成为训练目标：助手将永远停不下来。",
+            ),
+            expected=tokenizer.decode([tokenizer.end_of_turn_id]),
+            found=preview(prepared.first, tokenizer, colour=False)[-300:],
+            where=tr(f"{where}; the first row is shown", f"{where}；所示为第一行"),
+            fix=tr(
+                "The chat template must close an assistant's turn with the tokenizer's end-of-turn token.",
+                "对话模板必须以分词器的轮次结束词元来结束 assistant 的轮次。",
+            ),
+        )
+
+
+def shuffle_answers(
+    conversations: list[Conversation], seed: int, counts: Counter[str] | None = None
+) -> list[Conversation]:
+    """The control experiment: final answers change places among rows of the same family and language.
+
+    Formats, lengths and the distribution of answers stay, what the answer has to do with the question is lost; an
+    assistant trained on this knows how to answer and not what. Only the final answer stays a target. Each row gets
+    the answer of the next one in a shuffled circle, so none keeps its own unless it is alone in its group or two
+    rows have equal answers.
+    """
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, conversation in enumerate(conversations):
+        if conversation.messages[-1].is_target:
+            groups[(str(conversation.meta.get("family")), str(conversation.meta.get("lang")))].append(i)
+    result = list(conversations)
+    for name, members in groups.items():
+        order = np.random.default_rng(derive_seed(seed, "shuffle_answers", *name)).permutation(members)
+        for here, there in zip(order, np.roll(order, -1), strict=True):
+            history = tuple(replace(m, train=False) for m in conversations[here].messages[:-1])
+            result[here] = Conversation((*history, conversations[there].messages[-1]), conversations[here].meta)
+        if counts is not None:
+            counts["shuffled" if len(members) > 1 else "alone"] += len(members)
+    return result
+
+
+def _fault(conversation: Conversation) -> str | None:
+    """Why a conversation cannot be trained on, or None."""
+    if not conversation.has_target:
+        return "no_target"
+    if any(m.is_target and not m.content.strip() for m in conversation.messages):
+        return "empty_answer"
+    return None
+
+
+def _fitting(
+    conversation: Conversation, tokenizer: Tokenizer, limit: int, overlong: str, counts: Counter[str]
+) -> Iterator[Rendered]:
+    """The renderings of a conversation that fit into `limit` tokens, shortened if need be."""
+    parts = list(render_all(conversation, tokenizer))
+    counts["split"] += len(parts) > 1
+    if all(len(part) <= limit for part in parts):
+        yield from parts
+        return
+    shorter = fit(conversation, tokenizer, limit)[0] if overlong == "truncate" else None
+    if shorter is None or not shorter.has_target:
+        counts["too_long"] += 1
+        return
+    counts["truncated"] += 1
+    yield from (part for part in render_all(shorter, tokenizer) if len(part) <= limit)

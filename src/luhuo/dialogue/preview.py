@@ -1,0 +1,24 @@
+"""One rendered conversation for human eyes, with the loss mask visible."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from luhuo.dialogue.render import Rendered
+from luhuo.tokenizer.tokenizer import Tokenizer
+
+GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
+
+
+def preview(rendered: Rendered, tokenizer: Tokenizer, *, colour: bool) -> str:
+    """The text with its targets green, or between ⟦ and ⟧ where there is no colour.
+
+    Control characters of the data are shown as U+FFFD: a data set must not drive the terminal.
+    """
+    before, after = (GREEN, PLAIN) if colour else ("⟦", "⟧")
+    parts = []
+    for target, run in groupby(zip(rendered.ids, rendered.mask, strict=True), key=lambda pair: pair[1]):
+        text = tokenizer.decode([token for token, _ in run])
+        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+        parts.append(f"{before}{text}{after}" if target else text)
+    return "".join(parts)
