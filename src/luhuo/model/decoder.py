@@ -16,7 +16,7 @@ from luhuo.model.layers import Block, Context, Linear, RMSNorm, rope_tables
 
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
-    from luhuo.tokenizer import Tokenizer
+    from luhuo.tokenizer.tokenizer import Tokenizer
 
 
 class Decoder(nn.Module):

@@ -157,7 +157,7 @@ def _check(missing: Iterable[str], extra: Iterable[str], wrong: list[str], where
 def _tokenizer(root: Path, fingerprint: str | None) -> Any:
     if not (root / "tokenizer.json").is_file():
         return None
-    from luhuo.tokenizer import Tokenizer
+    from luhuo.tokenizer.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(root)
     if fingerprint is not None and tokenizer.fingerprint != fingerprint:

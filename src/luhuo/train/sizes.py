@@ -1,0 +1,164 @@
+"""One dial sizes everything: from a number of parameters follow shape, batch, learning rate and tokens, each with a
+reason. Every value can be overridden; the others then follow from what is left."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from luhuo.core.config import Config, field
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.model.config import ModelConfig
+
+UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
+ANCHOR = 3e6
+"""The size at which batch and learning rate were tuned (docs/diary.md)."""
+
+
+class Shape(Config):
+    """Parts of the architecture set by hand; what is not set follows from the size."""
+
+    layers: int | None = field(None, "Number of blocks.", "层数。", ge=1)
+    hidden_size: int | None = field(None, "Width of the residual stream.", "残差流的宽度。", ge=2)
+    heads: int | None = field(None, "Query heads.", "查询头数。", ge=1)
+    kv_heads: int | None = field(None, "Key and value heads; divides heads.", "键值头数，须整除 heads。", ge=1)
+    head_dim: int | None = field(None, "Size of one head; even.", "每个头的维度，须为偶数。", ge=2, multiple_of=2)
+    intermediate_size: int | None = field(None, "Inner width of the MLP.", "前馈层的内部宽度。", ge=1)
+    rope_theta: float = field(10_000.0, "Base of the rotary frequencies.", "旋转位置编码的基数。", gt=0)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a size comes to."""
+
+    model: ModelConfig
+    length: int
+    """Tokens a row."""
+    batch: int
+    """Tokens a step."""
+    learning_rate: float
+    tokens: int
+    reasons: dict[str, str]
+
+    def of(self, model: ModelConfig) -> Derived:
+        """The same plan for a model that exists already."""
+        why = tr("the given model's", "由给定模型决定")
+        shape = {name: why for name in self.reasons if name in type(model).model_fields or name == "parameters"}
+        return replace(self, model=model, reasons=self.reasons | shape)
+
+    def table(self) -> str:
+        """One line a value: name, value, reason."""
+        values = self.model.model_dump() | {
+            "parameters": sum(self.model.parameters().values()),
+            "length": self.length,
+            "batch": self.batch,
+            "learning_rate": self.learning_rate,
+            "tokens": self.tokens,
+        }
+        return "\n".join(f"  {name:<18} {values[name]:>13,}  {why}" for name, why in self.reasons.items())
+
+
+def parse_size(size: str | int | float) -> float:
+    """Number of parameters of "3m", "1.5b" or a plain number. Raises `LuhuoError` otherwise."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", str(size).strip().lower())
+    if not found or float(found[1]) <= 0:
+        raise LuhuoError(
+            tr("This is not a model size.", "这不是模型规模。"), expected="3m, 10m, 30m, 100m, 300m, 1b, …", found=size
+        )
+    return float(found[1]) * UNITS.get(found[2], 1)
+
+
+def derive(
+    size: str | int | float,
+    vocab_size: int,
+    *,
+    shape: Shape | None = None,
+    length: int | None = None,
+    batch: int | None = None,
+    learning_rate: float | None = None,
+    tokens: int | None = None,
+) -> Derived:
+    """Everything a pretraining run needs, for about `size` parameters including the embedding."""
+    target, shape = parse_size(size), shape or Shape()
+    ratio = 32 * (target / ANCHOR) ** 0.2
+    model = _model(target, ratio, vocab_size, shape)
+    length = length or next(
+        n for limit, n in ((5e6, 256), (3e7, 512), (2e8, 1024), (math.inf, 2048)) if target <= limit
+    )
+    model = model.model_copy(update={"max_positions": max(2048, length)})
+    batch = batch or length * max(1, 2 ** round(math.log2(4096 * (target / ANCHOR) ** 0.7 / length)))
+    rate = learning_rate or float(f"{LEARNING_RATE * (target / ANCHOR) ** -0.35:.2g}")
+    count = sum(model.parameters().values())
+    return Derived(model, length, batch, rate, tokens or 20 * count, _reasons(ratio, target))
+
+
+LEARNING_RATE = 4e-3
+"""Best of the probes at the anchor size with Muon's RMS-matched updates."""
+
+
+def _model(target: float, ratio: float, vocab_size: int, shape: Shape) -> ModelConfig:
+    """The shape nearest to `target` parameters, and among near ones to the wanted width per layer."""
+    best: tuple[float, ModelConfig] | None = None
+    for layers in [shape.layers] if shape.layers else range(2, 65):
+        for hidden in [shape.hidden_size] if shape.hidden_size else _widths(layers * ratio):
+            model = _complete(layers, hidden, vocab_size, shape)
+            miss = abs(math.log(sum(model.parameters().values()) / target))
+            cost = miss + 0.15 * abs(math.log(hidden / layers / ratio))
+            if best is None or cost < best[0]:
+                best = cost, model
+    assert best is not None
+    return best[1]
+
+
+def _widths(around: float) -> range:
+    """Candidate widths: multiples of 32 (of 64 and 128 when larger), within a factor of two."""
+    step = 32 if around <= 512 else 64 if around <= 1024 else 128
+    low = max(step, int(around / 2) // step * step)
+    return range(low, max(low + step, int(around * 2)), step)
+
+
+def _complete(layers: int, hidden: int, vocab_size: int, shape: Shape) -> ModelConfig:
+    head_dim = shape.head_dim or next(d for limit, d in ((384, 32), (1536, 64), (math.inf, 128)) if hidden <= limit)
+    heads = shape.heads or max(1, hidden // head_dim)
+    kv_heads = shape.kv_heads or max(k for k in range(1, heads + 1) if heads % k == 0 and (k == 1 or 3 * k <= heads))
+    return ModelConfig.parse(
+        {
+            "vocab_size": vocab_size,
+            "hidden_size": hidden,
+            "layers": layers,
+            "heads": heads,
+            "kv_heads": kv_heads,
+            "head_dim": head_dim,
+            "intermediate_size": shape.intermediate_size or max(64, round(hidden * 8 / 3 / 64) * 64),
+            "rope_theta": shape.rope_theta,
+        },
+        where="shape",
+    )
+
+
+def _reasons(ratio: float, target: float) -> dict[str, str]:
+    return {
+        "parameters": tr(f"nearest to {target:,.0f}, embedding included", f"最接近 {target:,.0f}（含嵌入）"),
+        "vocab_size": tr("the tokenizer's", "由分词器决定"),
+        "layers": tr(
+            f"width / depth near {ratio:.0f}, growing with size^0.2", f"宽深比约 {ratio:.0f}，随规模的 0.2 次方增长"
+        ),
+        "hidden_size": tr("with the layers, gives the parameters", "与层数一起凑足参数量"),
+        "head_dim": tr("32 up to width 384, 64 up to 1536, then 128", "宽度 384 以内 32，1536 以内 64，再大 128"),
+        "heads": tr("width / head_dim", "宽度 / head_dim"),
+        "kv_heads": tr(
+            "at most a third of the heads: a small cache at little loss", "至多为头数的三分之一：缓存小而损失少"
+        ),
+        "intermediate_size": tr("8/3 of the width: SwiGLU has three matrices", "宽度的 8/3：SwiGLU 有三个矩阵"),
+        "length": tr(
+            "256 up to 5m, 512 to 30m, 1024 to 200m, then 2048", "5m 以内 256，30m 以内 512，200m 以内 1024，再大 2048"
+        ),
+        "batch": tr("4,096 tokens at 3m, growing with size^0.7", "3m 时 4,096 词元，随规模的 0.7 次方增长"),
+        "learning_rate": tr(
+            f"{LEARNING_RATE} at 3m (tuned), falling with size^-0.35",
+            f"3m 时 {LEARNING_RATE}（实测），随规模的 -0.35 次方下降",
+        ),
+        "tokens": tr("20 a parameter (Hoffmann et al. 2022)", "每参数 20 词元（Hoffmann 等 2022）"),
+    }

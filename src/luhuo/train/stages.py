@@ -1,0 +1,182 @@
+"""Stage `pretrain`: shards and a tokenizer to a base model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from luhuo.core.config import Input, field
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.core.seeds import derive_seed
+from luhuo.core.stage import Stage
+from luhuo.train.config import TrainerConfig
+from luhuo.train.sizes import Derived, Shape, derive, parse_size
+
+if TYPE_CHECKING:
+    from luhuo.core.artifact import Workspace
+    from luhuo.model.decoder import Decoder
+    from luhuo.tokenizer.tokenizer import Tokenizer
+
+
+class PretrainStage(Stage):
+    """Train a language model on tokenised text, from nothing or from an existing model."""
+
+    resumable: ClassVar[bool] = True
+
+    shards: Input = field(..., "Output of stage shards.", "shards 阶段的输出。")
+    tokenizer: Input = field(..., "The tokenizer the shards were made with.", "制作分片所用的分词器。")
+    model: Input | None = field(
+        None, "Model directory to go on from; the size is then its own.", "要继续训练的模型目录，规模由它决定。"
+    )
+    size: str = field(
+        "3m",
+        "Parameters: 1m, 3m, 10m, 30m, 100m, 300m, 1b, or any number.",
+        "参数量：1m、3m、10m、30m、100m、300m、1b，或任意数。",
+    )
+    shape: Shape = field(Shape(), "Parts of the architecture set by hand.", "手工指定的架构参数。")
+    length: int | None = field(None, "Tokens a row; from the size by default.", "每行词元数，默认由规模决定。", ge=2)
+    batch: int | None = field(None, "Tokens a step; from the size by default.", "每步词元数，默认由规模决定。", ge=2)
+    steps: int | None = field(None, "Optimiser steps; or give tokens.", "优化步数；或给出 tokens。", ge=1)
+    tokens: int | None = field(
+        None, "Tokens to train on; 20 a parameter by default.", "训练词元数，默认每参数 20 个。", ge=1
+    )
+    optimiser: Literal["muon", "adamw"] = field(
+        "muon", "muon (AdamW for embeddings and norms) or adamw.", "muon（嵌入与归一化用 AdamW）或 adamw。"
+    )
+    schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
+        "wsd", "Shape of the learning rate.", "学习率的形状。"
+    )
+    learning_rate: float | None = field(None, "Peak; from the size by default.", "峰值学习率，默认由规模决定。", gt=0)
+    warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
+    decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
+    weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
+    clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
+    micro_batch: int = field(0, "Rows per forward pass; 0: all of a step.", "每次前向的行数；0 为整步。", ge=0)
+    dtype: Literal["auto", "fp32", "bf16"] = field(
+        "auto", "Arithmetic; the weights stay fp32.", "运算格式；权重保持 fp32。"
+    )
+    device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
+    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
+    checkpoint_every_s: float = field(60.0, "Seconds between checkpoints.", "检查点间隔（秒）。", ge=0)
+    checkpoint_every: int = field(
+        0, "Steps between checkpoints; 0: by time only.", "检查点间隔（步）；0 为仅按时间。", ge=0
+    )
+    eval_every: int = field(
+        0, "Steps between held-out evaluations; 0: ten in all.", "留出集评估间隔（步）；0 为共十次。", ge=0
+    )
+    eval_tokens: int = field(32_768, "Held-out tokens scored each time.", "每次评估的留出词元数。", ge=1)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.steps and self.tokens:
+            raise ValueError("give steps or tokens, not both")
+        parse_size(self.size)
+        return self
+
+    def disk_bytes(self) -> int:
+        """Weights, and two checkpoints of weights and two optimiser states, all fp32."""
+        return int(4 * parse_size(self.size) * 7)
+
+    def run(self, out: Workspace) -> None:
+        """Train, resuming from the last checkpoint if there is one, and write a model directory."""
+        import torch
+
+        from luhuo.core.device import cpu_threads, pick_device
+        from luhuo.corpus.loader import PackedLoader
+        from luhuo.model.save import save
+        from luhuo.tokenizer.tokenizer import Tokenizer
+        from luhuo.train.heldout import bits_per_byte
+        from luhuo.train.objective import CausalLM
+        from luhuo.train.trainer import Trainer
+
+        torch.set_num_threads(self.threads or cpu_threads())
+        tokenizer = Tokenizer.load(self.tokenizer)
+        self._check_tokenizer(tokenizer)
+        model, plan = self._model(tokenizer)
+        model.to(pick_device(self.device))
+        rows = max(1, round(plan.batch / plan.length))
+        steps = self.steps or -(-plan.tokens // (rows * plan.length))
+        say(tr(f"Training for {steps:,} steps:", f"训练 {steps:,} 步：") + "\n" + plan.table())
+
+        def loader(split: str, count: int) -> PackedLoader:
+            seed = derive_seed(self.seed, "loader", split)
+            return PackedLoader(Path(self.shards) / split, batch=count, length=plan.length, seed=seed)
+
+        sizes = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
+        batches = max(1, self.eval_tokens // (rows * plan.length))
+        config = self._trainer_config(steps, plan.learning_rate)
+        trainer = Trainer(
+            model,
+            CausalLM(),
+            loader("train", rows),
+            config,
+            out,
+            evaluate=bits_per_byte(lambda: loader("valid", rows), sizes, batches),
+            title=tr("pretrain", "预训练"),
+        )
+        last = trainer.run()
+        save(model, out.path)
+        trainer.clean()
+        counts = model.config.parameters()
+        out.results |= {"loss": last["loss"], "bpb.valid": last["valid_bpb"], "parameters": sum(counts.values())}
+        out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
+
+    def _model(self, tokenizer: Tokenizer) -> tuple[Decoder, Derived]:
+        from luhuo.model.decoder import Decoder, initialise
+        from luhuo.model.load import load
+
+        given: dict[str, Any] = {"length": self.length, "batch": self.batch, "learning_rate": self.learning_rate}
+        given["tokens"] = self.tokens
+        if self.model is None:
+            plan = derive(self.size, tokenizer.vocab_size, shape=self.shape, **given)
+            model = initialise(Decoder(plan.model), derive_seed(self.seed, "weights"))
+        else:
+            model = load(self.model, dtype="fp32", device="cpu")
+            if model.tokenizer is not None:
+                _same_tokenizer(model.tokenizer.fingerprint, tokenizer, self.model)
+            plan = derive(sum(model.config.parameters().values()), tokenizer.vocab_size, **given).of(model.config)
+        model.tokenizer = tokenizer
+        return model, plan
+
+    def _trainer_config(self, steps: int, learning_rate: float) -> TrainerConfig:
+        names = set(TrainerConfig.model_fields) & set(type(self).model_fields) - {
+            "steps",
+            "learning_rate",
+            "eval_every",
+        }
+        shared = {name: getattr(self, name) for name in sorted(names)}
+        every = self.eval_every or max(1, steps // 10)
+        return TrainerConfig(steps=steps, learning_rate=learning_rate, eval_every=every, **shared)
+
+    def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        header = Path(self.shards) / "train" / "header.json"
+        if not header.is_file():
+            raise LuhuoError(
+                tr("These are no tokenised shards.", "这不是分词后的分片目录。"),
+                expected="train/header.json",
+                where=self.shards,
+            )
+        found = json.loads(header.read_text(encoding="utf-8")).get("tokenizer")
+        if found is not None:
+            _same_tokenizer(found, tokenizer, self.shards)
+
+
+def _same_tokenizer(fingerprint: str, tokenizer: Tokenizer, where: str) -> None:
+    if fingerprint != tokenizer.fingerprint:
+        raise LuhuoError(
+            tr("Made with another tokenizer than the one given.", "所用分词器与给定的分词器不同。"),
+            expected=fingerprint[:16],
+            found=tokenizer.fingerprint[:16],
+            where=where,
+            fix=tr("Give the tokenizer it was made with.", "请给出制作它时所用的分词器。"),
+        )
+
+
+def _median_rate(out: Workspace) -> float:
+    rates = sorted(row["tokens_per_s"] for row in out.metrics.read() if "tokens_per_s" in row)
+    return rates[len(rates) // 2] if rates else 0.0
