@@ -1,0 +1,1 @@
+"""Raw text to clean, deduplicated, split documents, to tokenised shards, to batches."""

@@ -1,0 +1,1 @@
+"""References to files near and far, their verified cache, and streaming readers of text formats."""
