@@ -132,10 +132,10 @@ class Trainer:
         self.optimiser.step(factor)
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        count, length = batch["ids"].numel() * self._ranks, batch["ids"].shape[1]
-        self.tokens += count
+        rows, length = len(batch["ids"]) * self._ranks, batch["ids"].shape[1] - 1
+        self.tokens += rows * length
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
-        return averages | rates | {"step_tokens": count, "flops": self.model.config.flops_per_token(length)}
+        return averages | rates | {"step_tokens": rows * length, "flops": self.model.config.flops_per_token(length)}
 
     def _micro_batches(self, batch: Batch) -> list[Batch]:
         rows = self.config.micro_batch or len(batch["ids"])
