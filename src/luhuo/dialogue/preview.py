@@ -11,14 +11,15 @@ GREEN, PLAIN = "\x1b[32m", "\x1b[0m"
 
 
 def preview(rendered: Rendered, tokenizer: Tokenizer, *, colour: bool) -> str:
-    """The text with its targets green, or between ⟦ and ⟧ where there is no colour.
-
-    Control characters of the data are shown as U+FFFD: a data set must not drive the terminal.
-    """
+    """The text with its targets green, or between ⟦ and ⟧ where there is no colour."""
     before, after = (GREEN, PLAIN) if colour else ("⟦", "⟧")
     parts = []
     for target, run in groupby(zip(rendered.ids, rendered.mask, strict=True), key=lambda pair: pair[1]):
-        text = tokenizer.decode([token for token, _ in run])
-        text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+        text = printable(tokenizer.decode([token for token, _ in run]))
         parts.append(f"{before}{text}{after}" if target else text)
     return "".join(parts)
+
+
+def printable(text: str) -> str:
+    """The text with control characters as U+FFFD: neither data nor a model's answer may drive the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

@@ -60,8 +60,9 @@ def render(conversation: Conversation, tokenizer: Tokenizer, *, generation_promp
     """Token ids and loss mask. With `generation_prompt` the result ends where an answer is to begin.
 
     Targets are the content of assistant turns with `train` and the token that ends the turn; headers are not.
-    Raises `HistoryRewritten` when a turn to be trained does not stand in the whole as it would be generated, and
-    `LuhuoError` when there is no template or it refuses the conversation.
+    Raises `HistoryRewritten` when a turn to be trained does not stand in the whole as it would be generated (not for
+    a prompt, which is rendered as the template wants it), and `LuhuoError` when there is no template or it refuses
+    the conversation.
     """
     hidden = _Hidden(conversation, tokenizer)
     full = hidden.text(len(conversation.messages), generation_prompt)
@@ -74,7 +75,7 @@ def render(conversation: Conversation, tokenizer: Tokenizer, *, generation_promp
         start = hidden.text(i, True)
         end = hidden.text(i + 1, False)
         if not (full.startswith(end) and end.startswith(start) and at <= len(start)):
-            if message.is_target:
+            if message.is_target and not generation_prompt:
                 raise HistoryRewritten(i + 1)
             continue
         context, answer = hidden.encode(full[at : len(start)]), hidden.encode(full[len(start) : len(end)])
