@@ -116,7 +116,7 @@ class PretrainStage(Stage):
             loader("train", rows),
             config,
             out,
-            evaluate=bits_per_byte(lambda: loader("valid", rows), sizes, batches),
+            evaluate=bits_per_byte(lambda: loader("valid", rows).epoch(), sizes, batches),
             title=tr("pretrain", "预训练"),
         )
         last = trainer.run()
