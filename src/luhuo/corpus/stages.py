@@ -17,9 +17,7 @@ class SourceConfig(Config):
     """One source of text."""
 
     name: str = field(..., "Name in reports and documents.", "在报告和文档中的名称。", pattern=r"^[\w.-]+$")
-    path: Input = field(
-        ..., "File, folder, glob, or reference (pypi:, hf:, ms:).", "文件、目录、通配或引用（pypi:、hf:、ms:）。"
-    )
+    path: Input = field(..., "File, folder or reference (pypi:, hf:, ms:).", "文件、目录或引用（pypi:、hf:、ms:）。")
     lang: Literal["auto", "zh", "en"] = field(
         "auto", "Language; auto: each record's own, else by its script.", "语言；auto：取记录自带的，否则按文字判断。"
     )

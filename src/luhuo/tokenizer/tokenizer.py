@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from luhuo.tokenizer.incremental import ByteDecoder, IncrementalDecoder, WindowD
 
 TURN_ENDS = (TURN_END, "<|eot_id|>", "<end_of_turn>", "<|end|>")
 """How published chat models end a turn; the first one in the vocabulary counts."""
+
+BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 VISIBLE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
 """Bytes that byte-level tokenizers (GPT-2) write as themselves; the others are shifted to U+0100 and up."""
@@ -111,11 +114,14 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of the ids. Bytes that are no UTF-8 become U+FFFD."""
-        return self._core.decode(list(ids), skip_special_tokens=skip_special)
+        if not self._byte_exact:
+            return self._core.decode(list(ids), skip_special_tokens=skip_special)
+        skipped = self.special_ids if skip_special else ()
+        return b"".join(self.token_bytes(i) for i in ids if i not in skipped).decode("utf-8", "replace")
 
     def decoder(self, *, skip_special: bool = False) -> IncrementalDecoder:
         """A decoder for one stream of tokens."""
-        if not self._byte_level:
+        if not self._byte_exact:
             return WindowDecoder(lambda ids: self.decode(ids, skip_special=skip_special))
         return ByteDecoder(lambda i: b"" if skip_special and i in self.special_ids else self.token_bytes(i))
 
@@ -127,11 +133,16 @@ class Tokenizer:
         return found
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes a token of a byte-level tokenizer stands for (empty for an id without a token)."""
+        """The bytes a token stands for (empty for an id without a token). Not for WordPiece and the like, whose
+        text depends on the token before."""
         text = self._core.id_to_token(token)
         if text is None:
             return b""
-        if token in self._added or any(c not in _byte_of() for c in text):
+        if token in self._added:
+            return text.encode()
+        if not self._byte_level:
+            return bytes([int(text[3:5], 16)]) if BYTE_TOKEN.fullmatch(text) else text.encode()
+        if any(c not in _byte_of() for c in text):
             return text.encode()
         return bytes(_byte_of()[c] for c in text)
 
@@ -151,9 +162,18 @@ class Tokenizer:
         return core
 
     @functools.cached_property
+    def _decoders(self) -> tuple[str, ...]:
+        decoder = json.loads(self._core.to_str())["decoder"] or {"type": ""}
+        return tuple(d["type"] for d in decoder.get("decoders", [decoder]))
+
+    @property
     def _byte_level(self) -> bool:
-        decoder = json.loads(self._core.to_str())["decoder"] or {}
-        return any(d["type"] == "ByteLevel" for d in [decoder, *decoder.get("decoders", [])])
+        return "ByteLevel" in self._decoders
+
+    @property
+    def _byte_exact(self) -> bool:
+        """Whether each token is a fixed string of bytes: byte-level kinds, and the BPE and Unigram trained here."""
+        return self._byte_level or self._decoders == ("ByteFallback", "Fuse")
 
     def _named(self, key: str) -> str | None:
         """A token named in `tokenizer_config.json`, written as text or as an object with `content`."""
