@@ -202,7 +202,7 @@ def test_html_gives_its_main_text_or_names_the_extra(tmp_path):
     page = "<html><nav>menu</nav><main><p>" + "The furnace burns pure blue. " * 20 + "</p></main></html>"
     path = write(tmp_path / "a.html", page)
     try:
-        import resiliparse  # noqa: F401
+        import resiliparse  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
         with pytest.raises(LuhuoError, match="resiliparse"):
             texts(path)

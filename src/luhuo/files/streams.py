@@ -7,13 +7,47 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 import zstandard
 
 from luhuo.files.records import UNIT_BYTES
 
 COMPRESSIONS = (".gz", ".zst")
+
+PACKED_CHUNK = 2**16
+"""Compressed bytes taken at once."""
+
+
+class _Zstandard(io.RawIOBase):
+    """Decompressed bytes of all frames. A file that ends within a frame is an error: the library's own reader takes
+    it for the end, and what was cut off would be lost without a word."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._input = self._output = b""
+        self._started = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._output:
+            self._input = self._input or self._raw.read(PACKED_CHUNK)
+            if not self._input:
+                if self._started and not self._frame.eof:
+                    raise EOFError("the file ends within a Zstandard frame")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._started = True
+            self._output = self._frame.decompress(self._input)
+            self._input = self._frame.unused_data if self._frame.eof else b""
+        count = min(len(buffer), len(self._output))
+        buffer[:count] = self._output[:count]
+        self._output = self._output[count:]
+        return count
 
 
 @contextmanager
@@ -23,11 +57,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path, "rb") as handle:
             yield cast(BinaryIO, handle)
     elif path.suffix == ".zst":
-        with (
-            path.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as handle,
-        ):
-            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, handle), 2**20))
+        with path.open("rb") as raw:
+            yield io.BufferedReader(_Zstandard(raw), 2**20)
     else:
         with path.open("rb") as handle:
             yield handle
