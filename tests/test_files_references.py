@@ -59,7 +59,7 @@ def served(tmp_path):
     folder.mkdir()
 
     class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, format, *args):
             pass
 
         def guess_type(self, path):

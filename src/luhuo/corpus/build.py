@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -31,6 +32,8 @@ from luhuo.files.streams import open_text
 
 if TYPE_CHECKING:
     from luhuo.corpus.stages import SourceConfig
+
+LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
 
 KEEP_FIRST = ("test", "valid", "train")
 """Order in which the files of a source that is already split are read: a text twice there stays held out."""
@@ -131,7 +134,7 @@ class _SourceReader:
         lang = self.source.lang
         if lang == "auto":
             own = record.fields.get("lang")
-            lang = own if isinstance(own, str) else language(text)
+            lang = own if isinstance(own, str) and LANGUAGE_CODE.fullmatch(own) else language(text)
         return {"digest": sha.hex(), "text": text, "lang": lang}
 
     def _reject(self, found: Broken, *, counted: bool = False) -> None:

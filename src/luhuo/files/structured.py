@@ -76,7 +76,7 @@ def _json(handle: TextIO, name: str) -> Iterator[Row | Broken]:
             if after == len(buffer):  # a number could go on in the next chunk
                 break
             number += 1
-            yield Row(number, value) if is_unicode(str(value)) else broken(name, number, "bad_encoding", value)
+            yield Row(number, value)
             place = after
         buffer = buffer[place:]
         limit = max(CHUNK, len(buffer))  # doubling keeps the work linear in the length of one element
