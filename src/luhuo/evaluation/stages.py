@@ -1,0 +1,89 @@
+"""The stages `evaluate` and `compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from luhuo.core.atomic import write_json
+from luhuo.core.config import Input, field
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.core.stage import Stage
+
+if TYPE_CHECKING:
+    from luhuo.core.artifact import Workspace
+
+
+class EvaluateStage(Stage):
+    """Bits per byte on held-out text, and accuracy on test items."""
+
+    model: Input = field(..., "Model directory.", "模型目录。")
+    corpus: Input | None = field(
+        None, "Corpus whose test split is scored in bits per byte.", "语料；用其测试部分计算每字节比特数。"
+    )
+    items: Input | None = field(
+        None, "Test items (jsonl), as the world writes them.", "测试题目（jsonl），如 world 所写。"
+    )
+    shots_from: Input | None = field(None, "Training items from which examples are taken.", "取示例用的训练题目。")
+    shots: int = field(
+        4, "Examples before each question, in completion mode.", "续写模式下每题之前的示例数。", ge=0, le=64
+    )
+    mode: Literal["chat", "completion"] = field(
+        "chat",
+        "Ask through the chat template, or as plain text with examples.",
+        "用对话模板提问，或用带示例的纯文本。",
+    )
+    limit: int = field(200, "Most items per family.", "每类最多题数。", ge=1)
+    max_text_kb: int = field(
+        256, "Most text scored per source and language, in kB.", "每个来源和语言最多评测的文本（kB）。", ge=1
+    )
+    max_tokens: int = field(64, "Most tokens of an answer.", "回答的最多词元数。", ge=1)
+    batch: int = field(64, "Answers generated at once.", "同时生成的回答数。", ge=1)
+    dtype: str = field("auto", "Number format: auto, fp32, bf16 or fp16.", "数值格式：auto、fp32、bf16 或 fp16。")
+    device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
+
+    def run(self, out: Workspace) -> None:
+        """Write `scores.json`, and with items also `items.jsonl` and `samples.jsonl`."""
+        if self.corpus is None and self.items is None:
+            raise LuhuoError(
+                tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…"
+            )
+        from luhuo.evaluation.run import evaluate_model
+        from luhuo.model.load import load
+
+        scores = evaluate_model(load(self.model, dtype=self.dtype, device=self.device), self, out.path)
+        write_json(out.path / "scores.json", scores)
+        out.results |= flat(scores)
+
+
+class CompareStage(Stage):
+    """Two evaluations of the same items: the difference in points, with its interval."""
+
+    before: Input = field(..., "Evaluation to compare with.", "作为基准的评测产物。")
+    after: Input = field(..., "Evaluation that should be better.", "应当更好的评测产物。")
+
+    def run(self, out: Workspace) -> None:
+        """Write `comparison.json`; results are `difference.mean` (with `.low`, `.high`) and `difference.FAMILY`."""
+        from luhuo.evaluation.compare import compare_runs, read_outcomes
+
+        found = compare_runs(read_outcomes(self.before), read_outcomes(self.after), self.seed)
+        write_json(out.path / "comparison.json", found)
+        for end in ("", ".low", ".high"):
+            out.results[f"difference.mean{end}"] = found["mean"][end.removeprefix(".") or "difference"]
+        for name, row in found["families"].items():
+            out.results |= {f"difference.{name}": row["difference"]}
+
+
+def flat(scores: dict[str, Any]) -> dict[str, Any]:
+    """The headline results for the manifest, with dotted keys."""
+    results: dict[str, Any] = {}
+    text = scores.get("bits_per_byte", {"languages": {}, "sources": {}})
+    for prefix, rows in (("", text["languages"]), ("source.", text["sources"])):
+        for name, row in rows.items():
+            results |= {f"bpb.{prefix}{name}": row["bits_per_byte"], f"xz.{prefix}{name}": row["xz"]}
+    if "accuracy" in scores:
+        for name, row in {"mean": scores["accuracy"]["mean"], **scores["accuracy"]["families"]}.items():
+            results |= {f"accuracy.{name}": row["accuracy"]}
+            results |= {f"accuracy.{name}.{key}": row[key] for key in ("low", "high", "chance", "n")}
+        results["near_chance"] = scores["accuracy"]["near_chance"]
+    return results
