@@ -65,6 +65,20 @@ def test_a_tiny_model_memorises_four_conversations_and_stops_by_itself(base: Pat
     assert done.manifest["sources"][0]["name"] == "x.jsonl"
 
 
+def test_held_out_loss_is_that_of_its_supervised_tokens(base: Path, tmp_path: Path):
+    data, valid = (write(tmp_path / f"{name}.jsonl", rows_of(PAIRS)) for name in ("train", "valid"))
+    done = produce("sft", stage_of(base, data, steps=8, valid=str(valid), eval_every=4), tmp_path / "assistant")
+    scores = [row for row in MetricsLog(done.path / "metrics.jsonl").read() if "valid.loss" in row]
+    assert [row["step"] for row in scores] == [4, 8]
+    engine = Engine(load(done.path, dtype="fp32", device="cpu"))
+    pairs = []
+    for question, answer in PAIRS:
+        prompt = engine.prompt_ids(Conversation.of([{"role": "user", "content": question}]))
+        pairs.append((prompt, [*small_tokenizer().encode(answer), small_tokenizer().end_of_turn_id]))
+    expected = -sum(score for score, _ in engine.loglikelihood(pairs)) / sum(len(answer) for _, answer in pairs)
+    assert done.manifest["metrics"]["valid.loss"] == pytest.approx(expected, rel=1e-3)
+
+
 def test_an_interrupted_run_continues_to_the_very_same_weights(base: Path, tmp_path: Path, monkeypatch):
     from luhuo.train.trainer import Trainer
 

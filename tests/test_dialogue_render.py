@@ -110,6 +110,21 @@ def test_a_template_that_rewrites_history_is_refused_and_can_be_trained_turn_by_
     assert parts[1].ids[: len(prompt)] == prompt.ids
 
 
+def test_templates_may_slice_count_and_keep_names_of_their_own():
+    template = (
+        "{% set ns = namespace(last=-1) %}{% for m in messages[::-1] %}"
+        "{% if ns.last < 0 and m.role == 'user' %}{% set ns.last = messages | length - 1 - loop.index0 %}{% endif %}"
+        "{% endfor %}{% for m in messages %}{{ m.role ~ ':' ~ m.content | trim }}"
+        "{{ '!' if loop.index0 == ns.last else '' }};{% endfor %}"
+    )
+    turns = [
+        {"role": "user", "content": " a "},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+    assert render_text(template, turns) == "user:a;assistant:b;user:c!;"
+
+
 def test_a_conversation_too_long_loses_whole_turns_from_its_front_and_keeps_the_system():
     tokenizer, conversation = small_tokenizer(), Conversation.of(ENGLISH)
     last = Conversation.of([ENGLISH[0], *ENGLISH[3:]])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -15,11 +16,13 @@ from luhuo.core.progress import track
 from luhuo.core.seeds import derive_seed
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.layouts import read_conversations
-from luhuo.dialogue.packing import TokenStore
+from luhuo.dialogue.packing import ConversationLoader, TokenStore
 from luhuo.dialogue.preview import preview
 from luhuo.dialogue.render import Rendered, fit, render_all
 from luhuo.files.records import Broken
+from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
+from luhuo.train.objective import CausalLM
 
 
 @dataclass
@@ -125,6 +128,23 @@ def check(prepared: Prepared, tokenizer: Tokenizer) -> None:
                 "对话模板必须以分词器的轮次结束词元来结束 assistant 的轮次。",
             ),
         )
+
+
+def held_out(store: TokenStore, length: int, pad_id: int) -> Callable[[Decoder], dict[str, float]]:
+    """A scorer for the trainer: mean loss (nats) of all supervised tokens of these conversations."""
+    loader = ConversationLoader(store, batch=4, length=length, seed=0, pad_id=pad_id)
+
+    def score(model: Decoder) -> dict[str, float]:
+        loader.restore({"epoch": 0, "row": 0})
+        loss, weight = 0.0, 0.0
+        rows = len(loader.rows(0))
+        for start, arrays in zip(range(0, rows, 4), loader, strict=False):
+            batch = {name: torch.from_numpy(a[: rows - start]).to(model.device) for name, a in arrays.items()}
+            part, count, _ = CausalLM().loss(model, batch)
+            loss, weight = loss + part.item(), weight + count.item()
+        return {"valid.loss": loss / weight}
+
+    return score
 
 
 def shuffle_answers(

@@ -27,6 +27,11 @@ class SftStage(Stage, TrainerConfig):
     data: list[Input] | Input = field(
         ..., "File or files of conversations; the layout is detected.", "对话文件（一个或多个），自动识别格式。"
     )
+    valid: Input | None = field(
+        None,
+        "Held-out conversations; their loss is measured every `eval_every` steps.",
+        "留出对话，每 eval_every 步测其损失。",
+    )
     epochs: float = field(3.0, "Passes over the data, unless `steps` is given.", "数据遍数（未设 steps 时）。", gt=0)
     steps: int = field(0, "Optimiser steps; 0: from `epochs`.", "优化步数；0 表示由 epochs 决定。", ge=0)
     batch: int = field(16384, "Tokens per optimiser step.", "每步的词元数。", ge=1)
@@ -50,7 +55,7 @@ class SftStage(Stage, TrainerConfig):
     device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
 
     def run(self, out: Workspace) -> None:
-        from luhuo.align.sft import prepare
+        from luhuo.align.sft import held_out, prepare
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.model.load import load
         from luhuo.model.save import save
@@ -68,9 +73,9 @@ class SftStage(Stage, TrainerConfig):
                 line = {"source": row.file, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-            prepared = prepare(
-                files, tokenizer, self.length, overlong=self.overlong, shuffle_seed=seed, quarantine=quarantine
-            )
+            rules: dict[str, Any] = {"overlong": self.overlong, "quarantine": quarantine}
+            prepared = prepare(files, tokenizer, self.length, shuffle_seed=seed, **rules)
+            kept = prepare([_local(self.valid)], tokenizer, self.length, **rules).store if self.valid else None
         announce(prepared, tokenizer)
         options = {"length": self.length, "seed": self.seed, "pad_id": tokenizer.pad_id}
         rows = len(ConversationLoader(prepared.store, batch=1, **options).rows(0))
@@ -79,7 +84,8 @@ class SftStage(Stage, TrainerConfig):
         settings: dict[str, Any] = {name: getattr(self, name) for name in TrainerConfig.model_fields}
         settings["steps"] = self.steps or loader.steps(self.epochs)
         config = TrainerConfig(**settings)
-        trainer = Trainer(model, CausalLM(), loader, config, out, title="sft")
+        evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
+        trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, title="sft")
         metrics = trainer.run()
         save(model, out.path)
         trainer.clean()
@@ -91,6 +97,8 @@ class SftStage(Stage, TrainerConfig):
             "supervised_tokens": prepared.supervised,
             "conversations": prepared.counts["used"],
         }
+        if "valid.loss" in metrics:
+            out.results["valid.loss"] = metrics["valid.loss"]
         for name in ("broken", "no_target", "empty_answer", "too_long", "truncated"):
             out.results[f"rows.{name}"] = prepared.counts[name]
 
