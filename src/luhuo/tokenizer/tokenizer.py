@@ -163,7 +163,7 @@ class Tokenizer:
 
     @functools.cached_property
     def _decoders(self) -> tuple[str, ...]:
-        decoder = json.loads(self._core.to_str())["decoder"] or {"type": ""}
+        decoder: dict[str, Any] = json.loads(self._core.to_str())["decoder"] or {"type": ""}
         return tuple(d["type"] for d in decoder.get("decoders", [decoder]))
 
     @property
