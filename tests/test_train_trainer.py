@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 
 from luhuo.core.artifact import Workspace
@@ -81,16 +82,16 @@ def _rank(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     model = train(folder / f"rank{rank}", SmallLoader(rank, 2), optimiser="adamw")
-    torch.save([p.detach() for p in model.parameters()], folder / f"rank{rank}.pt")
+    save_file({name: p.detach() for name, p in model.named_parameters()}, folder / f"rank{rank}.safetensors")
     distributed.destroy_process_group()
 
 
 def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     alone = train(tmp_path / "alone", optimiser="adamw")
     multiprocessing.start_processes(_rank, (tmp_path,), nprocs=2, start_method="spawn")
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert all(torch.allclose(a, b, rtol=0, atol=2e-4) for a, b in zip(alone.parameters(), first, strict=True))
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.allclose(p, first[name], rtol=0, atol=2e-4) for name, p in alone.named_parameters())
     assert losses(tmp_path / "alone") == pytest.approx(losses(tmp_path / "rank0"), rel=1e-4)
     assert not losses(tmp_path / "rank1")
 

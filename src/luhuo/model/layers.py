@@ -1,5 +1,5 @@
 """The parts of a decoder block. Weights are cast to the activations' dtype where they are used, so fp32 master
-weights and bf16 arithmetic need no autocast (whose casts of activations cost more than the products they surround).
+weights train in bf16 without autocast, which would cast activations back and forth around every operation.
 
 Shapes: B batch, T time, H query heads, K key/value heads, G = H / K, D head size, C hidden size, S cached slots.
 """

@@ -16,7 +16,7 @@ class TrainerConfig(Config):
         "muon", "muon (matrices; AdamW for the rest) or adamw.", "muon（矩阵；其余用 AdamW）或 adamw。"
     )
     embedding_rate: float = field(
-        1.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
+        3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
     )
     weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
     schedule: Literal["wsd", "cosine", "linear", "constant"] = field(

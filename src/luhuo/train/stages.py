@@ -52,6 +52,9 @@ class PretrainStage(Stage):
         "wsd", "Shape of the learning rate.", "学习率的形状。"
     )
     learning_rate: float | None = field(None, "Peak; from the size by default.", "峰值学习率，默认由规模决定。", gt=0)
+    embedding_rate: float = field(
+        3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
+    )
     warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
     decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
     weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
@@ -79,8 +82,8 @@ class PretrainStage(Stage):
         return self
 
     def disk_bytes(self) -> int:
-        """Weights, and two checkpoints of weights and two optimiser states, all fp32."""
-        return int(4 * parse_size(self.size) * 7)
+        """Weights, and three checkpoints (one being written) of weights and two optimiser states, all fp32."""
+        return int(4 * parse_size(self.size) * 10)
 
     def run(self, out: Workspace) -> None:
         """Train, resuming from the last checkpoint if there is one, and write a model directory."""
