@@ -1,0 +1,1 @@
+"""World: a seeded generator of one small consistent bilingual world with exact gold answers."""
