@@ -19,6 +19,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
+from luhuo.tokenizer import unigram
 from luhuo.tokenizer.chat import SPECIAL_TOKENS, UNKNOWN
 from luhuo.tokenizer.split import DIGIT_RUN, HAN_RUN, split_pattern
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -46,19 +47,25 @@ def train(
     The same texts give the same tokenizer. A small corpus gives fewer tokens than asked for, which is said.
     Raises `LuhuoError` if `vocab_size` has no room for the special tokens and the alphabet.
     """
-    base = len(SPECIAL_TOKENS) + (1 if kind == "wordpiece" else 256)
+    base = len(SPECIAL_TOKENS) + {"wordpiece": 1, "unigram": 257}.get(kind, 256)
     if vocab_size <= base:
         raise LuhuoError(
             tr("The vocabulary is too small.", "词表太小。"),
             expected=tr(f"more than {base} (special tokens and single bytes)", f"大于 {base}（特殊词元和单字节）"),
             found=vocab_size,
         )
+    splitter = pre_tokenizers.Split(Regex(split_pattern(han_run, digit_run)), "isolated")
     sample = texts if kind == "byte_bpe" else list(texts)
-    core, trainer = _model(kind, vocab_size, min_frequency, _alphabet(kind, sample, vocab_size - base))
-    pieces = pre_tokenizers.Split(Regex(split_pattern(han_run, digit_run)), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence([pieces, *_after_split(kind)])
-    core.train_from_iterator(_fed(sample), trainer)
-    tokenizer = Tokenizer.born_here(_finished(core, kind))
+    alphabet = _alphabet(kind, sample, vocab_size - base)
+    if kind == "unigram":
+        core = _unigram(_fed(sample), splitter, alphabet, vocab_size - base)
+        core.pre_tokenizer = splitter
+    else:
+        core, trainer = _model(kind, vocab_size, min_frequency, alphabet)
+        core.pre_tokenizer = pre_tokenizers.Sequence([splitter, *_after_split(kind)])
+        core.train_from_iterator(_fed(sample), trainer)
+        core = _finished(core)
+    tokenizer = Tokenizer.born_here(core)
     if tokenizer.vocab_size < vocab_size:
         say(
             tr(
@@ -88,25 +95,40 @@ def _alphabet(kind: Kind, texts: Iterable[str], room: int) -> list[str]:
 
 def _model(kind: Kind, vocab_size: int, min_frequency: int, alphabet: list[str]) -> tuple[tokenizers.Tokenizer, Any]:
     """The empty model with its decoder, and its trainer."""
-    given: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": False, "initial_alphabet": alphabet}
-    limited: dict[str, Any] = given | {"min_frequency": min_frequency, "limit_alphabet": len(alphabet)}
-    specials = [*SPECIAL_TOKENS]
+    settings: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "min_frequency": min_frequency,
+        "initial_alphabet": alphabet,
+        "limit_alphabet": len(alphabet),
+        "show_progress": False,
+    }
     if kind == "byte_bpe":
         core = tokenizers.Tokenizer(models.BPE())
         core.decoder = decoders.ByteLevel()
-        return core, trainers.BpeTrainer(special_tokens=specials, **limited)
-    if kind == "wordpiece":
-        core = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-        core.decoder = decoders.WordPiece(cleanup=False)
-        named = [*specials, UNKNOWN, *(f"##{c}" for c in alphabet)]
-        return core, trainers.WordPieceTrainer(special_tokens=named, **limited)
-    core_type = models.BPE(byte_fallback=True) if kind == "bpe" else models.Unigram()
-    core = tokenizers.Tokenizer(core_type)
-    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+        return core, trainers.BpeTrainer(special_tokens=[*SPECIAL_TOKENS], **settings)
     if kind == "bpe":
-        return core, trainers.BpeTrainer(special_tokens=[*specials, *BYTES], **limited)
-    named = [*specials, UNKNOWN, *BYTES]
-    return core, trainers.UnigramTrainer(special_tokens=named, unk_token=UNKNOWN, **given)
+        core = tokenizers.Tokenizer(models.BPE(byte_fallback=True))
+        core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+        return core, trainers.BpeTrainer(special_tokens=[*SPECIAL_TOKENS, *BYTES], **settings)
+    core = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    core.decoder = decoders.WordPiece(cleanup=False)
+    named = [*SPECIAL_TOKENS, UNKNOWN, *(f"##{c}" for c in alphabet)]
+    return core, trainers.WordPieceTrainer(special_tokens=named, **settings)
+
+
+def _unigram(
+    texts: Iterable[str], splitter: pre_tokenizers.Split, alphabet: list[str], size: int
+) -> tokenizers.Tokenizer:
+    """A trained Unigram model: special tokens, single bytes, then the learned pieces, likeliest first."""
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(text))
+    given = [(token, 0.0) for token in (*SPECIAL_TOKENS, UNKNOWN, *BYTES)]
+    learned = unigram.learn(words, alphabet, size)
+    core = tokenizers.Tokenizer(models.Unigram(given + learned, unk_id=len(SPECIAL_TOKENS), byte_fallback=True))
+    core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    core.add_special_tokens([*SPECIAL_TOKENS, UNKNOWN])
+    return core
 
 
 def _after_split(kind: Kind) -> list[pre_tokenizers.PreTokenizer]:
@@ -117,13 +139,11 @@ def _after_split(kind: Kind) -> list[pre_tokenizers.PreTokenizer]:
     return []
 
 
-def _finished(core: tokenizers.Tokenizer, kind: Kind) -> tokenizers.Tokenizer:
+def _finished(core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """Keep only our own special tokens special: bytes and `##` characters were named so to fix their ids."""
     content = json.loads(core.to_str())
     kept = {*SPECIAL_TOKENS, UNKNOWN}
     content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] in kept]
-    if kind == "unigram":
-        content["model"]["byte_fallback"] = True
     return tokenizers.Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
 
 
