@@ -1,0 +1,219 @@
+"""`luhuo doctor`: is this machine ready? Versions, devices against the CPU, speed, disk, cache, offline, fonts."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from luhuo.core.device import cpu_threads, fast_bf16
+from luhuo.core.language import tr
+
+if TYPE_CHECKING:
+    import torch
+
+OLDEST_TORCH = (2, 11)
+FREE_BYTES = 2_000_000_000
+TOLERANCE = 1e-3
+"""Largest difference allowed between a device and the CPU, relative to the largest value."""
+EXTRAS = {"data": ("pyarrow",), "hub": ("huggingface_hub", "modelscope"), "test": ("pytest", "transformers")}
+OFFLINE_VARIABLES = ("LUHUO_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "LUHUO_CACHE", "PIP_INDEX_URL")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `ok` is False only for what stops the work; `fix` says what to do then."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def checks() -> list[Check]:
+    """All checks, the cheap ones first. Nothing is downloaded and nothing is changed."""
+    found = [_python(), _torch()]
+    if found[-1].ok:
+        found += [*_devices(), _bf16(), _threads()]
+    return [*found, _disk(), _cache(), _offline(), _fonts(), *_extras()]
+
+
+def _python() -> Check:
+    return Check(
+        "Python",
+        sys.version_info >= (3, 11),
+        f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        tr("Install Python 3.11 or newer.", "请安装 Python 3.11 或更新版本。"),
+    )
+
+
+def _torch() -> Check:
+    try:
+        version = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return Check("PyTorch", False, tr("not installed", "未安装"), "pip install torch==2.13.0")
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    return Check("PyTorch", numbers >= OLDEST_TORCH, version, "pip install --upgrade torch==2.13.0")
+
+
+def _devices() -> Iterator[Check]:
+    """Each accelerator computes a small forward and backward pass as the CPU does."""
+    import torch
+
+    kinds = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    kinds += ["mps"] if torch.backends.mps.is_available() else []
+    reference = _forward_backward(torch.device("cpu"))
+    finite = all(bool(t.isfinite().all()) for t in reference)
+    yield Check(
+        tr("device cpu", "设备 cpu"),
+        finite,
+        tr("forward and backward are finite", "前向与反向结果有限")
+        + ("" if kinds else tr("; no accelerator found", "；未发现加速器")),
+        tr("Install PyTorch again.", "请重新安装 PyTorch。"),
+    )
+    for kind in kinds:
+        name = torch.cuda.get_device_name(kind) if kind.startswith("cuda") else "Apple"
+        worst = difference(reference, _forward_backward(torch.device(kind)))
+        yield Check(
+            tr(f"device {kind}", f"设备 {kind}"),
+            worst <= TOLERANCE,
+            tr(f"{name}; differs from the CPU by {worst:.1e}", f"{name}；与 CPU 相差 {worst:.1e}"),
+            tr(f"Use device=cpu, or update the driver of {name}.", f"请用 device=cpu，或更新 {name} 的驱动。"),
+        )
+
+
+def _forward_backward(device: torch.device) -> list[torch.Tensor]:
+    """Loss and gradients of one attention layer with a softmax loss, on the CPU; equal inputs on every device."""
+    import torch
+    from torch.nn import functional
+
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 16, 64), (64, 192), (64, 50))  # input (batch, time, dim), q k v, head
+    x, qkv, head = (
+        (torch.randn(shape, generator=generator) * shape[-2] ** -0.5).to(device).requires_grad_() for shape in shapes
+    )
+    targets = torch.randint(50, (2 * 16,), generator=generator).to(device)
+    q, k, v = (x @ qkv).view(2, 16, 3, 4, 16).permute(2, 0, 3, 1, 4)  # each (batch, head, time, 16)
+    mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(32, 64)
+    loss = functional.cross_entropy(functional.silu(mixed) @ head, targets)
+    loss.backward()
+    return [t.detach().cpu() for t in (loss, x.grad, qkv.grad, head.grad) if t is not None]
+
+
+def difference(reference: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    """The largest deviation of `other`, relative to the largest value of each reference tensor; NaN counts as 1."""
+    worst = 0.0
+    for a, b in zip(reference, other, strict=True):
+        worst = max(worst, ((a - b).abs().max() / a.abs().max().clamp_min(1e-12)).nan_to_num(1.0).item())
+    return worst
+
+
+def _bf16() -> Check:
+    """How bf16 compares with fp32 in speed here, and which of them "auto" takes."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    seconds = {dtype: _product_seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    ratio = seconds[torch.float32] / seconds[torch.bfloat16]
+    chosen = "bf16" if fast_bf16(device) else "fp32"
+    return Check(
+        "bf16",
+        True,
+        tr(
+            f"{ratio:.1f} times the speed of fp32 on {device}; dtype=auto takes {chosen}",
+            f"在 {device} 上速度是 fp32 的 {ratio:.1f} 倍；dtype=auto 选用 {chosen}",
+        ),
+    )
+
+
+def _product_seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """The shortest of a few products of two 512 x 512 matrices."""
+    import torch
+
+    a = torch.ones(512, 512, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        (a @ a).sum().item()  # .item() waits for the device
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _threads() -> Check:
+    import torch
+
+    used, there = torch.get_num_threads(), cpu_threads()
+    return Check(
+        tr("threads", "线程"),
+        True,
+        tr(f"{used} used by PyTorch of {there} this process may use", f"PyTorch 使用 {used} 个，可用 {there} 个"),
+    )
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    return Check(
+        tr("disk", "磁盘"),
+        free >= FREE_BYTES,
+        tr(f"{free / 1e9:.1f} GB free here", f"当前目录剩余 {free / 1e9:.1f} GB"),
+        tr(f"Free at least {FREE_BYTES / 1e9:.0f} GB.", f"请至少腾出 {FREE_BYTES / 1e9:.0f} GB。"),
+    )
+
+
+def _cache() -> Check:
+    folder = Path(os.environ.get("LUHUO_CACHE") or Path.home() / ".cache" / "luhuo")
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        fix = tr("Set LUHUO_CACHE to a folder you can write to.", "请把 LUHUO_CACHE 设为可写的目录。")
+        return Check(tr("cache", "缓存"), False, f"{folder}: {error.strerror}", fix)
+    return Check(tr("cache", "缓存"), True, tr(f"{folder}, writable", f"{folder}，可写"))
+
+
+def _offline() -> Check:
+    chosen = [f"{name}={os.environ[name]}" for name in OFFLINE_VARIABLES if os.environ.get(name)]
+    return Check(
+        tr("network", "网络"),
+        True,
+        ", ".join(chosen)
+        or tr(
+            "no setting; LUHUO_OFFLINE=1 forbids downloads, HF_ENDPOINT names a mirror",
+            "未设置；LUHUO_OFFLINE=1 禁止下载，HF_ENDPOINT 可指定镜像",
+        ),
+    )
+
+
+def _fonts() -> Check:
+    """Chinese in a browser on this machine. A missing font breaks no work, so it is told and does not fail."""
+    name = tr("Chinese fonts", "中文字体")
+    if shutil.which("fc-list") is None:
+        return Check(name, True, tr("brought by the system", "由系统提供"))
+    listed = subprocess.run(["fc-list", ":lang=zh", "family"], capture_output=True, text=True, check=False)
+    families = sorted({line.split(",")[0] for line in listed.stdout.splitlines() if line})
+    missing = tr(
+        "none; for reports on this machine: apt install fonts-noto-cjk",
+        "无；如需在本机看报告：apt install fonts-noto-cjk",
+    )
+    return Check(name, True, ", ".join(families[:3]) or missing)
+
+
+def _extras() -> Iterator[Check]:
+    """Optional packages by the extra that brings them."""
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if util.find_spec(module) is None]
+        detail = tr("installed", "已安装")
+        if missing:
+            detail = tr(f"without {', '.join(missing)} (optional)", f"缺少 {', '.join(missing)}（可选）")
+            detail += f": pip install 'luhuo[{extra}]'"
+        yield Check(f"luhuo[{extra}]", True, detail)
