@@ -1,5 +1,6 @@
 """Hand-written small talk in both languages: greetings, identity, uncertainty, refusal, thanks, several turns."""
 
+# ruff: noqa: E501 (a row of text in two languages stays on one line)
 from __future__ import annotations
 
 TURNS = """
@@ -212,5 +213,7 @@ Tell me a joke. => Why was the lamp tired? It had been up all night. => Ha, that
 
 def conversations() -> list[list[str]]:
     """Every conversation as alternating turns, the user first."""
-    lines: list[str] = TURNS.strip().splitlines()
-    return [[*line.split(" => ")] for line in lines]
+    found: list[list[str]] = []
+    for line in TURNS.strip().splitlines():
+        found.append([*line.split(" => ")])
+    return found

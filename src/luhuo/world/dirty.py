@@ -1,5 +1,6 @@
 """A raw corpus with labelled planted defects, against which cleaning is measured."""
 
+# ruff: noqa: E501 (a row of text in two languages stays on one line)
 from __future__ import annotations
 
 import random
@@ -24,6 +25,11 @@ def _near(text: str, lang: str, rng: random.Random) -> str:
     for _ in range(max(1, len(units) * 3 // 100)):
         del units[rng.randrange(len(units))]
     return ("" if lang == "zh" else " ").join(units)
+
+
+def _changes(text: str) -> int:
+    """How many characters differ in the traditional script."""
+    return sum(a != b for a, b in zip(text, text.translate(TRADITIONAL), strict=True))
 
 
 def _mojibake(text: str) -> str:
@@ -87,7 +93,7 @@ def corpus(
             )
         elif kind == 4 and page.lang == "zh":
             add(_mojibake(page.text), "zh", "mojibake", of=name)
-        elif kind == 5 and page.lang == "zh":
+        elif kind == 5 and page.lang == "zh" and _changes(page.text) >= 5:
             add(page.text.translate(TRADITIONAL), "zh", "traditional_script", of=name)
         elif kind == 6 and leaks:
             item = leaks[number % len(leaks)]

@@ -1,6 +1,5 @@
 """Actions of daily life: `base past ing|Chinese verb|classes of object`, and actions without an object."""
 
-# ruff: noqa: E501 (a row of text in two languages stays on one line)
 from __future__ import annotations
 
 ACTIONS = """

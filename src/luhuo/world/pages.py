@@ -233,7 +233,8 @@ def price_list(make: Maker) -> Page:
     person, town = rng.choice(make.world.people), rng.choice(make.world.towns)
     nouns = rng.sample([n for n in GOODS if "pair" not in n.en], rng.randint(3, 6))
     prices = [rng.randint(n.low, n.high) for n in nouns]
-    n, k = rng.randint(2, 6), rng.randrange(len(nouns))
+    k = rng.randrange(len(nouns))
+    n = rng.choice([count for count in range(2, 8) if make.mine(f"{count}*{prices[k]}")] or [2])
     pick, price = nouns[k], prices[k]
     if make.zh:
         rows = [f"{x.zh}：每{x.measure}{p}枚硬币" for x, p in zip(nouns, prices, strict=True)]
@@ -338,7 +339,7 @@ def talk(make: Maker) -> Page:
 def news(make: Maker) -> Page:
     """A news item: headline, event, figures."""
     rng = make.rng
-    binding, cast, town, entities = _binding(make)
+    binding, _, town, entities = _binding(make)
     told = event(binding, rng.choice(schemas()), (make.lang,))[make.lang]
     day = rng.choice(WEEKDAYS)
     if make.zh:

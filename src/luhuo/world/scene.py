@@ -1,5 +1,6 @@
 """Events rendered from schemas: slots are bound once, then the same facts are told in English and in Chinese."""
 
+# ruff: noqa: E501 (a row of text in two languages stays on one line)
 from __future__ import annotations
 
 import random

@@ -33,7 +33,7 @@ They reached the town [at dawn|when the bells rang], tired and {good}. // 他们
 
 Under {tree.a} on {town.hill} {a} found {wildanimal.a} with a broken leg. // 在{town.hill}的{tree.a}下，{a}发现{wildanimal.a}，一条腿断了。
 {a.he} bound it with {clothing.a} and carried it down [inside {a.his} coat|in {kitchen.a}]. // {a.he}用{clothing.a}给它包好，[揣在怀里|放在{kitchen.a}里]带下山。
-{b} knew what to do: warm {drinktwo}, rest, and no noise. // {b}知道该怎么办：喂点温水，静养，不吵它。
+{b} knew what to do: some warm water, rest, and no noise. // {b}知道该怎么办：喂点温水，静养，不吵它。
 In {month} they opened the door, and it went without looking back. // 到了{month}，他们打开门，它头也不回地走了。
 ?Every spring since then there has been {flower.a} on the doorstep. // 从那以后，每年春天门口都会有{flower.a}。
 """

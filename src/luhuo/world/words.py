@@ -180,7 +180,8 @@ def adjective(noun: Noun, rng: random.Random) -> Pair | None:
         return None
     kind = lexicon_things.SUITS.get(noun.kind)
     if kind:
-        return rng.choice(ADJECTIVES[kind])
+        found = rng.choice(ADJECTIVES[kind])
+        return None if found.en in noun.en.split() else found
     if rng.random() < 0.35:
         colour = rng.choice(COLOURS)
         return Pair(colour.en, colour.zh + "色的")
