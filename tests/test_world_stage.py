@@ -94,6 +94,9 @@ def test_test_entities_never_occur_in_train_pages_or_dialogues(
     seen = {e for row in (*pages["train"], *items["train"]) for e in row["entities"]}
     assert len(held) > 500
     assert not held & seen
+    chinese = {p.zh for g in "fm" for p in names.person_names("test", g) if p.en in held and "·" not in p.zh}
+    text = "\n".join(row["text"] for row in pages["train"] if row["lang"] == "zh")
+    assert len(chinese) > 100 and not [name for name in chinese if name in text]
     tokens = set(re.findall(r"[A-Z][a-z]+(?: [A-Z][a-z]+)?", " ".join(row["text"] for row in pages["train"])))
     assert not {e for e in held if " " in e} & tokens
 
@@ -192,7 +195,8 @@ def test_planted_defects_are_what_their_labels_say(world: Path) -> None:
     assert [row["id"] for row in labels] == list(corpus)
     found = Counter(label["defect"] for label in labels)
     assert set(found) == {
-        "clean", "exact_duplicate", "near_duplicate", "personal_data", "advertising", "mojibake", "traditional_script", "benchmark_leak",
+        "clean", "exact_duplicate", "near_duplicate", "personal_data", "advertising",
+        "mojibake", "traditional_script", "benchmark_leak",
     }  # fmt: skip
     leaked = {row["id"]: row for row in rows(world / "dialogue/test.jsonl")}
     for label in labels:
@@ -201,7 +205,7 @@ def test_planted_defects_are_what_their_labels_say(world: Path) -> None:
         if label["defect"] == "exact_duplicate":
             assert text == source
         elif label["defect"] == "near_duplicate":
-            assert text != source and 0.9 < len(text) / len(source) < 1
+            assert text != source and 0.85 < len(text) / len(source) < 1
         elif label["defect"] == "personal_data":
             assert all(value in text for value in label["values"])
         elif label["defect"] == "traditional_script":
@@ -231,10 +235,10 @@ def test_grammar_of_english_pages(pages: dict[str, list[dict[str, Any]]]) -> Non
             continue
         text = row["text"]
         assert "  " not in text and "{" not in text and " ," not in text and " ." not in text, text
-assert not re.search(r"\b[Aa] (?:[aeio]\w+|umbrella|under\w+)\b", text), text
+        assert not re.search(r"\b[Aa] (?:[aeio]\w+|umbrella|under\w+)\b", text), text
         assert not re.search(r"\b[Aa]n [bcdfgjklmnpqrstvwxyz]\w+\b", text), text
-        assert not re.search(r"[.!?] [a-z]", text.replace('?" ', "").replace('!" ', "")), text
-        assert not re.search(r"\b(\w+) \1\b", text) or re.search(r"\b(that that|had had|\d+ \d+)\b", text), text
+        assert not re.search(r"[.!?] [a-z]", text), text
+        assert not re.search(r"\b(?!that|had)([a-z]+) \1\b", text), text
 
 
 def test_grammar_of_chinese_pages(pages: dict[str, list[dict[str, Any]]]) -> None:

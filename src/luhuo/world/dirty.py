@@ -80,7 +80,7 @@ def corpus(
         kind = number % 14
         if kind == 0:
             add(page.text, page.lang, "exact_duplicate", of=name)
-        elif kind == 1:
+        elif kind == 1 and len(page.text) >= 150:
             add(_near(page.text, page.lang, rng), page.lang, "near_duplicate", of=name)
         elif kind == 2:
             sentence, values = _personal(page.lang, rng)

@@ -35,6 +35,10 @@ zh: {name}的{kin}是谁？ || 请问{name}的{kin}是谁？ || 谁是{name}的{
 attribute
 en: What is the {field} of {name}? || Tell me the {field} of {name}. || {name}: what is the {field}? || Give the {field} of {name}. || Please name the {field} of {name}. || Look up the {field} of {name}. || Can you say what the {field} of {name} is? || What does the page give as the {field} of {name}? || The {field} of {name}? || I want to know the {field} of {name}. || According to the page, what is the {field} of {name}? || Find the {field} of {name}.
 zh: {name}的{field}是什么？ || 请问{name}的{field}是什么？ || 告诉我{name}的{field}。 || {name}的{field}？ || 查一下{name}的{field}。 || 请说出{name}的{field}。 || 文中{name}的{field}是什么？ || 你知道{name}的{field}吗？ || {name}：{field}是什么？ || 我想知道{name}的{field}。 || 根据上文，{name}的{field}是什么？ || 找出{name}的{field}。
+
+recall
+en: What is the {field} of {name}? || Tell me the {field} of {name}. || What do you know of the {field} of {name}? || Name the {field} of {name}. || Do you know the {field} of {name}? || From memory: what is the {field} of {name}? || Can you say what the {field} of {name} is? || {name} has which {field}? || I would like to know the {field} of {name}. || Do you remember the {field} of {name}? || Which {field} belongs to {name}?
+zh: {name}的{field}是什么？ || 请问{name}的{field}是什么？ || 告诉我{name}的{field}。 || 你了解{name}的{field}吗？ || 说出{name}的{field}。 || 凭记忆回答：{name}的{field}是什么？ || 你知道{name}的{field}吗？ || {name}有什么{field}？ || 我很想知道{name}的{field}。 || 你还记得{name}的{field}吗？ || 哪个是{name}的{field}？
 """)
 
 VERBS = "buy bought=买; sell sold=卖; find found=捡; lose lost=丢; borrow borrowed=借; carry carried=搬; draw drew=画; hide hid=藏; choose chose=挑; wash washed=洗"
@@ -103,7 +107,7 @@ def reading_thing(make: Maker) -> Draft:
     verb, past = (verbs[i].zh, "") if make.zh else verbs[i].en.split()
     question = make.fill(template, name=say(make, cast[i]), verb=verb, past=past)
     answer, noun = thing(make, things[i]), things[i]
-    accepted = exact(answer, noun.zh if make.zh else noun.en, f"the {noun.en}")
+    accepted = exact(answer, noun.zh) if make.zh else exact(answer, noun.en, f"the {noun.en}")
     return Draft(ask(make, lines, question), answer, accepted, 1 / len(cast), key, [p.en for p in cast])
 
 
@@ -281,10 +285,10 @@ def closed_book(make: Maker) -> Draft:
     field, value = make.rng.choice(
         (("river=河流", town.river), ("country=国家", town.country), ("product=特产", town.product))
     )
-    key, template = make.pick(QUESTIONS, "attribute")
+    key, template = make.pick(QUESTIONS, "recall")
     answer = say(make, value)
     question = make.fill(template, field=say(make, Pair(*field.split("="))), name=say(make, town.name))
-    return Draft(question, answer, exact(answer), 0.0, "closed." + key, [town.name.en])
+    return Draft(question, answer, exact(answer), 0.0, key, [town.name.en])
 
 
 FAMILIES: dict[str, Family] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from luhuo.world.facts import Person, Town
 from luhuo.world.items import Maker
-from luhuo.world.scene import MONTHS, SEASONS, WEEKDAYS, Binding, event, schemas
+from luhuo.world.scene import MONTHS_OF, SEASONS, WEEKDAYS, Binding, event, schemas
 from luhuo.world.template import fill
 from luhuo.world.words import (
     GOODS,
@@ -192,7 +192,7 @@ def letter(make: Maker) -> Page:
     rng = make.rng
     binding, cast, _, entities = _binding(make, 4)
     told = event(binding, rng.choice(schemas()), (make.lang,))[make.lang]
-    day, month = rng.choice(WEEKDAYS), rng.choice(MONTHS)
+    day, month = rng.choice(WEEKDAYS), rng.choice(MONTHS_OF[binding.season])
     binding.bind("{good} {act} {acttwo} {weather} {snack} {bother}")
     if rng.random() < 0.5:
         head = (

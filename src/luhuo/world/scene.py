@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from luhuo.world import lexicon_places, scenes_home, scenes_land, scenes_town
+from luhuo.world import lexicon_places, scenes_home, scenes_land, scenes_people, scenes_town, scenes_wonder
 from luhuo.world.facts import Person, Town, World, person_forms, town_forms
 from luhuo.world.template import Forms, fill, slots
 from luhuo.world.words import (
@@ -41,6 +41,7 @@ BOTHERS = pairs(
 )
 SPOTS, SEASONS = pairs(lexicon_places.SPOTS), pairs(lexicon_places.SEASONS)
 WEEKDAYS, MONTHS = pairs(lexicon_places.WEEKDAYS), pairs(lexicon_places.MONTHS)
+MONTHS_OF = {season.en: [MONTHS[(2 + 3 * i + k) % 12] for k in range(3)] for i, season in enumerate(SEASONS)}
 WEATHER = {season.en: pairs(lexicon_places.WEATHER[season.en]) for season in SEASONS}
 LINKS = {
     "en": (
@@ -70,7 +71,7 @@ LINKS = {
 }
 
 
-LINKABLE = ("{a} ", "{b} ", "They ", "The ", "{a}", "{b}", "他们", "两人")
+LINKABLE = ("{a} ", "{b} ", "They ", "{a}", "{b}", "他们", "两人")
 """Sentences that start like this, and so with no time of their own, may follow a link."""
 
 
@@ -87,8 +88,8 @@ class Beat:
 def schemas() -> tuple[tuple[Beat, ...], ...]:
     """All event schemas."""
     out = []
-    for table in (scenes_home.SCENES, scenes_town.SCENES, scenes_land.SCENES):
-        for block in table.strip().split("\n\n"):
+    for table in (scenes_home, scenes_town, scenes_land, scenes_people, scenes_wonder):
+        for block in table.SCENES.strip().split("\n\n"):
             beats = []
             for line in block.splitlines():
                 en, zh = line.split(" // ")
@@ -129,6 +130,9 @@ class Binding:
             return noun_forms(noun, adjective(noun, rng))
         if kind in ("act", "mishap"):
             return action_forms(rng, DEEDS if kind == "act" else MISHAPS)
+        if kind == "minute":
+            minute = rng.randint(2, 58)
+            return {"": english_number(minute)}, {"": chinese_number(minute)}
         if kind == "price":
             price = rng.randint(3, 99)
             return {"": rng.choice((str(price), english_number(price)))}, {

@@ -28,7 +28,7 @@ Because {weather}, {a} [stayed indoors|could not leave the house] and <began> {a
 After an hour there was a knock: {b} stood outside with {food.a} and {clothing.a} over one arm. // 一个钟头后有人敲门：{b}站在外面，端着{food.a}，胳膊上搭着{clothing.a}。
 They [ate in silence|talked until the lamp went out|laughed about {a.his} old {toy}]. // 两人[默默地吃着|一直聊到灯灭|说起{a.his}旧{toy}，都笑了]。
 
-{a} wanted to cook {dish.a} for {b}, but there was no {material} left in the house. // {a}想给{b}做{dish.a}，可是家里没有{material}了。
+{a} wanted to cook {dish.a} for {b}, but there was no {staple} left in the house. // {a}想给{b}做{dish.a}，可是家里没有{staple}了。
 The shop had [closed early|sold the last of it|moved to the next street]. // 店里[早早关了门|刚卖完最后一点|正在盘点]。
 So {a.he} used {vegetable.a} and {fruit.a} instead, and [hoped for the best|told <nobody>]. // {a.he}只好用{vegetable.a}和{fruit.a}代替，[心想应该也行|没告诉任何人]。
 {b} took one spoonful, [put down the spoon|closed {b.his} eyes|looked up], and asked for [more|a glass of water|the recipe]. // {b}尝了一口，[放下勺子|闭上眼睛|抬起头]，说要[再来一碗|喝口水|抄下做法]。
@@ -50,7 +50,7 @@ On the way to the shop {a.he} met a [child|man|woman] who had [dropped all the c
 That [made {a} laugh|was a comfort], and the second day went better. // 这话[让{a}笑了|叫人安心]，第二天就好多了。
 
 The roof leaked, and [by noon|overnight] there was a puddle under {furniture.the}. // 屋顶漏了雨，[到了中午|一夜之间]，{furniture}下面积了一摊水。
-{a} put {kitchen.a} under the leak and went to borrow {tool.a} from {b}. // {a}拿{kitchen.a}接着水，去找{b}借{tool.a}。
+{a} put {vessel.a} under the leak and went to borrow {tool.a} from {b}. // {a}拿{vessel.a}接着水，去找{b}借{tool.a}。
 ?The drops fell with the sound of a slow {instrument}. // 水滴的声音像有人在慢慢地弹{instrument}。
 They worked until dark, and [the next rain stayed outside|not a drop came through again]. // 两人干到天黑，[下一场雨再也进不来了|后来一滴水也没漏]。
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 SCENES = """
 {a} went into the forest for {flower.s} and firewood, and [lost the way|stayed too long]. // {a}到树林里采{flower}、拾柴火，[迷了路|待得太久了]。
-When it grew dark, {weather}, and every {tree} looked like the next. // 天黑下来，{weather}，{tree}一棵棵看上去都一样。
+When it grew dark, every {tree} looked like the next. // 天黑下来，{tree}一棵棵看上去都一样。
 {a.he} hung {clothing.a} on a branch and whistled [the song of {town.festival}|every tune {a.he} knew]. // {a.he}把{clothing.a}挂在树枝上，吹起[{town.festival}的曲子|会吹的每一支曲子]。
 ?Only {wildanimal.a} answered. // 应声的只有{wildanimal.a}。
 At last a light came between the trunks: {b}, with {pet.a} and a lantern. // 终于，树干间透出一点光：是{b}，带着{pet.a}，提着灯。
@@ -32,7 +32,7 @@ A shepherd helped them with {material} and {tool.a}, and wanted only {snack.a} f
 They reached the town [at dawn|when the bells rang], tired and {good}. // 他们[天亮时|钟响的时候]到了镇上，又累又{good}。
 
 Under {tree.a} on {town.hill} {a} found {wildanimal.a} with a broken leg. // 在{town.hill}的{tree.a}下，{a}发现{wildanimal.a}，一条腿断了。
-{a.he} bound it with {clothing.a} and carried it down [inside {a.his} coat|in {kitchen.a}]. // {a.he}用{clothing.a}给它包好，[揣在怀里|放在{kitchen.a}里]带下山。
+{a.he} bound it with {clothing.a} and carried it down [inside {a.his} coat|in {vessel.a}]. // {a.he}用{clothing.a}给它包好，[揣在怀里|放在{vessel.a}里]带下山。
 {b} knew what to do: some warm water, rest, and no noise. // {b}知道该怎么办：喂点温水，静养，不吵它。
 In {month} they opened the door, and it went without looking back. // 到了{month}，他们打开门，它头也不回地走了。
 ?Every spring since then there has been {flower.a} on the doorstep. // 从那以后，每年春天门口都会有{flower.a}。

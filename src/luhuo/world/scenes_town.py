@@ -16,7 +16,7 @@ From the back row {b} [made a sign|drew {animal.a} in the air|whispered the firs
 That was enough, and the rest came [by itself|like water]. // 这就够了，后面的[自己就来了|像流水一样出来了]。
 
 On the evening of {town.festival} everyone in {town} carried {treasure.a} or {toy.a} through the streets. // {town.festival}的晚上，{town}人人都拿着{treasure.a}或者{toy.a}上街。
-{a} had made {a.his} own out of {material}, and it [burned best of all|fell apart at the first corner]. // {a}用{material}自己做了一个，[比谁的都亮|走到第一个路口就散了]。
+{a} had made {a.his} own out of {craft}, and it [burned best of all|fell apart at the first corner]. // {a}用{craft}自己做了一个，[比谁的都亮|走到第一个路口就散了]。
 {b} lent {a.him} [half of {b.his} candle|a hand], and they walked on together. // {b}[分给{a.him}半根蜡烛|伸手帮{a.him}扶着]，两人接着往前走。
 Over {town.river} the [fireworks|drums|bells] did not stop until midnight. // {town.river}上的[烟花|鼓声|钟声]到半夜才停。
 
@@ -29,7 +29,7 @@ Somebody had painted {wildanimal.a} on the wall of the school. // 不知是谁�
 The headmaster was {bad} and wanted to know who it was. // 校长很{bad}，一定要查出是谁。
 {a} put up a hand, though it had been {b}. // {a}举起了手，其实画的人是{b}。
 ?{b} sat there with {b.his} mouth open. // {b}坐在那里，嘴张得大大的。
-The next day both of them stood at the wall with {tool.a} and {kitchen.a} of water, [laughing|scrubbing without a word]. // 第二天，两个人拿着{tool.a}、端着{kitchen.a}水站在墙边，[边擦边笑|一声不响地擦着]。
+The next day both of them stood at the wall with {tool.a} and {vessel.a} of water, [laughing|scrubbing without a word]. // 第二天，两个人拿着{tool.a}、端着一{vessel}水站在墙边，[边擦边笑|一声不响地擦着]。
 
 A thief had taken {treasure.the} from the window of the shop. // 小偷从店铺橱窗里拿走了{treasure.the}。
 {a} noticed [wet footprints|feathers|a trail of flour] on the floor and followed them. // {a}发现地上有[湿脚印|羽毛|一道面粉]，就顺着找过去。

@@ -156,9 +156,17 @@ def _nouns() -> dict[str, tuple[Noun, ...]]:
     classes["cow"] = tuple(n for n in classes["farmanimal"] if n.en in ("cow", "goat", "sheep"))
     blades = ("saw", "axe", "hoe", "sickle", "chisel", "pair of scissors", "pencil", "knife", "paper knife")
     classes["blade"] = tuple(n for kind in ("tool", "kitchen", "stationery") for n in classes[kind] if n.en in blades)
+    for name, (sources, members) in USES.items():
+        classes[name] = tuple(n for kind in sources for n in classes[kind] if n.en in members)
     return classes
 
 
+USES = {
+    "vessel": (("kitchen", "tool"), ("kettle", "pot", "pan", "bowl", "jar", "jug", "basket", "mixing bowl", "bucket")),
+    "staple": (("material",), ("salt", "flour", "rice", "sugar", "honey", "oil", "vinegar")),
+    "craft": (("material",), ("paper", "straw", "wax", "silk", "bamboo", "glass", "linen", "clay")),
+}
+"""Nouns by what they are good for: things that hold water, things a cook needs, things a lantern is made of."""
 NOUNS = _nouns()
 ITEMS = tuple(n for kind in ("treasure", "toy", "stationery", "clothing", "tool", "kitchen") for n in NOUNS[kind])
 """Things a person can lose, give or carry."""
@@ -184,7 +192,7 @@ def adjective(noun: Noun, rng: random.Random) -> Pair | None:
         return None if found.en in noun.en.split() else found
     if rng.random() < 0.35:
         colour = rng.choice(COLOURS)
-        return Pair(colour.en, colour.zh + "色的")
+        return None if colour.en in noun.en.split() else Pair(colour.en, colour.zh + "色的")
     found = rng.choice(ADJECTIVES[rng.choice(("size", "made", "made"))])
     return None if found.en in noun.en.split() else found
 
