@@ -31,7 +31,7 @@ def person_names(split: str, gender: str) -> tuple[Pair, ...]:
     """All names of a split: family name first in the Chinese style, given name first in the foreign style."""
     found: dict[str, Pair] = {}
     given = syllables(people.GIVEN[gender])
-    # A double name goes with its first half: 王巧 and 王巧云 are in one split, so no test name is part of a train name.
+    # A double name goes with its first half (王巧, 王巧云): no test name is part of a train name.
     singles = [Pair(a.en, a.zh, a.en) for a in given]
     doubles = [
         Pair(a.en + b.en.lower(), a.zh + b.zh, a.en)

@@ -10,7 +10,7 @@ SAMPLE_BYTES = 5_000_000
 
 
 def zlib_ratio(text: str) -> float:
-    """Bytes of the text without digits over its size after `zlib -9`. Real prose: about 2.2 to 2.8."""
+    """Bytes of the text without digits over its size after `zlib -9`."""
     raw = re.sub(r"\d", "", text).encode()
     return round(len(raw) / max(1, len(zlib.compress(raw, 9))), 3)
 

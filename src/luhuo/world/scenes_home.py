@@ -33,8 +33,8 @@ The shop had [closed early|sold the last of it|moved to the next street]. // 店
 So {a.he} used {vegetable.a} and {fruit.a} instead, and [hoped for the best|told <nobody>]. // {a.he}只好用{vegetable.a}和{fruit.a}代替，[心想应该也行|没告诉任何人]。
 {b} took one spoonful, [put down the spoon|closed {b.his} eyes|looked up], and asked for [more|a glass of water|the recipe]. // {b}尝了一口，[放下勺子|闭上眼睛|抬起头]，说要[再来一碗|喝口水|抄下做法]。
 
-One <evening> {a} heard [a scratching|a strange noise|a soft cry] {spot}. // 一天<早晚>，{a}听见{spot}有[抓挠声|奇怪的响声|轻轻的叫声]。
-It was {pet.a} that had [lost its way|crept in through the window|hidden from the dogs]. // 原来是{pet.a}，[迷了路|从窗户钻了进来|在躲狗]。
+One <evening> {a} heard [a scratching|a strange noise|a soft cry] behind the door. // 一天<早晚>，{a}听见门外有[抓挠声|奇怪的响声|轻轻的叫声]。
+It was {pet.a} that had [lost its way|crept under the steps|hidden from the dogs]. // 原来是{pet.a}，[迷了路|钻到了台阶下面|在躲狗]。
 {a} gave it some food and made a bed out of {clothing.a}. // {a}喂了它一点吃的，用{clothing.a}给它做了个窝。
 ?{b} shook {b.his} head: "[We cannot keep it|It will eat everything|Who will feed it]?" // {b}摇摇头：“[我们真要养它吗|它会把什么都吃光的吧|谁来喂它呢]？”
 But [by morning|by the end of the week] it was asleep on {b.his} knees. // 可是[到了早上|还没过完一个星期]，它就睡在{b}的腿上了。

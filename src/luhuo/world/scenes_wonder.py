@@ -71,7 +71,7 @@ At {price} feet something pulled back. // 放到{price}尺深，下面有什么�
 Since then the map of {town} says only: "deep". // 从此{town}的地图上只写着一个字：“深”。
 
 Snow had closed the pass, and {a}, {b} and a stranger shared one hut and {dish.a}. // 大雪封了山口，{a}、{b}和一个陌生人挤在一间小屋里，分吃{dish.a}。
-To pass the time each told of the worst {machine} and the best {fruit} of {a.his} life. // 为了打发时间，每人都讲自己这辈子见过的最糟的{machine}和最好的{fruit}。
+To pass the time each told of the worst {machine} and the best {fruit} in the world. // 为了打发时间，每人都讲世上最糟的{machine}和最好的{fruit}。
 The stranger spoke last, of {place} and of a promise, and [the fire went out unnoticed|<nobody> slept]. // 陌生人最后讲，讲到{place}，讲到一个诺言，[火灭了都没人发觉|大家都没睡]。
 In the morning there were only two of them, and {treasure.a} on the third blanket. // 早上只剩下两个人，第三条毯子上放着{treasure.a}。
 """
