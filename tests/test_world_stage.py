@@ -155,6 +155,9 @@ def test_every_family_has_its_items_in_both_languages(items: dict[str, list[dict
     counts = Counter((row["family"], row["lang"]) for row in items["test"])
     assert len(dialogue.FAMILIES) >= 16
     assert all(counts[family, lang] == 120 for family in dialogue.FAMILIES for lang in ("en", "zh"))
+    for family in dialogue.FAMILIES:
+        prompts = [row["messages"][-1]["content"] for row in items["test"] if row["family"] == family]
+        assert len(set(prompts)) >= 200, family
     assert len(items["train"]) == SIZE["dialogues"]
     assert len(items["valid"]) == 500
 

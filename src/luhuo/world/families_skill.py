@@ -153,11 +153,17 @@ def word_problem(make: Maker) -> Draft:
 
 def calendar(make: Maker) -> Draft:
     """The weekday after k days, or the next month."""
+    # a speaker now and then: there are few weekdays and months, and items should differ
+    speaker = people(make, 1)[0] if make.rng.random() < 0.6 else None
+    opening = (f"{speaker.zh}问：" if make.zh else f"{speaker.en} asks: ") if speaker else ""
+    entities = [speaker.en] if speaker else []
     if make.rng.random() < 0.25:
         i = make.rng.randrange(12)
         key, template = make.pick(PROMPTS, "month")
         answer = say(make, MONTHS[(i + 1) % 12])
-        return Draft(make.fill(template, d=say(make, MONTHS[i])), answer, exact(answer), 1 / 12, key, [])
+        return Draft(
+            opening + make.fill(template, d=say(make, MONTHS[i])), answer, exact(answer), 1 / 12, key, entities
+        )
     while True:
         i, k = make.rng.randrange(7), make.rng.randint(1, 13)
         if make.mine(f"{WEEKDAYS[i].en}+{k}"):
@@ -170,7 +176,7 @@ def calendar(make: Maker) -> Draft:
         .replace("in 1 days", "in 1 day")
         .replace(" 1 days", " 1 day")
     )
-    return Draft(question, answer, exact(answer, answer.replace("日", "天")), 1 / 7, key, [])
+    return Draft(opening + question, answer, exact(answer, answer.replace("日", "天")), 1 / 7, key, entities)
 
 
 def _phrase(make: Maker) -> tuple[str, str, list[str], list[str], list[str]]:
