@@ -10,7 +10,8 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder, initialise
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
 from luhuo.tokenizer.chat import SPECIAL_TOKENS
 from luhuo.tokenizer.tokenizer import Tokenizer
 

@@ -88,6 +88,11 @@ def test_bad_input_is_one_message_and_exit_code_2(words: tuple[str, ...], messag
 def test_values_on_the_command_line_are_yaml():
     from luhuo.cli import parse_pairs
 
-    assert parse_pairs(["a=1", "b=[x, y]", "c=true", "d=x=y"], "test") == {"a": 1, "b": ["x", "y"], "c": True, "d": "x=y"}
+    assert parse_pairs(["a=1", "b=[x, y]", "c=true", "d=x=y"], "test") == {
+        "a": 1,
+        "b": ["x", "y"],
+        "c": True,
+        "d": "x=y",
+    }
     with pytest.raises(LuhuoError):
         parse_pairs(["a=[1"], "test")

@@ -12,7 +12,8 @@ from luhuo.model import fused
 from luhuo.model.attention import attend
 from luhuo.model.cache import BLOCK, KVCache
 from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder, document_mask, document_positions, initialise
+from luhuo.model.decoder import Decoder, document_mask, document_positions
+from luhuo.model.initialise import initialise
 
 CONFIG = ModelConfig(
     vocab_size=97, hidden_size=24, layers=2, heads=4, kv_heads=2, head_dim=8, intermediate_size=40, max_positions=512

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
-from luhuo.model.decoder import Decoder, initialise
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
 from luhuo.train import cross_entropy
 from luhuo.train.config import TrainerConfig
 from luhuo.train.cross_entropy import linear_cross_entropy

@@ -19,7 +19,8 @@ from torch import distributed, multiprocessing
 from luhuo.core.artifact import Workspace
 from luhuo.core.errors import Interrupted, RunFailed
 from luhuo.core.metrics import MetricsLog
-from luhuo.model.decoder import Decoder, initialise
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
 from luhuo.train.config import TrainerConfig
 from luhuo.train.objective import CausalLM
 from luhuo.train.trainer import Trainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -142,33 +141,3 @@ def document_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
     causal = torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
     seen = (segments[:, :, None] == segments[:, None, :]) & causal
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
-
-
-def initialise(model: Decoder, seed: int) -> Decoder:
-    """Fill all parameters from `seed`, the same on every device.
-
-    | parameter            | distribution                  | why                                               |
-    | -------------------- | ----------------------------- | ------------------------------------------------- |
-    | embedding            | normal, std 0.02              | small logits at the start: it is also the output  |
-    | unembedding (untied) | normal, std 0.02              | likewise                                          |
-    | qkv, gate_up         | uniform, std 1 / sqrt(inputs) | keeps the variance of normalised inputs           |
-    | out, down            | zero                          | every block starts as the identity                |
-    | norms                | one                           | starts as plain normalisation                     |
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        value = torch.empty(parameter.shape)
-        kind = name.removesuffix(".weight").rsplit(".", 1)[-1]
-        if kind in ("embedding", "unembedding"):
-            value.normal_(0, 0.02, generator=generator)
-        elif kind in ("qkv", "gate_up"):
-            bound = math.sqrt(3 / parameter.shape[1])
-            value.uniform_(-bound, bound, generator=generator)
-        elif kind in ("out", "down"):
-            value.zero_()
-        else:
-            assert kind.endswith("norm"), f"no initialisation for {name}"
-            value.fill_(1)
-        with torch.no_grad():
-            parameter.copy_(value)
-    return model

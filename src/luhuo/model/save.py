@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -59,7 +60,21 @@ def _write_weights(root: Path, tensors: dict[str, Tensor], metadata: dict[str, s
     for name, shard in zip(names, shards, strict=True):
         with atomic_path(root / name) as temporary:
             save_file(shard, temporary, metadata)
+            _sort_metadata(temporary)
     if len(shards) > 1:
         places = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         total = sum(tensor.nbytes for tensor in tensors.values())
         write_json(root / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the header's metadata in order: safetensors writes it in a random one, and equal models are equal files."""
+    with path.open("r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) > length:
+            raise AssertionError("the sorted header is longer than the one that was written")
+        handle.seek(8)
+        handle.write(text.ljust(length))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
 
-from luhuo import __version__
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
 from luhuo.report import collect
@@ -30,7 +30,7 @@ def write_report(run_dir: Path, title: str) -> Path:
     page = environment.get_template("report.html.jinja").render(
         tr=tr,
         language="zh-CN" if language() == "zh" else "en",
-        version=__version__,
+        version=version("luhuo"),
         title=title,
         parts=parts,
         summary=summary,

@@ -120,9 +120,9 @@ def _widths(around: float) -> range:
 
 
 def _complete(layers: int, hidden: int, vocab_size: int, shape: Shape) -> ModelConfig:
-    head_dim = shape.head_dim or next(d for limit, d in ((384, 32), (1536, 64), (math.inf, 128)) if hidden <= limit)
-    heads = shape.heads or max(1, hidden // head_dim)
-    kv_heads = shape.kv_heads or max(k for k in range(1, heads + 1) if heads % k == 0 and (k == 1 or 3 * k <= heads))
+    head_dim = shape.head_dim or next(d for limit, d in ((96, 32), (1536, 64), (math.inf, 128)) if hidden <= limit)
+    heads = shape.heads or max(4, hidden // head_dim)
+    kv_heads = shape.kv_heads or max(k for k in range(1, heads + 1) if heads % k == 0 and 2 * k <= heads)
     return ModelConfig.parse(
         {
             "vocab_size": vocab_size,
@@ -146,11 +146,9 @@ def _reasons(ratio: float, target: float) -> dict[str, str]:
             f"width / depth near {ratio:.0f}, growing with size^0.2", f"宽深比约 {ratio:.0f}，随规模的 0.2 次方增长"
         ),
         "hidden_size": tr("with the layers, gives the parameters", "与层数一起凑足参数量"),
-        "head_dim": tr("32 up to width 384, 64 up to 1536, then 128", "宽度 384 以内 32，1536 以内 64，再大 128"),
-        "heads": tr("width / head_dim", "宽度 / head_dim"),
-        "kv_heads": tr(
-            "at most a third of the heads: a small cache at little loss", "至多为头数的三分之一：缓存小而损失少"
-        ),
+        "head_dim": tr("64 up to width 1536, then 128 (32 below 96)", "宽度 1536 以内 64，再大 128（96 以下 32）"),
+        "heads": tr("width / head_dim, at least 4", "宽度 / head_dim，至少 4"),
+        "kv_heads": tr("at most half of the heads: a small cache at little loss", "至多为头数的一半：缓存小而损失少"),
         "intermediate_size": tr("8/3 of the width: SwiGLU has three matrices", "宽度的 8/3：SwiGLU 有三个矩阵"),
         "length": tr(
             "256 up to 5m, 512 to 30m, 1024 to 200m, then 2048", "5m 以内 256，30m 以内 512，200m 以内 1024，再大 2048"

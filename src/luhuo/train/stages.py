@@ -130,7 +130,8 @@ class PretrainStage(Stage):
         out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
 
     def _model(self, tokenizer: Tokenizer) -> tuple[Decoder, Derived]:
-        from luhuo.model.decoder import Decoder, initialise
+        from luhuo.model.decoder import Decoder
+        from luhuo.model.initialise import initialise
         from luhuo.model.load import load
 
         given: dict[str, Any] = {"length": self.length, "batch": self.batch, "learning_rate": self.learning_rate}

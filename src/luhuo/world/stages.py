@@ -15,6 +15,9 @@ class WorldStage(Stage):
     """Write a small bilingual world: pages, dialogue, preferences, prompts and a dirty corpus, with gold answers."""
 
     megabytes: float = field(8.0, "Size of the train pages in MB.", "训练页面的大小（MB）。", gt=0, le=500)
+    copybook_megabytes: float = field(
+        1.0, "Size of the train copybook (repeated lines) in MB.", "训练抄写本（重复的行）的大小（MB）。", ge=0, le=100
+    )
     dialogues: int = field(20_000, "Number of train dialogue items.", "训练对话条数。", ge=100)
     valid_dialogues: int = field(500, "Number of validation dialogue items.", "验证对话条数。", ge=1)
     test_per_family: int = field(240, "Test items of each family.", "每类测试题的条数。", ge=2)

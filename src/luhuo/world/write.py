@@ -15,6 +15,7 @@ from luhuo.core.language import tr
 from luhuo.core.progress import Progress
 from luhuo.core.seeds import derive_seed
 from luhuo.world import dialogue, dirty, facts, pages, preference, report
+from luhuo.world.copybook import copybook
 from luhuo.world.items import Maker
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def write_world(stage: WorldStage, out: Workspace) -> None:
     for split, world in worlds.items():
         size = stage.megabytes * 1e6 * (1 if split == "train" else HELD_OUT_SHARE)
         numbers["pages"][split] = _write_pages(stage, out.path, world, size, sample)
+        size = stage.copybook_megabytes * 1e6 * (1 if split == "train" else HELD_OUT_SHARE)
+        write_jsonl(out.path / f"copybook/{split}.jsonl", _copybook_rows(stage.seed, world, size))
     test = _write_dialogue(stage, out.path, worlds, numbers)
     _write_preference(stage, out.path, worlds, numbers)
     rng = random.Random(derive_seed(stage.seed, "dirty"))
@@ -87,6 +90,17 @@ def write_world(stage: WorldStage, out: Workspace) -> None:
             "bytes": size,
         }
     )
+
+
+def _copybook_rows(seed: int, world: facts.World, size: float) -> Iterator[dict[str, Any]]:
+    rng = random.Random(derive_seed(seed, "copybook", world.split))
+    source = make_pages(derive_seed(seed, "copybook"), world, float("inf"), world.split)
+    done = 0
+    for number, page in enumerate(copybook(source, rng)):
+        if done >= size:
+            return
+        done += len(page.text.encode())
+        yield {"id": f"copybook-{world.split}-{number:06d}", "text": page.text, "lang": page.lang, "kind": page.kind}
 
 
 def _write_pages(
