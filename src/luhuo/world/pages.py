@@ -384,8 +384,8 @@ def questions(make: Maker) -> Page:
 
 
 KINDS: tuple[tuple[Callable[[Maker], Page], int], ...] = (
-    (story, 40), (parallel, 8), (town_page, 6), (person_page, 8), (letter, 10), (price_list, 3), (glossary, 5),
-    (sums, 3), (how_to, 5), (talk, 6), (news, 5), (questions, 14),
+    (story, 40), (parallel, 8), (town_page, 6), (person_page, 8), (letter, 10), (price_list, 3), (glossary, 12),
+    (sums, 9), (how_to, 5), (talk, 6), (news, 5), (questions, 40),
 )  # fmt: skip
 """Page kinds with their weights."""
 

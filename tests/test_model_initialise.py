@@ -1,0 +1,42 @@
+"""A model starts with a circuit that continues what it has seen before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from luhuo.model.config import ModelConfig
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
+
+
+def mean_rank(config: ModelConfig, repeated: bool) -> float:
+    """Mean share of the vocabulary that a fresh model prefers to the right next token of a random sequence."""
+    model = initialise(Decoder(config), 0)
+    ids = torch.randint(config.vocab_size, (8, 40), generator=torch.Generator().manual_seed(1))
+    ids = torch.cat([ids, ids], 1) if repeated else torch.cat([ids, ids.flip(1)], 1)
+    with torch.no_grad():
+        logits = model(ids)[:, 41:-1]
+    right = logits.gather(2, ids[:, 42:, None])
+    return (logits > right).float().mean().item()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"hidden_size": 192, "heads": 4, "kv_heads": 2, "head_dim": 64},
+        {"hidden_size": 96, "heads": 3, "kv_heads": 1, "head_dim": 32},
+        {"hidden_size": 64, "heads": 2, "kv_heads": 2, "head_dim": 64},
+    ],
+)
+def test_a_fresh_model_prefers_what_followed_the_last_time(shape: dict[str, int]):
+    config = ModelConfig.parse({"vocab_size": 600, "layers": 3, "intermediate_size": 64} | shape)
+    assert mean_rank(config, repeated=True) < 0.1
+    assert 0.3 < mean_rank(config, repeated=False) < 0.7
+
+
+def test_a_model_of_one_layer_is_initialised_without_the_circuit():
+    config = ModelConfig.parse(
+        {"vocab_size": 100, "layers": 1, "intermediate_size": 64, "hidden_size": 64, "heads": 2, "kv_heads": 1, "head_dim": 32}
+    )
+    assert all(p.isfinite().all() for p in initialise(Decoder(config), 0).parameters())
