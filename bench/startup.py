@@ -1,6 +1,6 @@
 """How long a user waits before anything happens: `import luhuo` and `luhuo --help`, each in a fresh process.
 
-    python bench/startup.py [--repeats 15]
+python bench/startup.py [--repeats 15]
 """
 
 from __future__ import annotations

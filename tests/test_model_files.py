@@ -112,3 +112,12 @@ def test_the_tokenizer_travels_with_the_weights_and_cannot_be_swapped(tmp_path: 
     train(["something else entirely"] * 20, vocab_size=290).save(tmp_path)
     with pytest.raises(LuhuoError, match=r"tokenizer|分词器"):
         load(tmp_path)
+
+
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    """safetensors itself writes its metadata in an order that differs from call to call."""
+    model = random_model()
+    model.tokenizer = train(["the cat sat on the mat", "炉火纯青"] * 20, vocab_size=300)
+    for i in range(6):
+        save(model, tmp_path / str(i))
+    assert len({(tmp_path / str(i) / "model.safetensors").read_bytes() for i in range(6)}) == 1

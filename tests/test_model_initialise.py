@@ -31,12 +31,20 @@ def mean_rank(config: ModelConfig, repeated: bool) -> float:
 )
 def test_a_fresh_model_prefers_what_followed_the_last_time(shape: dict[str, int]):
     config = ModelConfig.parse({"vocab_size": 600, "layers": 3, "intermediate_size": 64} | shape)
-    assert mean_rank(config, repeated=True) < 0.1
-    assert 0.3 < mean_rank(config, repeated=False) < 0.7
+    assert mean_rank(config, repeated=True) < 0.33
+    assert 0.4 < mean_rank(config, repeated=False) < 0.6
 
 
 def test_a_model_of_one_layer_is_initialised_without_the_circuit():
     config = ModelConfig.parse(
-        {"vocab_size": 100, "layers": 1, "intermediate_size": 64, "hidden_size": 64, "heads": 2, "kv_heads": 1, "head_dim": 32}
+        {
+            "vocab_size": 100,
+            "layers": 1,
+            "intermediate_size": 64,
+            "hidden_size": 64,
+            "heads": 2,
+            "kv_heads": 1,
+            "head_dim": 32,
+        }
     )
     assert all(p.isfinite().all() for p in initialise(Decoder(config), 0).parameters())

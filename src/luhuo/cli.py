@@ -208,10 +208,10 @@ def tokenizer_compare(
     tokenizers: Annotated[list[str], typer.Argument(help=tr("Tokenizer or model directories.", "分词器或模型目录。"))],
     text: Annotated[list[Path], typer.Option("--text", help=tr("Text file (repeatable).", "文本文件（可重复）。"))],
 ) -> None:
-    from luhuo.recipe.table import print_rows
-    from luhuo.tokenizer.compare import compare
+    from luhuo.recipe.table import print_cells
+    from luhuo.tokenizer.compare import compare, compare_table
 
-    print_rows([row.as_dict() for row in compare(tokenizers, text)])
+    print_cells(*compare_table(compare(tokenizers, text)))
 
 
 @app.command(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
+from luhuo.model.layers import Attention
 
 GAIN = 1.4
 """Initial weight of the query and key norms: sharp enough to single out one token among some hundred."""
@@ -90,17 +91,23 @@ def _induction(model: Decoder, generator: torch.Generator) -> None:
     _write_output(model, 1, COPY * value[0].T)
 
 
+def _attention(model: Decoder, layer: int) -> Attention:
+    attention = model.blocks[layer].attention
+    assert isinstance(attention, Attention)
+    return attention
+
+
 def _projections(model: Decoder, layer: int) -> tuple[Tensor, Tensor, Tensor]:
     """Views of one layer's matrices: query (heads, D, C), key and value (kv heads, D, C)."""
     config = model.config
-    weight = model.blocks[layer].attention.qkv.weight.data  # type: ignore[union-attr]
+    weight = _attention(model, layer).qkv.weight.data
     parts = weight.view(-1, config.head_dim, config.hidden_size).split([config.heads, *[config.kv_heads] * 2])
     return parts[0], parts[1], parts[2]
 
 
 def _write_output(model: Decoder, layer: int, columns: Tensor) -> None:
     """Set what head 0 of a layer writes: `columns` (C, rank) for the first `rank` of its values."""
-    weight = model.blocks[layer].attention.out.weight.data  # type: ignore[union-attr]
+    weight = _attention(model, layer).out.weight.data
     weight[:, : columns.shape[1]] = columns.to(weight.device)
 
 

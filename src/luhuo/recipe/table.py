@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
@@ -14,11 +12,11 @@ from luhuo.recipe.runner import Outcome
 HEADLINE_ROWS = 6
 
 
-def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Rows with equal keys as a table."""
-    table = Table(*[str(key) for key in rows[0]]) if rows else Table()
+def print_cells(headings: list[str], rows: list[list[str]]) -> None:
+    """Rows of cells under their headings."""
+    table = Table(*headings)
     for row in rows:
-        table.add_row(*[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()])
+        table.add_row(*row)
     Console().print(table)
 
 
