@@ -34,7 +34,7 @@ class SftStage(Stage, TrainerConfig):
     )
     epochs: float = field(3.0, "Passes over the data, unless `steps` is given.", "数据遍数（未设 steps 时）。", gt=0)
     steps: int = field(0, "Optimiser steps; 0: from `epochs`.", "优化步数；0 表示由 epochs 决定。", ge=0)
-    batch: int = field(16384, "Tokens per optimiser step.", "每步的词元数。", ge=1)
+    batch: int = field(2048, "Tokens per optimiser step.", "每步的词元数。", ge=1)
     length: int = field(512, "Tokens of a packed row.", "每个打包行的词元数。", ge=8)
     learning_rate: float = field(1e-3, "Peak learning rate of the matrices.", "矩阵参数的峰值学习率。", gt=0)
     schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
@@ -53,15 +53,18 @@ class SftStage(Stage, TrainerConfig):
         "对照实验：在同一题型与语言内打乱答案；格式保留，对应关系丢失。",
     )
     device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
+    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     def run(self, out: Workspace) -> None:
         from luhuo.align.sft import held_out, prepare
+        from luhuo.core.device import use_threads
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.model.load import load
         from luhuo.model.save import save
         from luhuo.train.objective import CausalLM
         from luhuo.train.trainer import Trainer
 
+        use_threads(self.threads)
         model = load(self.model, dtype="fp32", device=self.device)
         tokenizer = self._checked(model.tokenizer, model.config.max_positions)
         files = [_local(value) for value in ([self.data] if isinstance(self.data, str) else self.data)]

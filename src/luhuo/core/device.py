@@ -81,3 +81,13 @@ def _cpu_has_bf16() -> bool:
 def cpu_threads() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_threads(count: int = 0) -> None:
+    """Compute with `count` CPU threads (0: one a core), whatever an earlier stage of this process used.
+
+    Sums of floats depend on how many threads share them: a resumed run must use as many as the first.
+    """
+    import torch
+
+    torch.set_num_threads(count or cpu_threads())

@@ -48,9 +48,11 @@ class EvaluateStage(Stage):
             raise LuhuoError(
                 tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…"
             )
+        from luhuo.core.device import use_threads
         from luhuo.evaluation.run import evaluate_model
         from luhuo.model.load import load
 
+        use_threads()
         scores = evaluate_model(load(self.model, dtype=self.dtype, device=self.device), self, out.path)
         write_json(out.path / "scores.json", scores)
         out.results |= flat(scores)

@@ -87,9 +87,7 @@ class PretrainStage(Stage):
 
     def run(self, out: Workspace) -> None:
         """Train, resuming from the last checkpoint if there is one, and write a model directory."""
-        import torch
-
-        from luhuo.core.device import cpu_threads, pick_device
+        from luhuo.core.device import pick_device, use_threads
         from luhuo.corpus.loader import PackedLoader
         from luhuo.model.save import save
         from luhuo.tokenizer.tokenizer import Tokenizer
@@ -97,7 +95,7 @@ class PretrainStage(Stage):
         from luhuo.train.objective import CausalLM
         from luhuo.train.trainer import Trainer
 
-        torch.set_num_threads(self.threads or cpu_threads())
+        use_threads(self.threads)
         tokenizer = Tokenizer.load(self.tokenizer)
         self._check_tokenizer(tokenizer)
         model, plan = self._model(tokenizer)
