@@ -1,59 +1,197 @@
-"""The shape of a decoder, as data."""
+"""The shape of a decoder, as data. Every published decoder family is a set of values for these fields."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
+
+
+class RopeConfig(Config):
+    """Rotary positions (Su et al. 2021) and the ways to stretch them to longer contexts."""
+
+    theta: float = field(10_000.0, "Base of the rotary frequencies.", "旋转位置编码的基数。", gt=0)
+    dim: int | None = field(None, "Rotated features of a head; all by default.", "每个头中旋转的维数，默认全部。", ge=2)
+    interleaved: bool = field(False, "Pairs are neighbours (0, 1) instead of halves.", "成对的是相邻维而不是前后半。")
+    kind: Literal["plain", "linear", "dynamic", "yarn", "llama3", "longrope"] = field(
+        "plain", "How frequencies are stretched.", "频率的拉伸方式。"
+    )
+    factor: float = field(1.0, "How many times longer the context becomes.", "上下文拉长的倍数。", gt=0)
+    original_positions: int | None = field(None, "Context before stretching.", "拉伸前的上下文长度。", ge=1)
+    low_factor: float = field(1.0, "llama3: below it frequencies are divided by `factor`.", "llama3：低频界。")
+    high_factor: float = field(4.0, "llama3: above it frequencies stay.", "llama3：高频界。")
+    beta_fast: float = field(32.0, "yarn: turns over the context above which frequencies stay.", "yarn：高频界（圈数）。")
+    beta_slow: float = field(1.0, "yarn: turns below which they are divided by `factor`.", "yarn：低频界（圈数）。")
+    truncate: bool = field(True, "yarn: round the borders between both to whole features.", "yarn：边界取整。")
+    attention_factor: float | None = field(
+        None, "yarn, longrope: scale of cosines and sines; computed by default.", "yarn、longrope：余弦正弦的缩放。"
+    )
+    mscale: float = field(0.0, "yarn as in DeepSeek: numerator of the scale.", "DeepSeek 的 yarn：缩放分子。")
+    mscale_all_dim: float = field(0.0, "yarn as in DeepSeek: denominator; scales logits.", "DeepSeek 的 yarn：缩放分母。")
+    short_factors: tuple[float, ...] = field((), "longrope: divisors up to the original context.", "longrope：短除数。")
+    long_factors: tuple[float, ...] = field((), "longrope: divisors beyond it.", "longrope：长除数。")
+
+
+class MLAConfig(Config):
+    """Multi-head latent attention (DeepSeek-V2 2024, section 2.1): keys and values from one small latent vector."""
+
+    q_rank: int | None = field(None, "Size of the query's latent; None: one full matrix.", "查询潜变量的维数。", ge=1)
+    kv_rank: int = field(..., "Size of the latent of keys and values, which is cached.", "键值潜变量的维数（被缓存）。", ge=1)
+    nope_dim: int = field(..., "Features of a head without position.", "每个头不带位置的维数。", ge=1)
+    rope_dim: int = field(..., "Features of a head with rotary position, shared by all heads' keys.", "带位置的维数。", ge=2)
+    value_dim: int = field(..., "Features of a head's value.", "每个头的值的维数。", ge=1)
+
+
+class MoEConfig(Config):
+    """Mixture of experts in place of the MLP, without dropped tokens."""
+
+    experts: int = field(..., "Number of routed experts.", "路由专家数。", ge=1)
+    active: int = field(..., "Experts each token is sent to.", "每个词元使用的专家数。", ge=1)
+    intermediate_size: int = field(..., "Inner width of one expert.", "单个专家的内部宽度。", ge=1)
+    shared_size: int = field(0, "Inner width of the expert that all tokens use; 0: none.", "共享专家的内部宽度。", ge=0)
+    shared_gate: bool = field(False, "A sigmoid gate on the shared expert.", "共享专家带 sigmoid 门。")
+    score: Literal["softmax", "sigmoid"] = field("softmax", "Function of the router's logits.", "路由打分函数。")
+    normalise: bool = field(True, "Weights of the chosen experts add up to one.", "所选专家的权重归一。")
+    scale: float = field(1.0, "The weights are multiplied by this.", "权重的倍数。")
+    correction: bool = field(
+        False, "A bias that is used for choosing only, for balance without a loss.", "仅用于选择的偏置（无损均衡）。"
+    )
+    groups: int = field(1, "Experts are chosen within the best groups of this many.", "专家分组数。", ge=1)
+    active_groups: int = field(1, "Groups a token may use.", "每个词元可用的组数。", ge=1)
+    group_score: Literal["max", "top2"] = field("max", "A group's score: its best, or its best two.", "组的打分方式。")
+    router_bias: bool = field(False, "A bias in the router.", "路由带偏置。")
+    router_softcap: float = field(0.0, "Router logits are squashed into ± this.", "路由 logits 的软上限。", ge=0)
+    expert_bias: bool = field(False, "Biases in the experts.", "专家带偏置。")
+    limit: float = field(
+        0.0, "gpt-oss: inputs of the activation are clamped to ± this, the linear part is shifted by 1.", "激活截断。", ge=0
+    )
+    dense_layers: tuple[int, ...] = field((), "Layers with a plain MLP instead.", "使用普通前馈的层。")
+    balance: float = field(0.0, "Weight of the auxiliary balancing loss.", "辅助均衡损失的权重。", ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.active > self.experts or self.experts % self.groups or self.active_groups > self.groups:
+            raise ValueError("active must not exceed experts, groups must divide experts, active_groups fit groups")
+        return self
+
 
 class ModelConfig(Config):
-    """A Qwen3-style decoder: pre-norm, rotary positions, grouped-query attention with QK-norm, SwiGLU."""
+    """A decoder. The defaults are Qwen3's: pre-norm, rotary positions, grouped queries with QK-norm, SwiGLU."""
 
+    family: str = field("qwen3", "The file in `families/` that reads and writes it.", "读写它的 families/ 文件名。")
     vocab_size: int = field(..., "Rows of the embedding.", "词表大小（嵌入的行数）。", ge=1)
     hidden_size: int = field(..., "Width of the residual stream.", "残差流的宽度。", ge=1)
     layers: int = field(..., "Number of blocks.", "层数。", ge=1)
     heads: int = field(..., "Query heads.", "查询头数。", ge=1)
     kv_heads: int = field(..., "Key and value heads; divides `heads`.", "键值头数，须整除 heads。", ge=1)
-    head_dim: int = field(..., "Size of one head; even.", "每个头的维度，须为偶数。", ge=2, multiple_of=2)
-    intermediate_size: int = field(..., "Inner width of the gated MLP.", "门控前馈层的内部宽度。", ge=1)
-    rope_theta: float = field(10_000.0, "Base of the rotary frequencies.", "旋转位置编码的基数。", gt=0)
-    norm_eps: float = field(1e-6, "Added to the mean square in RMSNorm.", "RMSNorm 中加在均方上的小量。", gt=0)
-    tie_embeddings: bool = field(True, "Input and output embedding are one.", "输入与输出嵌入共用。")
+    head_dim: int = field(..., "Size of one head.", "每个头的维度。", ge=1)
+    intermediate_size: int = field(..., "Inner width of the MLP.", "前馈层的内部宽度。", ge=1)
     max_positions: int = field(2048, "Longest context, in tokens.", "最长上下文（词元数）。", ge=1)
     stop_ids: tuple[int, ...] = field((), "Tokens that end a generation.", "结束生成的词元。")
     pad_id: int | None = field(None, "The padding token.", "填充词元。")
+    bos_id: int | None = field(None, "The token in front of every text, if any.", "文本开头的词元。")
+
+    norm: Literal["rms", "layer"] = field("rms", "RMSNorm or LayerNorm.", "归一化：RMSNorm 或 LayerNorm。")
+    norm_eps: float = field(1e-6, "Added to the mean square (or variance).", "加在均方（或方差）上的小量。", gt=0)
+    norm_bias: bool = field(False, "LayerNorm has a bias.", "LayerNorm 带偏置。")
+    norm_plus_one: bool = field(False, "The stored weight is one less than the factor.", "存储的权重比系数小 1。")
+    norm_affine: bool = field(True, "Norms in the blocks have a weight.", "块内归一化带权重。")
+    block: Literal["pre", "post", "output", "sandwich", "parallel", "parallel_two"] = field(
+        "pre",
+        "Where norms stand: pre x+f(n(x)), post n(x+f(x)), output x+n(f(x)), sandwich x+n(f(n(x))), "
+        "parallel x+a(n(x))+m(n(x)), parallel_two x+a(n1(x))+m(n2(x)).",
+        "归一化的位置与并行方式。",
+    )
+    carry_normed: bool = field(False, "The residual continues from the normalised input.", "残差从归一化后的输入继续。")
+    carry_scale: float = field(1.0, "Factor on the residual before a branch is added.", "加上分支前残差的倍数。")
+    branch_scale: float = field(1.0, "Factor on what a branch adds.", "分支输出的倍数。")
+    embedding_size: int | None = field(None, "Width of the embedding if not the model's.", "嵌入宽度（若不同）。", ge=1)
+    embedding_scale: float = field(1.0, "Factor on the embeddings.", "嵌入的倍数。")
+    embedding_norm: bool = field(False, "The embeddings are normalised.", "嵌入后归一化。")
+    final_norm: bool = field(True, "A norm in front of the head.", "输出头前归一化。")
+    tie_embeddings: bool = field(True, "Input and output embedding are one.", "输入与输出嵌入共用。")
+    head_bias: bool = field(False, "A bias on the logits.", "输出头带偏置。")
+    head_normed: bool = field(False, "Rows of the head are scaled to length one.", "输出头的行归一化。")
+    logit_scale: float = field(1.0, "Factor on the logits.", "logits 的倍数。")
+    logit_softcap: float = field(0.0, "Logits are squashed into ± this.", "logits 的软上限。", ge=0)
+
+    positions: Literal["rope", "learned", "none"] = field(
+        "rope", "How positions enter; ALiBi is set by its slopes.", "位置编码方式；ALiBi 由斜率给出。"
+    )
+    position_offset: int = field(0, "Rows before position 0 in a learned table.", "可学习位置表中 0 之前的行数。", ge=0)
+    rope: RopeConfig = field(RopeConfig(), "Rotary positions.", "旋转位置编码。")
+    local_rope: RopeConfig | None = field(None, "Rotary positions of windowed layers, if different.", "窗口层的旋转位置。")
+    unrotated: tuple[int, ...] = field((), "Layers without positions.", "不带位置编码的层。")
+    alibi_slopes: tuple[float, ...] = field((), "ALiBi: slope of each head.", "ALiBi：每个头的斜率。")
+    windows: tuple[int, ...] = field((), "Tokens visible per layer; 0 or empty: all.", "各层可见的词元数；0 或空为全部。")
+
+    qkv_bias: bool = field(False, "Biases of query, key and value.", "查询、键、值带偏置。")
+    out_bias: bool = field(False, "Bias of attention's output.", "注意力输出带偏置。")
+    qk_norm: Literal["none", "head", "heads", "full"] = field(
+        "head",
+        "Norm of queries and keys: one weight for all heads, one for each head, or over all heads together.",
+        "查询与键的归一化：各头共用权重、各头各自权重或跨头归一。",
+    )
+    qk_norm_after_rope: bool = field(False, "It stands behind the rotation.", "在旋转之后归一化。")
+    qkv_clip: float = field(0.0, "Queries, keys and values are clamped to ± this.", "查询、键、值的截断。", ge=0)
+    attention_scale: float | None = field(None, "Factor on scores; head_dim^-0.5 by default.", "注意力分数的倍数。")
+    attention_softcap: float = field(0.0, "Scores are squashed into ± this.", "注意力分数的软上限。", ge=0)
+    attention_sinks: bool = field(False, "A learned score of “nothing” per head.", "每个头一个可学习的空分数。")
+    mla: MLAConfig | None = field(None, "Multi-head latent attention.", "多头潜在注意力。")
+
+    activation: Activation = field("silu", "Activation of the MLP.", "前馈层的激活函数。")
+    gated: bool = field(True, "The MLP is gated.", "前馈层带门控。")
+    mlp_bias: bool = field(False, "Biases of the MLP.", "前馈层带偏置。")
+    moe: MoEConfig | None = field(None, "Mixture of experts.", "混合专家。")
+    mtp_layers: int = field(0, "Multi-token prediction blocks.", "多词元预测层数。", ge=0)
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _fits(self) -> Self:
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.windows and len(self.windows) != self.layers:
+            raise ValueError(f"windows has {len(self.windows)} entries for {self.layers} layers")
+        if self.alibi_slopes and len(self.alibi_slopes) != self.heads:
+            raise ValueError(f"alibi_slopes has {len(self.alibi_slopes)} entries for {self.heads} heads")
+        if self.positions == "rope" and self.rope_dim % 2:
+            raise ValueError(f"the rotated part of a head must be even, it is {self.rope_dim}")
+        if self.rope_dim > self.head_dim:
+            raise ValueError(f"rope.dim ({self.rope_dim}) is larger than head_dim ({self.head_dim})")
         return self
+
+    @property
+    def rope_dim(self) -> int:
+        """Rotated features of a head."""
+        return self.mla.rope_dim if self.mla else self.rope.dim or self.head_dim
+
+    @property
+    def value_dim(self) -> int:
+        """Features of a head's value."""
+        return self.mla.value_dim if self.mla else self.head_dim
 
     @property
     def qkv_rows(self) -> tuple[int, int, int]:
         """Rows of the query, key and value projections inside the fused one."""
         return self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.head_dim
 
-    def parameters(self) -> dict[str, int]:
-        """Number of parameters by part; the values add up to the model's total."""
-        inner, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return {
-            "embedding": self.vocab_size * self.hidden_size,
-            "attention": self.layers * self.hidden_size * (2 * inner + 2 * kv),
-            "mlp": self.layers * self.hidden_size * self.intermediate_size * 3,
-            "norms": self.layers * (2 * self.hidden_size + 2 * self.head_dim) + self.hidden_size,
-            "head": 0 if self.tie_embeddings else self.vocab_size * self.hidden_size,
-        }
+    @property
+    def cache_widths(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(heads, features) that one layer caches of a token: of its keys, and of its values.
 
-    def flops_per_token(self, length: int) -> int:
-        """Floating-point operations of forward and backward for one token of a causal sequence of `length` tokens.
-
-        Six per matrix parameter (the output embedding included, the lookup not) and 12 · layers · heads · head_dim
-        per visible key, of which there are length / 2 on average (Kaplan et al. 2020, appendix B).
+        With MLA it is the latent and the shared rotary key, once for all heads, and nothing for the values.
         """
-        parts = self.parameters()
-        matrices = parts["attention"] + parts["mlp"] + self.vocab_size * self.hidden_size
-        return 6 * matrices + 6 * self.layers * self.heads * self.head_dim * length
+        if self.mla:
+            return (1, self.mla.kv_rank + self.mla.rope_dim), (1, 0)
+        return (self.kv_heads, self.head_dim), (self.kv_heads, self.head_dim)
+
+    def window(self, layer: int) -> int:
+        """Tokens a layer sees, its own included; 0: all before it."""
+        return self.windows[layer] if self.windows else 0
+
+    def sparse(self, layer: int) -> bool:
+        """Whether a layer has experts instead of a plain MLP."""
+        return self.moe is not None and layer not in self.moe.dense_layers
