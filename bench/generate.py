@@ -23,7 +23,9 @@ import transformers
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder, initialise
+from luhuo.model.count import parameters
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
 from luhuo.model.save import save
 
 NEW, BATCH = 30, 64
@@ -85,7 +87,7 @@ def main() -> None:
         "prompts": count,
         "new_tokens": NEW,
         "batch": BATCH,
-        "parameters": sum(SHAPE.parameters().values()),
+        "parameters": sum(parameters(SHAPE).values()),
         "threads": torch.get_num_threads(),
         "tokens_per_s": table,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

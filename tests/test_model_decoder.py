@@ -12,8 +12,9 @@ from luhuo.model import fused
 from luhuo.model.attention import attend
 from luhuo.model.cache import BLOCK, KVCache
 from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder, document_mask, document_positions
+from luhuo.model.decoder import Decoder
 from luhuo.model.initialise import initialise
+from luhuo.model.masks import causal_mask, document_positions
 
 CONFIG = ModelConfig(
     vocab_size=97, hidden_size=24, layers=2, heads=4, kv_heads=2, head_dim=8, intermediate_size=40, max_positions=512
@@ -91,7 +92,8 @@ def test_blocked_attention_equals_the_plain_formula_with_its_gradients(masked: b
         torch.randn(batch, n, time, size, generator=generator, requires_grad=True) for n in (heads, kv_heads, kv_heads)
     ]
     segments = (torch.rand(batch, time, generator=generator) < 0.05).cumsum(1)
-    mask = document_mask(segments if masked else torch.ones_like(segments), torch.float32)
+    segments = segments if masked else torch.ones_like(segments)
+    mask = causal_mask(torch.arange(time)[None], time, torch.float32, segments=segments)
     query, key, value = leaves
     scores = query @ key.repeat_interleave(2, 1).mT / size**0.5 + mask
     expected = scores.softmax(-1) @ value.repeat_interleave(2, 1)

@@ -16,35 +16,89 @@ from torch.nn import functional as F
 
 BLOCK = 64
 LONGEST_BLOCKED = 2048
+QUERIES = 512
+"""Rows of scores held at a time where attention is written out."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of query (B, H, T, D) over key and value (B, K, S, D), with K a divisor of H: (B, H, T, D).
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attention of query (B, H, T, D) over key (B, K, S, D) and value (B, K, S, E), K a divisor of H: (B, H, T, E).
 
-    `mask` (B, 1, T, S) is additive. Without one it is causal when T > 1, and everything is visible when T = 1.
+    `mask` (B or 1, 1 or H, T, S) is additive. Without one it is causal when T > 1, and everything is visible when
+    T = 1. `scale` multiplies the scores (D^-0.5 by default), `softcap` squashes them into ± itself (Gemma 2), `sinks`
+    (H,) are scores of a key without value (gpt-oss).
     """
     batch, heads, time, size = query.shape
     kv_heads, slots = key.shape[1], key.shape[2]
+    if scale is None:
+        scale = float(size**-0.5)
+    if softcap or sinks is not None:
+        return _plain_attention(query, key, value, mask, scale, softcap, sinks)
     if time == 1:  # the heads of a group become query rows: keys are read once and never repeated
         rows = query.reshape(batch, kv_heads, heads // kv_heads, size)
-        return F.scaled_dot_product_attention(rows, key, value, attn_mask=mask).view(batch, heads, 1, size)
+        if mask is not None and mask.shape[1] > 1:
+            mask = mask.view(mask.shape[0], kv_heads, -1, slots)
+        out = F.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale)
+        return out.reshape(batch, heads, 1, value.shape[3])
     if query.device.type == "cpu" and time == slots and time <= LONGEST_BLOCKED:
-        return _BlockAttention.apply(query, key, value, mask)  # type: ignore[return-value]
+        return _BlockAttention.apply(query, key, value, mask, scale)  # type: ignore[return-value]
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=heads > kv_heads
+        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=heads > kv_heads, scale=scale
     )
+
+
+def _plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Scores, softmax and weighted values, written out; the scores of QUERIES rows are held at a time."""
+    batch, heads, time, size = query.shape
+    kv_heads, slots = key.shape[1], key.shape[2]
+    grouped = (query * scale).view(batch, kv_heads, -1, time, size)
+    parts = []
+    for start in range(0, time, QUERIES):
+        block = grouped[:, :, :, start : start + QUERIES]
+        count = block.shape[3]
+        scores = (block.reshape(batch, kv_heads, -1, size) @ key.mT).view(batch, heads, count, slots)
+        if softcap:
+            scores = softcap * torch.tanh(scores / softcap)
+        if mask is not None:
+            scores = scores + mask[:, :, start : start + count]
+        elif time > 1:
+            below = torch.ones(count, slots, dtype=torch.bool, device=query.device).tril(slots - time + start)
+            scores = scores.masked_fill(~below, -torch.inf)
+        if sinks is not None:
+            nothing = sinks.to(scores.dtype)[:, None, None].expand(batch, heads, count, 1)
+            scores = torch.cat([scores, nothing], -1)
+        share = torch.softmax(scores.float(), -1).to(query.dtype)[..., :slots]
+        rows = share.view(batch, kv_heads, -1, slots) @ value
+        parts.append(rows.view(batch, heads, count, -1))
+    return torch.cat(parts, 2)
 
 
 class _BlockAttention(torch.autograd.Function):
     """Causal attention in blocks of queries. Inside: (B · K, G · rows, D), G = H / K query heads for each key head."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
         batch, heads, time, size = query.shape
-        kv_heads = key.shape[1]
-        grouped = (query * size**-0.5).view(batch, kv_heads, -1, time, size)
-        keys, values = key.reshape(-1, time, size), value.reshape(-1, time, size)
-        result = torch.empty(batch, time, heads, size, dtype=query.dtype).transpose(1, 2)
+        kv_heads, width = key.shape[1], value.shape[3]
+        grouped = (query * scale).view(batch, kv_heads, -1, time, size)
+        keys, values = key.reshape(-1, time, size), value.reshape(-1, time, width)
+        result = torch.empty(batch, time, heads, width, dtype=query.dtype).transpose(1, 2)
         blocks = result.unflatten(1, (kv_heads, -1))
         diagonal = torch.full((BLOCK, BLOCK), -torch.inf, dtype=query.dtype).triu_(1)
         kept: list[Tensor] = []
@@ -58,17 +112,20 @@ class _BlockAttention(torch.autograd.Function):
             else:
                 seen += mask[:, :, start:end, :end]
             share = torch.softmax(scores, -1)
-            blocks[:, :, :, start:end] = torch.bmm(share, values[:, :end]).view(batch, kv_heads, -1, end - start, size)
+            blocks[:, :, :, start:end] = torch.bmm(share, values[:, :end]).view(
+                batch, kv_heads, -1, end - start, width
+            )
             kept += [rows, share]
         ctx.save_for_backward(keys, values, *kept)
+        ctx.scale = scale
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         keys, values, *kept = ctx.saved_tensors
         gradient = gradients[0]
-        batch, heads, time, size = gradient.shape
-        kv_heads = keys.shape[0] // batch
+        batch, heads, time, width = gradient.shape
+        kv_heads, size = keys.shape[0] // batch, keys.shape[2]
         grouped = gradient.unflatten(1, (kv_heads, -1))
         query_slope = torch.empty(batch, time, heads, size, dtype=gradient.dtype).transpose(1, 2)
         blocks = query_slope.unflatten(1, (kv_heads, -1))
@@ -76,12 +133,12 @@ class _BlockAttention(torch.autograd.Function):
         for index, start in enumerate(range(0, time, BLOCK)):
             end = min(start + BLOCK, time)
             rows, share = kept[2 * index], kept[2 * index + 1]
-            slope = grouped[:, :, :, start:end].reshape(batch * kv_heads, -1, size)
+            slope = grouped[:, :, :, start:end].reshape(batch * kv_heads, -1, width)
             value_slope[:, :end] += torch.bmm(share.mT, slope)
             inner = torch.bmm(slope, values[:, :end].mT)
             inner = torch._softmax_backward_data(inner, share, -1, share.dtype)  # pyright: ignore[reportPrivateImportUsage]
-            moved = torch.bmm(inner, keys[:, :end]).mul_(size**-0.5)
+            moved = torch.bmm(inner, keys[:, :end]).mul_(ctx.scale)
             blocks[:, :, :, start:end] = moved.view(batch, kv_heads, -1, end - start, size)
             key_slope[:, :end] += torch.bmm(inner.mT, rows)
-        shape = (batch, kv_heads, time, size)
-        return query_slope, key_slope.view(shape), value_slope.view(shape), None
+        shape = (batch, kv_heads, time, -1)
+        return query_slope, key_slope.view(shape), value_slope.view(shape), None, None

@@ -28,9 +28,10 @@ class KVCache:
         device: torch.device | str = "cpu",
     ) -> None:
         slots = -(-capacity // BLOCK) * BLOCK
-        shape = (batch, config.kv_heads, slots, config.head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
+        (heads, width), (value_heads, value_width) = config.cache_widths
+        keys, values = (batch, heads, slots, width), (batch, value_heads, slots, value_width)
+        self.keys = [torch.zeros(keys, dtype=dtype, device=device) for _ in range(config.layers)]
+        self.values = [torch.zeros(values, dtype=dtype, device=device) for _ in range(config.layers)]
         self.lengths: list[int] = [0] * batch
 
     @property
@@ -69,7 +70,7 @@ class KVCache:
                 tensors[layer][:, :, :have] = old
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (batch, kv_heads, time, head_dim) behind each row's end; return what the new tokens may look at.
+        """Write (batch, heads, time, features) behind each row's end; return what the new tokens may look at.
 
         Lengths move once per forward pass, in `advance`, after the last layer.
         """
@@ -88,15 +89,6 @@ class KVCache:
             return key, value
         end = self.longest + time
         return keys[:, :, :end], values[:, :, :end]
-
-    def mask(self, time: int, dtype: torch.dtype) -> Tensor | None:
-        """Additive mask (batch, 1, time, slots in use) for `time` new tokens a row; None where none is needed."""
-        if (self.longest == 0 and time > 1) or (self.even and time == 1):
-            return None
-        device = self.keys[0].device
-        last = self.starts()[:, None] + torch.arange(time, device=device)  # (batch, time): each query's own slot
-        hidden = torch.arange(self.longest + time, device=device) > last[..., None]
-        return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
 
     def advance(self, counts: int | Sequence[int]) -> None:
         """Lengthen every row by `counts` tokens (one number, or one a row)."""

@@ -15,7 +15,9 @@ class RopeConfig(Config):
     """Rotary positions (Su et al. 2021) and the ways to stretch them to longer contexts."""
 
     theta: float = field(10_000.0, "Base of the rotary frequencies.", "旋转位置编码的基数。", gt=0)
-    dim: int | None = field(None, "Rotated features of a head; all by default.", "每个头中旋转的维数，默认全部。", ge=2)
+    dim: int | None = field(
+        None, "Rotated features of a head; all by default.", "每个头中旋转的维数，默认全部。", ge=2
+    )
     interleaved: bool = field(False, "Pairs are neighbours (0, 1) instead of halves.", "成对的是相邻维而不是前后半。")
     kind: Literal["plain", "linear", "dynamic", "yarn", "llama3", "longrope"] = field(
         "plain", "How frequencies are stretched.", "频率的拉伸方式。"
@@ -24,15 +26,21 @@ class RopeConfig(Config):
     original_positions: int | None = field(None, "Context before stretching.", "拉伸前的上下文长度。", ge=1)
     low_factor: float = field(1.0, "llama3: below it frequencies are divided by `factor`.", "llama3：低频界。")
     high_factor: float = field(4.0, "llama3: above it frequencies stay.", "llama3：高频界。")
-    beta_fast: float = field(32.0, "yarn: turns over the context above which frequencies stay.", "yarn：高频界（圈数）。")
+    beta_fast: float = field(
+        32.0, "yarn: turns over the context above which frequencies stay.", "yarn：高频界（圈数）。"
+    )
     beta_slow: float = field(1.0, "yarn: turns below which they are divided by `factor`.", "yarn：低频界（圈数）。")
     truncate: bool = field(True, "yarn: round the borders between both to whole features.", "yarn：边界取整。")
     attention_factor: float | None = field(
         None, "yarn, longrope: scale of cosines and sines; computed by default.", "yarn、longrope：余弦正弦的缩放。"
     )
     mscale: float = field(0.0, "yarn as in DeepSeek: numerator of the scale.", "DeepSeek 的 yarn：缩放分子。")
-    mscale_all_dim: float = field(0.0, "yarn as in DeepSeek: denominator; scales logits.", "DeepSeek 的 yarn：缩放分母。")
-    short_factors: tuple[float, ...] = field((), "longrope: divisors up to the original context.", "longrope：短除数。")
+    mscale_all_dim: float = field(
+        0.0, "yarn as in DeepSeek: denominator; scales logits.", "DeepSeek 的 yarn：缩放分母。"
+    )
+    short_factors: tuple[float, ...] = field(
+        (), "longrope: divisors up to the original context.", "longrope：短除数。"
+    )
     long_factors: tuple[float, ...] = field((), "longrope: divisors beyond it.", "longrope：长除数。")
 
 
@@ -40,9 +48,13 @@ class MLAConfig(Config):
     """Multi-head latent attention (DeepSeek-V2 2024, section 2.1): keys and values from one small latent vector."""
 
     q_rank: int | None = field(None, "Size of the query's latent; None: one full matrix.", "查询潜变量的维数。", ge=1)
-    kv_rank: int = field(..., "Size of the latent of keys and values, which is cached.", "键值潜变量的维数（被缓存）。", ge=1)
+    kv_rank: int = field(
+        ..., "Size of the latent of keys and values, which is cached.", "键值潜变量的维数（被缓存）。", ge=1
+    )
     nope_dim: int = field(..., "Features of a head without position.", "每个头不带位置的维数。", ge=1)
-    rope_dim: int = field(..., "Features of a head with rotary position, shared by all heads' keys.", "带位置的维数。", ge=2)
+    rope_dim: int = field(
+        ..., "Features of a head with rotary position, shared by all heads' keys.", "带位置的维数。", ge=2
+    )
     value_dim: int = field(..., "Features of a head's value.", "每个头的值的维数。", ge=1)
 
 
@@ -52,7 +64,9 @@ class MoEConfig(Config):
     experts: int = field(..., "Number of routed experts.", "路由专家数。", ge=1)
     active: int = field(..., "Experts each token is sent to.", "每个词元使用的专家数。", ge=1)
     intermediate_size: int = field(..., "Inner width of one expert.", "单个专家的内部宽度。", ge=1)
-    shared_size: int = field(0, "Inner width of the expert that all tokens use; 0: none.", "共享专家的内部宽度。", ge=0)
+    shared_size: int = field(
+        0, "Inner width of the expert that all tokens use; 0: none.", "共享专家的内部宽度。", ge=0
+    )
     shared_gate: bool = field(False, "A sigmoid gate on the shared expert.", "共享专家带 sigmoid 门。")
     score: Literal["softmax", "sigmoid"] = field("softmax", "Function of the router's logits.", "路由打分函数。")
     normalise: bool = field(True, "Weights of the chosen experts add up to one.", "所选专家的权重归一。")
@@ -67,7 +81,10 @@ class MoEConfig(Config):
     router_softcap: float = field(0.0, "Router logits are squashed into ± this.", "路由 logits 的软上限。", ge=0)
     expert_bias: bool = field(False, "Biases in the experts.", "专家带偏置。")
     limit: float = field(
-        0.0, "gpt-oss: inputs of the activation are clamped to ± this, the linear part is shifted by 1.", "激活截断。", ge=0
+        0.0,
+        "gpt-oss: inputs of the activation are clamped to ± this, the linear part is shifted by 1.",
+        "激活截断。",
+        ge=0,
     )
     dense_layers: tuple[int, ...] = field((), "Layers with a plain MLP instead.", "使用普通前馈的层。")
     balance: float = field(0.0, "Weight of the auxiliary balancing loss.", "辅助均衡损失的权重。", ge=0)
@@ -106,10 +123,14 @@ class ModelConfig(Config):
         "parallel x+a(n(x))+m(n(x)), parallel_two x+a(n1(x))+m(n2(x)).",
         "归一化的位置与并行方式。",
     )
-    carry_normed: bool = field(False, "The residual continues from the normalised input.", "残差从归一化后的输入继续。")
+    carry_normed: bool = field(
+        False, "The residual continues from the normalised input.", "残差从归一化后的输入继续。"
+    )
     carry_scale: float = field(1.0, "Factor on the residual before a branch is added.", "加上分支前残差的倍数。")
     branch_scale: float = field(1.0, "Factor on what a branch adds.", "分支输出的倍数。")
-    embedding_size: int | None = field(None, "Width of the embedding if not the model's.", "嵌入宽度（若不同）。", ge=1)
+    embedding_size: int | None = field(
+        None, "Width of the embedding if not the model's.", "嵌入宽度（若不同）。", ge=1
+    )
     embedding_scale: float = field(1.0, "Factor on the embeddings.", "嵌入的倍数。")
     embedding_norm: bool = field(False, "The embeddings are normalised.", "嵌入后归一化。")
     final_norm: bool = field(True, "A norm in front of the head.", "输出头前归一化。")
@@ -122,12 +143,18 @@ class ModelConfig(Config):
     positions: Literal["rope", "learned", "none"] = field(
         "rope", "How positions enter; ALiBi is set by its slopes.", "位置编码方式；ALiBi 由斜率给出。"
     )
-    position_offset: int = field(0, "Rows before position 0 in a learned table.", "可学习位置表中 0 之前的行数。", ge=0)
+    position_offset: int = field(
+        0, "Rows before position 0 in a learned table.", "可学习位置表中 0 之前的行数。", ge=0
+    )
     rope: RopeConfig = field(RopeConfig(), "Rotary positions.", "旋转位置编码。")
-    local_rope: RopeConfig | None = field(None, "Rotary positions of windowed layers, if different.", "窗口层的旋转位置。")
+    local_rope: RopeConfig | None = field(
+        None, "Rotary positions of windowed layers, if different.", "窗口层的旋转位置。"
+    )
     unrotated: tuple[int, ...] = field((), "Layers without positions.", "不带位置编码的层。")
     alibi_slopes: tuple[float, ...] = field((), "ALiBi: slope of each head.", "ALiBi：每个头的斜率。")
-    windows: tuple[int, ...] = field((), "Tokens visible per layer; 0 or empty: all.", "各层可见的词元数；0 或空为全部。")
+    windows: tuple[int, ...] = field(
+        (), "Tokens visible per layer; 0 or empty: all.", "各层可见的词元数；0 或空为全部。"
+    )
 
     qkv_bias: bool = field(False, "Biases of query, key and value.", "查询、键、值带偏置。")
     out_bias: bool = field(False, "Bias of attention's output.", "注意力输出带偏置。")

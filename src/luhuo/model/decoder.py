@@ -10,12 +10,19 @@ from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.model.config import ModelConfig
-from luhuo.model.layers import Block, Context, Linear, RMSNorm, rope_tables
+from luhuo.model.config import ModelConfig, RopeConfig
+from luhuo.model.layers import Block, Context, Linear
+from luhuo.model.masks import causal_mask, document_positions
+from luhuo.model.norms import make_norm
+from luhuo.model.rope import tables
 
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
     from luhuo.tokenizer.tokenizer import Tokenizer
+
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and signed sines."""
 
 
 class Decoder(nn.Module):
@@ -26,12 +33,17 @@ class Decoder(nn.Module):
         self.config = config
         self.tokenizer: Tokenizer | None = None
         self._dtype: torch.dtype | None = None
-        self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        hidden, width = config.hidden_size, config.embedding_size or config.hidden_size
+        self.embedding = nn.Parameter(torch.empty(config.vocab_size, width))
+        self.embedding_in = Linear(width, hidden) if width != hidden else None
+        rows = config.max_positions + config.position_offset
+        self.positions = nn.Parameter(torch.empty(rows, hidden)) if config.positions == "learned" else None
+        self.embedding_norm = make_norm(config, hidden) if config.embedding_norm else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.unembedding = None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size)
-        counted, parts = sum(p.numel() for p in self.parameters()), config.parameters()
-        assert counted == sum(parts.values()), f"{counted} parameters, the parts {parts} add up to another number"
+        self.norm = make_norm(config, hidden) if config.final_norm else None
+        self.embedding_out = Linear(hidden, width) if width != hidden else None
+        self.unembedding = None if config.tie_embeddings else Linear(width, config.vocab_size)
+        self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
 
     @property
     def device(self) -> torch.device:
@@ -74,44 +86,95 @@ class Decoder(nn.Module):
         right), and the new tokens stand behind those in the cache. `positions` (batch, time) overrides the positions.
         """
         if cache is not None:
-            context = self._cached_context(ids, positions, cache)
+            positions, context = self._cached_context(ids, positions, cache)
         else:
-            context = self._context(ids, segments, positions)
-        x = F.embedding(ids, self.embedding).to(self.dtype)
+            positions, context = self._context(ids, segments, positions)
+        x = self._embed(ids, positions)
         for block in self.blocks:
             x = block(x, context)
         if cache is not None:
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
-        return self.norm(x)
+        return x if self.norm is None else self.norm(x)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, vocab) of hidden states (…, hidden)."""
-        return F.linear(hidden, self.head_weight.to(hidden.dtype))
+        if self.embedding_out is not None:
+            hidden = self.embedding_out(hidden)
+        weight = self.head_weight.to(hidden.dtype)
+        if self.config.head_normed:
+            weight = F.normalize(weight)
+        logits = F.linear(hidden, weight, None if self.head_bias is None else self.head_bias.to(hidden.dtype))
+        if self.config.logit_scale != 1:
+            logits = logits * self.config.logit_scale
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(logits / cap) if cap else logits
 
     @property
     def head_weight(self) -> Tensor:
         """The output embedding (vocab, hidden)."""
         return self.embedding if self.unembedding is None else self.unembedding.weight
 
-    def _context(self, ids: Tensor, segments: Tensor | None, positions: Tensor | None) -> Context:
-        mask = None
-        if segments is not None and bool((segments != segments[:, :1]).any()):
-            mask = document_mask(segments, self.dtype)
-            positions = document_positions(segments) if positions is None else positions
-        if positions is None:
-            positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        return Context(*self._rope(positions), mask, None)
+    @property
+    def plain_head(self) -> bool:
+        """Whether logits are just hidden states times `head_weight`, so that a fused loss may take it from there."""
+        config = self.config
+        scaled = config.logit_scale != 1 or config.logit_softcap or config.head_normed
+        return self.embedding_out is None and self.head_bias is None and not scaled
 
-    def _cached_context(self, ids: Tensor, positions: Tensor | None, cache: KVCache) -> Context:
+    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        x = F.embedding(ids, self.embedding).to(self.dtype)
+        if self.config.embedding_scale != 1:
+            x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
+        if self.embedding_in is not None:
+            x = self.embedding_in(x)
+        if self.positions is not None:
+            x = x + F.embedding(positions + self.config.position_offset, self.positions).to(self.dtype)
+        return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def _context(self, ids: Tensor, segments: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Context]:
         time = ids.shape[1]
-        cache.reserve(cache.longest + time)
+        if segments is not None and not bool((segments != segments[:, :1]).any()):
+            segments = None
         if positions is None:
-            new = torch.arange(time, device=ids.device)
-            positions = cache.longest + new[None] if cache.even else cache.starts()[:, None] + new
-        return Context(*self._rope(positions), cache.mask(time, self.dtype), cache)
+            one = torch.arange(time, device=ids.device)[None]
+            positions = one if segments is None else document_positions(segments)
+        slots = torch.arange(time, device=ids.device)[None]
+        masks = self._masks(slots, time, segments=segments, plain=segments is None)
+        return positions, Context(*self._rope(positions, time), masks, None)
 
-    def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        return rope_tables(positions, self.config.head_dim, self.config.rope_theta, self.dtype)
+    def _cached_context(self, ids: Tensor, positions: Tensor | None, cache: KVCache) -> tuple[Tensor, Context]:
+        time, before = ids.shape[1], cache.longest
+        cache.reserve(before + time)
+        slots = torch.arange(time, device=ids.device)[None]
+        slots = before + slots if cache.even else cache.starts()[:, None] + slots
+        plain = before == 0 or (cache.even and time == 1)
+        masks = self._masks(slots, before + time, segments=None, plain=plain)
+        positions = slots if positions is None else positions
+        return positions, Context(*self._rope(positions, before + time), masks, cache)
+
+    def _masks(self, queries: Tensor, slots: int, *, segments: Tensor | None, plain: bool) -> dict[int, Tensor | None]:
+        """A mask for each window of the model; None where causality alone (`plain`) says it all."""
+        slopes = self.config.alibi_slopes
+        masks: dict[int, Tensor | None] = {}
+        for window in {0, *self.config.windows}:
+            if plain and not slopes and (window == 0 or slots <= window):
+                masks[window] = None
+            else:
+                masks[window] = causal_mask(
+                    queries, slots, self.dtype, segments=segments, window=window, slopes=slopes
+                )
+        return masks
+
+    def _rope(self, positions: Tensor, length: int) -> tuple[Rotation | None, Rotation | None]:
+        """Tables of the model's rotary positions, and of those of its windowed layers where they have their own."""
+        config = self.config
+        if config.positions != "rope":
+            return None, None
+
+        def of(rope: RopeConfig) -> Rotation:
+            return tables(rope, rope.dim or config.rope_dim, positions, length, config.max_positions, self.dtype)
+
+        return of(config.rope), None if config.local_rope is None else of(config.local_rope)
 
     def check_ids(self, largest: int) -> None:
         """Raise `LuhuoError` if token id `largest` is not in the vocabulary (a tokenizer of another model)."""
@@ -122,22 +185,3 @@ class Decoder(nn.Module):
                 found=largest,
                 fix=tr("Use the tokenizer this model was made with.", "请使用与该模型配套的分词器。"),
             )
-
-
-def document_positions(segments: Tensor) -> Tensor:
-    """Positions (batch, time) that restart at 0 where the segment number changes."""
-    index = torch.arange(segments.shape[1], device=segments.device)
-    starts = torch.zeros_like(segments, dtype=torch.long)
-    starts[:, 1:] = torch.where(segments[:, 1:] != segments[:, :-1], index[1:], 0)
-    return index - starts.cummax(1).values
-
-
-def document_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive mask (batch, 1, time, time): 0 for earlier tokens of the same document, minus infinity elsewhere.
-
-    Padding is a document of its own, so that no row is without a visible key.
-    """
-    time = segments.shape[1]
-    causal = torch.ones(time, time, dtype=torch.bool, device=segments.device).tril()
-    seen = (segments[:, :, None] == segments[:, None, :]) & causal
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]

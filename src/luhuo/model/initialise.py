@@ -114,6 +114,6 @@ def _write_output(model: Decoder, layer: int, columns: Tensor) -> None:
 def _turned(vector: Tensor, distance: int, config: ModelConfig) -> Tensor:
     """A vector (D,) rotated as rotary positions would rotate it over `distance` tokens."""
     half = config.head_dim // 2
-    angle = distance * config.rope_theta ** (-torch.arange(half) / half)
+    angle = distance * config.rope.theta ** (-torch.arange(half) / half)
     first, second = vector[:half], vector[half:]
     return torch.cat([first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()])

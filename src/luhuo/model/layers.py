@@ -6,6 +6,7 @@ Shapes: B batch, T time, H query heads, K key/value heads, G = H / K, D head siz
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,103 +15,192 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luhuo.model.attention import attend
-from luhuo.model.fused import norm_rotate, rms_norm, swiglu
+from luhuo.model.fused import norm_rotate, swiglu
+from luhuo.model.norms import RMSNorm, make_norm
+from luhuo.model.rope import rotate
 
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
-    from luhuo.model.config import ModelConfig
+    from luhuo.model.config import Activation, ModelConfig
 
 
 @dataclass(frozen=True)
 class Context:
     """What all layers of one forward pass share."""
 
-    cos: Tensor
-    """(B or 1, T, 1, D), in the activations' dtype."""
-    sin: Tensor
-    """Like `cos`; its first half carries the minus sign of the rotation."""
-    mask: Tensor | None
-    """(B, 1, T, S) additive, or None: causal when T > 1, everything visible when T = 1."""
+    rope: tuple[Tensor, Tensor] | None
+    """Cosines and signed sines (B or 1, T, 1, D), in the activations' dtype."""
+    local_rope: tuple[Tensor, Tensor] | None
+    """The same for layers with a window, where they have their own."""
+    masks: Mapping[int, Tensor | None]
+    """By window (0: none): additive (B or 1, 1 or H, T, S), or None: causal when T > 1, all visible when T = 1."""
     cache: KVCache | None
 
 
 class Linear(nn.Module):
-    """A matrix without bias, `rows` output features by `columns` input features."""
+    """`rows` output features by `columns` input features."""
 
-    def __init__(self, columns: int, rows: int) -> None:
+    def __init__(self, columns: int, rows: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
-class RMSNorm(nn.Module):
-    """The weight of an RMS normalisation over `size` features."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
-
-
-def rope_tables(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines (…, T, 1, D) of rotary positions, rotating halves (Su et al. 2021)."""
-    steps = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[..., None].float() * theta**-steps  # (…, T, D/2)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([cos, cos], -1).unsqueeze(-2).to(dtype), torch.cat([-sin, sin], -1).unsqueeze(-2).to(dtype)
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+}
 
 
 class Attention(nn.Module):
-    """Grouped-query attention (Ainslie et al. 2023) with QK-norm; query, key and value projections are one matrix."""
+    """Multi-head, multi-query (Shazeer 2019) or grouped-query attention (Ainslie et al. 2023).
+
+    Query, key and value projections are one matrix.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.heads, self.kv_heads, self.head_dim = layer, config.heads, config.kv_heads, config.head_dim
-        self.qkv = Linear(config.hidden_size, sum(config.qkv_rows))
-        self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
-        self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
-        self.out = Linear(config.heads * config.head_dim, config.hidden_size)
+        self.config, self.layer, self.window = config, layer, config.window(layer)
+        heads, kv_heads, size = config.heads, config.kv_heads, config.head_dim
+        self.qkv = Linear(config.hidden_size, sum(config.qkv_rows), bias=config.qkv_bias)
+        shapes = {"head": ((size,), (size,)), "heads": ((heads, size), (kv_heads, size))}
+        shapes["full"] = ((heads * size,), (kv_heads * size,))
+        self.q_norm = self.k_norm = None
+        if config.qk_norm != "none":
+            of_queries, of_keys = shapes[config.qk_norm]
+            self.q_norm, self.k_norm = make_norm(config, *of_queries), make_norm(config, *of_keys)
+        self.sinks = nn.Parameter(torch.zeros(heads)) if config.attention_sinks else None
+        self.out = Linear(heads * size, config.hidden_size, bias=config.out_bias)
+        self.local = config.local_rope is not None and self.window > 0
+        self.rope = config.local_rope if self.local and config.local_rope is not None else config.rope
+        self.rotates = config.positions == "rope" and layer not in config.unrotated
+        whole = (self.rope.dim or size) == size and not self.rope.interleaved and not config.qk_norm_after_rope
+        per_head = config.qk_norm in ("head", "heads") and config.norm == "rms"
+        self.fused = self.rotates and whole and per_head
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
+        config = self.config
         batch, time, _ = x.shape
-        heads = self.qkv(x).view(batch, time, -1, self.head_dim)  # (B, T, H + 2K, D)
-        turned, value = heads.split([self.heads + self.kv_heads, self.kv_heads], 2)
-        weight = torch.cat([self.q_norm.weight.expand(self.heads, -1), self.k_norm.weight.expand(self.kv_heads, -1)])
-        turned = norm_rotate(turned, weight, context.cos, context.sin, self.q_norm.eps).transpose(1, 2)
-        query, key = turned.split([self.heads, self.kv_heads], 1)  # (B, H, T, D), (B, K, T, D)
+        projected = self.qkv(x)
+        if config.qkv_clip:
+            projected = projected.clamp(-config.qkv_clip, config.qkv_clip)
+        heads = projected.view(batch, time, -1, config.head_dim)  # (B, T, H + 2K, D)
+        turned, value = heads.split([config.heads + config.kv_heads, config.kv_heads], 2)
+        query, key = self._positioned(turned, context)  # (B, H, T, D), (B, K, T, D)
         value = value.transpose(1, 2)
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
-        return self.out(attend(query, key, value, context.mask).transpose(1, 2).reshape(batch, time, -1))
+        mixed = attend(
+            query,
+            key,
+            value,
+            context.masks[self.window],
+            scale=config.attention_scale,
+            softcap=config.attention_softcap,
+            sinks=self.sinks,
+        )
+        return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
+
+    def _positioned(self, turned: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Queries and keys, (B, T, H + K, D), normalised and rotated in the model's order."""
+        config, tables = self.config, context.local_rope if self.local else context.rope
+        if self.fused and tables is not None:
+            assert isinstance(self.q_norm, RMSNorm) and isinstance(self.k_norm, RMSNorm)
+            of_queries, of_keys = self.q_norm.factor, self.k_norm.factor
+            weight = torch.cat([of_queries.expand(config.heads, -1), of_keys.expand(config.kv_heads, -1)])
+            turned = norm_rotate(turned, weight, *tables, self.q_norm.eps)
+        else:
+            if not config.qk_norm_after_rope:
+                turned = self._normalised(turned)
+            if self.rotates and tables is not None:
+                turned = rotate(turned, *tables, self.rope.interleaved)
+            if config.qk_norm_after_rope:
+                turned = self._normalised(turned)
+        query, key = turned.transpose(1, 2).split([config.heads, config.kv_heads], 1)
+        return query, key
+
+    def _normalised(self, turned: Tensor) -> Tensor:
+        if self.q_norm is None or self.k_norm is None:
+            return turned
+        query, key = turned.split([self.config.heads, self.config.kv_heads], 2)
+        if self.config.qk_norm == "full":
+            query, key = self.q_norm(query.flatten(2)).view_as(query), self.k_norm(key.flatten(2)).view_as(key)
+        else:
+            query, key = self.q_norm(query), self.k_norm(key)
+        return torch.cat([query, key], 2)
 
 
 class MLP(nn.Module):
-    """SwiGLU (Shazeer 2020): down(silu(gate(x)) · up(x)); gate and up are one matrix."""
+    """down(f(up(x))), or gated: down(f(gate(x)) · up(x)) with gate and up in one matrix (Shazeer 2020)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, inner: int | None = None) -> None:
         super().__init__()
-        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size)
-        self.down = Linear(config.intermediate_size, config.hidden_size)
+        inner = config.intermediate_size if inner is None else inner
+        if config.gated:
+            self.gate_up = Linear(config.hidden_size, 2 * inner, bias=config.mlp_bias)
+        else:
+            self.up = Linear(config.hidden_size, inner, bias=config.mlp_bias)
+        self.down = Linear(inner, config.hidden_size, bias=config.mlp_bias)
+        self.gated = config.gated
+        self.activation: Activation = config.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(swiglu(self.gate_up(x)))
+        act = ACTIVATIONS[self.activation]
+        if not self.gated:
+            return self.down(act(self.up(x)))
+        both = self.gate_up(x)
+        if self.activation == "silu":
+            return self.down(swiglu(both))
+        gate, up = both.chunk(2, -1)
+        return self.down(act(gate) * up)
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """Attention and MLP on the residual stream, with norms where `config.block` says."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.config = config
+        self.attention_norm = make_norm(config, config.hidden_size)
         self.attention = Attention(config, layer)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp_norm = None if config.block == "parallel" else make_norm(config, config.hidden_size)
         self.mlp = MLP(config)
+        sandwich = config.block == "sandwich"
+        self.attention_output_norm = make_norm(config, config.hidden_size) if sandwich else None
+        self.mlp_output_norm = make_norm(config, config.hidden_size) if sandwich else None
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), context)
-        return x + self.mlp(self.mlp_norm(x))
+        if self.config.block.startswith("parallel"):
+            normed = self.attention_norm(x)
+            other = normed if self.mlp_norm is None else self.mlp_norm(x)
+            return self._add(x, self.attention(normed, context) + self.mlp(other))
+        assert self.mlp_norm is not None
+        x = self._branch(x, lambda y: self.attention(y, context), self.attention_norm, self.attention_output_norm)
+        return self._branch(x, self.mlp, self.mlp_norm, self.mlp_output_norm)
+
+    def _branch(
+        self, x: Tensor, function: Callable[[Tensor], Tensor], norm: nn.Module, output_norm: nn.Module | None
+    ) -> Tensor:
+        kind = self.config.block
+        if kind == "post":
+            return norm(self._add(x, function(x)))
+        if kind == "output":
+            return self._add(x, norm(function(x)))
+        normed = norm(x)
+        added = function(normed)
+        if output_norm is not None:
+            added = output_norm(added)
+        return self._add(normed if self.config.carry_normed else x, added)
+
+    def _add(self, x: Tensor, added: Tensor) -> Tensor:
+        config = self.config
+        if config.carry_scale != 1:
+            x = x * config.carry_scale
+        return x + added if config.branch_scale == 1 else x + config.branch_scale * added

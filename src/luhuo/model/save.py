@@ -11,7 +11,8 @@ from torch import Tensor
 
 from luhuo.core.atomic import atomic_path, write_json
 from luhuo.model.decoder import Decoder
-from luhuo.model.families import qwen3
+from luhuo.model.families import write_config
+from luhuo.model.weights import published_tensors
 
 TOKENIZER_KEY = "luhuo.tokenizer"
 """Key in the weights' metadata that holds the fingerprint of the tokenizer they were trained with."""
@@ -37,11 +38,11 @@ def save(
         metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
         stops = (model.tokenizer.end_of_turn_id, model.tokenizer.eos_id)
         config = config.model_copy(update={"stop_ids": stops, "pad_id": model.tokenizer.pad_id})
-    tensors = qwen3.export(config, {name: p.detach().to("cpu", dtype) for name, p in model.named_parameters()})
+    tensors = dict(published_tensors(config, {name: p.to("cpu", dtype) for name, p in model.named_parameters()}))
     _write_weights(root, tensors, metadata, shard_bytes)
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
-    write_json(root / "config.json", qwen3.write_config(config, dtype))
+    write_json(root / "config.json", write_config(config, dtype))
 
 
 def _write_weights(root: Path, tensors: dict[str, Tensor], metadata: dict[str, str], shard_bytes: int) -> None:

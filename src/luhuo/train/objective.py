@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from luhuo.model.decoder import Decoder
 from luhuo.train.cross_entropy import linear_cross_entropy
@@ -45,7 +46,9 @@ class CausalLM:
             hidden, targets = hidden.flatten(0, 1), ids[:, 1:].flatten()
         else:
             hidden, targets = hidden[valid], ids[:, 1:][valid]
-        return linear_cross_entropy(hidden, model.head_weight, targets), valid.sum(), {}
+        if model.plain_head:
+            return linear_cross_entropy(hidden, model.head_weight, targets), valid.sum(), {}
+        return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum"), valid.sum(), {}
 
     @staticmethod
     def targets(batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from luhuo.core.config import Config, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
+from luhuo.model.count import parameters
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 ANCHOR = 3e6
@@ -51,7 +52,7 @@ class Derived:
     def table(self) -> str:
         """One line a value: name, value, reason."""
         values = self.model.model_dump() | {
-            "parameters": sum(self.model.parameters().values()),
+            "parameters": sum(parameters(self.model).values()),
             "length": self.length,
             "batch": self.batch,
             "learning_rate": self.learning_rate,
@@ -90,7 +91,7 @@ def derive(
     model = model.model_copy(update={"max_positions": max(2048, length)})
     batch = batch or length * max(1, 2 ** round(math.log2(4096 * (target / ANCHOR) ** 0.7 / length)))
     rate = learning_rate or float(f"{LEARNING_RATE * (target / ANCHOR) ** -0.35:.2g}")
-    count = sum(model.parameters().values())
+    count = sum(parameters(model).values())
     return Derived(model, length, batch, rate, tokens or 20 * count, _reasons(ratio, target))
 
 
@@ -104,7 +105,7 @@ def _model(target: float, ratio: float, vocab_size: int, shape: Shape) -> ModelC
     for layers in [shape.layers] if shape.layers else range(2, 65):
         for hidden in [shape.hidden_size] if shape.hidden_size else _widths(layers * ratio):
             model = _complete(layers, hidden, vocab_size, shape)
-            miss = abs(math.log(sum(model.parameters().values()) / target))
+            miss = abs(math.log(sum(parameters(model).values()) / target))
             cost = miss + 0.15 * abs(math.log(hidden / layers / ratio))
             if best is None or cost < best[0]:
                 best = cost, model
@@ -132,7 +133,7 @@ def _complete(layers: int, hidden: int, vocab_size: int, shape: Shape) -> ModelC
             "kv_heads": kv_heads,
             "head_dim": head_dim,
             "intermediate_size": shape.intermediate_size or max(64, round(hidden * 8 / 3 / 64) * 64),
-            "rope_theta": shape.rope_theta,
+            "rope": {"theta": shape.rope_theta},
         },
         where="shape",
     )

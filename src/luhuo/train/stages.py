@@ -14,6 +14,7 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.core.seeds import derive_seed
 from luhuo.core.stage import Stage
+from luhuo.model.count import parameters
 from luhuo.train.config import TrainerConfig
 from luhuo.train.sizes import Derived, Shape, derive, parse_size
 
@@ -123,7 +124,7 @@ class PretrainStage(Stage):
         last = trainer.run()
         save(model, out.path)
         trainer.clean()
-        counts = model.config.parameters()
+        counts = parameters(model.config)
         out.results |= {"loss": last["loss"], "bpb.valid": last["valid_bpb"], "parameters": sum(counts.values())}
         out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
 
@@ -141,7 +142,7 @@ class PretrainStage(Stage):
             model = load(self.model, dtype="fp32", device="cpu")
             if model.tokenizer is not None:
                 _same_tokenizer(model.tokenizer.fingerprint, tokenizer, self.model)
-            plan = derive(sum(model.config.parameters().values()), tokenizer.vocab_size, **given).of(model.config)
+            plan = derive(sum(parameters(model.config).values()), tokenizer.vocab_size, **given).of(model.config)
         model.tokenizer = tokenizer
         return model, plan
 

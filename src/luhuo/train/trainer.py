@@ -23,6 +23,7 @@ from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import Progress, say
+from luhuo.model.count import flops_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
 from luhuo.train.config import TrainerConfig
@@ -135,7 +136,7 @@ class Trainer:
         rows, length = len(batch["ids"]) * self._ranks, batch["ids"].shape[1] - 1
         self.tokens += rows * length
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
-        return averages | rates | {"step_tokens": rows * length, "flops": self.model.config.flops_per_token(length)}
+        return averages | rates | {"step_tokens": rows * length, "flops": flops_per_token(self.model.config, length)}
 
     def _micro_batches(self, batch: Batch) -> list[Batch]:
         rows = self.config.micro_batch or len(batch["ids"])

@@ -1,0 +1,185 @@
+"""Published tensors of a model directory, one at a time, and the way between them and our parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.model import families
+from luhuo.model.families.links import Link
+
+
+class Weights(Protocol):
+    """Tensors by name, read when they are asked for."""
+
+    where: Path
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """All names, with shapes."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor."""
+        ...
+
+
+class SafetensorsWeights:
+    """The safetensors files of a directory, memory-mapped."""
+
+    def __init__(self, root: Path) -> None:
+        self.where = root
+        self.metadata: dict[str, str] = {}
+        self._files: dict[str, Any] = {}
+        self._places: dict[str, str] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for path in weight_files(root):
+            try:
+                handle = safe_open(path, "pt")
+                self._files[path.name] = handle
+                self.metadata |= handle.metadata() or {}
+                for name in handle.keys():  # noqa: SIM118 (not a dict)
+                    self._places[name] = path.name
+                    self._shapes[name] = tuple(handle.get_slice(name).get_shape())
+            except SafetensorError as error:
+                raise _damaged(path, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.clear()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """All names, with shapes."""
+        return self._shapes
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, copied out of the file."""
+        file = self._places[name]
+        try:
+            return self._files[file].get_tensor(name)
+        except SafetensorError as error:
+            raise _damaged(self.where / file, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> LuhuoError:
+    return LuhuoError(tr("A weight file is damaged.", "权重文件已损坏。"), found=str(error), where=path)
+
+
+def weight_files(root: Path) -> list[Path]:
+    """The safetensors files of a directory. Raises `LuhuoError` if some are missing or there are pickles only."""
+    index, single = root / "model.safetensors.index.json", root / "model.safetensors"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+        if any(Path(name).name != name for name in names):
+            raise LuhuoError(
+                tr("The index names a file outside this folder.", "索引指向目录之外的文件。"), found=names, where=index
+            )
+        files = [root / name for name in names]
+        missing = [file.name for file in files if not file.is_file()]
+        if not missing:
+            return files
+        problem = tr("Weight files named by the index are missing.", "索引中列出的权重文件缺失。")
+        raise LuhuoError(problem, found=", ".join(missing), where=index)
+    pickles = sorted(p.name for p in root.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    raise LuhuoError(
+        tr("This folder has no safetensors weights.", "该目录没有 safetensors 权重。"),
+        expected="model.safetensors",
+        found=", ".join(pickles) or None,
+        where=root,
+        fix=tr(
+            "Pickled weights can run code and are not read: convert them to safetensors.",
+            "pickle 权重可执行代码，不予读取：请先转换为 safetensors。",
+        )
+        if pickles
+        else None,
+    )
+
+
+def fill(model: nn.Module, config: Any, weights: Weights) -> None:
+    """Copy published tensors into a model's parameters, one parameter at a time.
+
+    Names and shapes are checked before anything is read. Raises `LuhuoError` that names what is missing, unexpected
+    or of the wrong shape.
+    """
+    family = families.families()[config.family]
+    parameters = dict(model.named_parameters())
+    links = {link.ours: link for link in families.links(config)}
+    strange = sorted(set(parameters) ^ set(links))
+    assert not strange, f"{config.family}: parameters and links differ in {strange[:8]}"
+    published = _spelling(weights.shapes(), links.values(), getattr(family, "PREFIX", ""))
+    expected = {name: tuple(part.shape) for name, part in _parts(links.values(), parameters)}
+    ignored = re.compile(getattr(family, "IGNORED", r"(?!)"))
+    known = {published.get(name, name) for name in expected}
+    extra = [name for name in weights.shapes() if name not in known and not ignored.search(name)]
+    if getattr(config, "tie_embeddings", False):
+        head = getattr(family, "HEAD", "lm_head.weight")
+        extra = [name for name in extra if name != head]
+    missing = [name for name in expected if name not in published]
+    wrong = [
+        f"{name} {list(weights.shapes()[published[name]])} ≠ {list(shape)}"
+        for name, shape in expected.items()
+        if name in published and weights.shapes()[published[name]] != shape
+    ]
+    _check(missing, extra, wrong, weights.where)
+    with torch.no_grad():
+        for link in links.values():
+            parts = [weights.tensor(published[name]) for name in link.theirs]
+            parameters[link.ours].copy_(link.join(parts))
+
+
+def published_tensors(config: Any, parameters: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """All published tensors of a model, in order, contiguous."""
+    for name, part in _parts(families.links(config), parameters):
+        yield name, part.contiguous()
+
+
+def _parts(links: Iterable[Link], parameters: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for link in links:
+        parameter = parameters[link.ours]
+        yield from zip(link.theirs, link.split(parameter.detach()), strict=True)
+
+
+def _spelling(shapes: dict[str, tuple[int, ...]], links: Iterable[Link], prefix: str) -> dict[str, str]:
+    """Our spelling of a published name to the file's, which may lack the prefix or have it in addition."""
+    found: dict[str, str] = {}
+    for link in links:
+        for name in link.theirs:
+            for candidate in (name, name.removeprefix(prefix), prefix + name):
+                if candidate in shapes:
+                    found[name] = candidate
+                    break
+    return found
+
+
+def _check(missing: list[str], extra: list[str], wrong: list[str], where: Path) -> None:
+    labels = {
+        tr("missing", "缺少"): missing,
+        tr("unexpected", "多余"): extra,
+        tr("wrong shape", "形状不符"): wrong,
+    }
+    found = [f"{label} ({len(names)}): {', '.join(names[:4])}" for label, names in labels.items() if names]
+    if found:
+        raise LuhuoError(
+            tr("The weights do not fit config.json.", "权重与 config.json 不符。"),
+            found="; ".join(found),
+            where=where,
+            fix=tr(
+                "Are config and weights of the same model and version?", "请检查配置与权重是否属于同一模型、同一版本。"
+            ),
+        )

@@ -1,0 +1,159 @@
+"""What a family has to show against the reference implementation, on tiny random weights.
+
+A case names a transformers config class and small sizes. `tests/test_model_families.py` asserts every figure found
+here; `python -m tests.family_table` writes them into docs/models.md.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor
+
+from luhuo.model.cache import KVCache
+from luhuo.model.load import load
+from luhuo.model.save import save
+
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""Sizes as most configs of transformers name them."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant of a family."""
+
+    family: str
+    """The file in `families/`."""
+    reference: str
+    """The class in transformers."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    models: str = ""
+    """Published models of this layout, for the table."""
+    packed: bool = True
+    """Whether the reference can be asked for packed documents one by one (recurrent layouts cannot)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Largest differences of logits from the reference, and whether the export is the same bit for bit."""
+
+    full: float
+    padded: float
+    packed: float
+    cached: float
+    reopened: float
+    round_trip: bool
+
+
+def reference(case: Case) -> Any:
+    """The reference model with random weights (norms and biases too, so that no tensor is without effect)."""
+    torch.manual_seed(0)
+    model_class = getattr(transformers, case.reference)
+    model = model_class(model_class.config_class(**case.settings)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() < 2:
+                parameter += 0.3 * torch.randn_like(parameter)
+            elif "embed" not in name and not parameter.any():
+                parameter.normal_(0, 0.2)
+    return model
+
+
+def random_ids(*shape: int) -> Tensor:
+    """Token ids above the special ones."""
+    return torch.randint(5, 97, shape, generator=torch.Generator().manual_seed(2))
+
+
+@torch.no_grad()
+def run(case: Case) -> Result:
+    """Compare one case with its reference in every way the engine uses a model."""
+    theirs = reference(case)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "theirs"), Path(folder, "ours")
+        theirs.save_pretrained(source)
+        ours = load(source, dtype="fp32", device="cpu")
+        assert ours.config.family == case.family, f"read by {ours.config.family}"
+        save(ours, target)
+        again = type(theirs).from_pretrained(target, dtype=torch.float32).eval()
+        before, after = tensors(source), tensors(target)
+        same = before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+        ids = random_ids(2, 40)
+        expected = theirs(ids).logits
+        return Result(
+            full=difference(ours(ids), expected),
+            padded=_padded(ours, theirs),
+            packed=_packed(ours, theirs) if case.packed else 0.0,
+            cached=_cached(ours, theirs),
+            reopened=difference(again(ids).logits, expected),
+            round_trip=same,
+        )
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model directory."""
+    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """Largest absolute difference, infinite where one side is not a number."""
+    gap = (ours.float() - theirs.float()).abs().max().item()
+    return gap if gap == gap else float("inf")
+
+
+def _padded(ours: Any, theirs: Any) -> float:
+    """A batch of 30 and 17 tokens, padded on the left; the padding's logits mean nothing."""
+    ids = random_ids(2, 30)
+    mask = torch.ones_like(ids)
+    mask[1, :13] = 0
+    ids[1, :13] = 0
+    found = ours(ids, segments=mask)
+    gaps = [difference(found[row, mask[row] > 0], theirs(ids[row, mask[row] > 0][None]).logits[0]) for row in (0, 1)]
+    return max(gaps)
+
+
+def _packed(ours: Any, theirs: Any) -> float:
+    """Documents of 14, 20 and 6 tokens in one row."""
+    lengths = [14, 20, 6]
+    ids = random_ids(1, sum(lengths))
+    segments = torch.repeat_interleave(torch.arange(1, 4), torch.tensor(lengths))[None]
+    expected = torch.cat([theirs(part).logits for part in ids.split(lengths, 1)], 1)
+    return difference(ours(ids, segments=segments), expected)
+
+
+def _cached(ours: Any, theirs: Any) -> float:
+    """Rows of 12 and 7 tokens (ragged), then ten single tokens and a chunk of four, against whole passes."""
+    ids, starts = random_ids(2, 30), [12, 7]
+    cache = KVCache(ours.config, 2, 4)
+    real = torch.arange(12)[None] < torch.tensor(starts)[:, None]
+    first = ours(torch.where(real, ids[:, :12], 0), segments=real.int(), cache=cache)
+    found = [[first[row, : starts[row]]] for row in (0, 1)]
+    for step in [1] * 10 + [4]:
+        part = torch.stack([ids[row, cache.lengths[row] : cache.lengths[row] + step] for row in (0, 1)])
+        logits = ours(part, cache=cache)
+        for row in (0, 1):
+            found[row].append(logits[row])
+    gaps = []
+    for row in (0, 1):
+        expected = theirs(ids[row : row + 1, : cache.lengths[row]]).logits[0]
+        gaps.append(difference(torch.cat(found[row]), expected))
+    return max(gaps)
