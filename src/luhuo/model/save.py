@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from luhuo.core.atomic import atomic_path, write_json
 from luhuo.model.decoder import Decoder
@@ -38,33 +38,36 @@ def save(
         metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
         stops = (model.tokenizer.end_of_turn_id, model.tokenizer.eos_id)
         config = config.model_copy(update={"stop_ids": stops, "pad_id": model.tokenizer.pad_id})
-    tensors = dict(published_tensors(config, {name: p.to("cpu", dtype) for name, p in model.named_parameters()}))
-    _write_weights(root, tensors, metadata, shard_bytes)
+    _write_weights(root, model, dtype, metadata, shard_bytes)
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
     write_json(root / "config.json", write_config(config, dtype))
 
 
-def _write_weights(root: Path, tensors: dict[str, Tensor], metadata: dict[str, str], shard_bytes: int) -> None:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
+def _write_weights(root: Path, model: Decoder, dtype: torch.dtype, metadata: dict[str, str], shard_bytes: int) -> None:
+    """Plan the files on the empty device first, so that only one file's tensors are held at a time."""
+    empty = {name: torch.empty(p.shape, dtype=dtype, device="meta") for name, p in model.named_parameters()}
+    shards: list[list[str]] = [[]]
+    size = total = 0
+    for name, tensor in published_tensors(model.config, empty):
         if shards[-1] and size + tensor.nbytes > shard_bytes:
-            shards.append({})
+            shards.append([])
             size = 0
-        shards[-1][name] = tensor
+        shards[-1].append(name)
         size += tensor.nbytes
+        total += tensor.nbytes
     if len(shards) == 1:
         names = ["model.safetensors"]
     else:
         names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    for name, shard in zip(names, shards, strict=True):
+    tensors = published_tensors(model.config, dict(model.named_parameters()))
+    for name, members in zip(names, shards, strict=True):
+        held = {key: tensor.to("cpu", dtype) for key, tensor in islice(tensors, len(members))}
         with atomic_path(root / name) as temporary:
-            save_file(shard, temporary, metadata)
+            save_file(held, temporary, metadata)
             _sort_metadata(temporary)
     if len(shards) > 1:
-        places = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        total = sum(tensor.nbytes for tensor in tensors.values())
+        places = {tensor: name for name, members in zip(names, shards, strict=True) for tensor in members}
         write_json(root / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": places})
 
 
