@@ -1,0 +1,1 @@
+"""Operations below the models: quantised block formats, and products with them, behind plain functions."""
