@@ -40,6 +40,12 @@ class Progress:
         """Count a resumed job from where it stopped, without crediting it to the rate."""
         self.done = self._first_done = done
 
+    def expect(self, total: float) -> None:
+        """Say how much there is in all, where it becomes known only after the start."""
+        self.total = total
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Count `amount` more items; `note` is shown behind the rate (a loss, a file name)."""
         self.done += amount

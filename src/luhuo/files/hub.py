@@ -1,85 +1,153 @@
-"""`hf:` and `ms:` references, through the hubs' own clients (which keep their own caches and offline switches)."""
+"""`hf:` and `ms:` references: which repository, which of its files, and what to say when a hub does not deliver."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from luhuo.core.errors import LuhuoError, missing_extra
+from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.files import aliases
 
 HUBS = ("hf", "ms")
+
+MODEL_FILES = (
+    "*.safetensors",
+    "*.json",  # configuration, index of the weights, tokenizer, modules of a sentence encoder
+    "*.jinja",
+    "*.txt",  # vocab.txt, merges.txt
+    "*.model",  # SentencePiece
+    "*.tiktoken",
+    "README.md",
+    "LICENSE*",
+)
+"""What a model needs. Pickled weights can run code and are never fetched; a GGUF file is fetched when it is named."""
+
+DUPLICATES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "metal/*", "consolidated*", "*.fp16.*", "*.bf16.*")
+"""The same weights once more, for other programs."""
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
 class HubReference:
     """OWNER/NAME with an optional path inside and revision; `datasets/` in front names a data set."""
 
+    scheme: str
     repository: str
-    inner: str
-    revision: str | None
-    dataset: bool
+    inner: str = ""
+    revision: str | None = None
+    dataset: bool = False
+
+    def __str__(self) -> str:
+        inner = f"/{self.inner}" if self.inner else ""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.scheme}:{'datasets/' if self.dataset else ''}{self.repository}{inner}{revision}"
+
+    @property
+    def patterns(self) -> list[str] | None:
+        """Glob patterns of the files to fetch (`*` crosses folders, as the hub's own client has it); None is all."""
+        if self.inner:
+            return [self.inner, f"{self.inner}/*"]
+        return None if self.dataset else list(MODEL_FILES)
+
+    @property
+    def ignored(self) -> list[str]:
+        """Patterns of the files to leave out."""
+        return [] if self.inner or self.dataset else list(DUPLICATES)
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Those of a repository's files that this reference asks for."""
+        patterns = self.patterns
+        return [
+            name
+            for name in names
+            if (patterns is None or any(fnmatchcase(name, p) for p in patterns))
+            and not any(fnmatchcase(name, p) for p in self.ignored)
+        ]
 
 
-def parse(rest: str) -> HubReference:
+class Unreachable(LuhuoError):
+    """The hub does not answer at all: another hub, a mirror or a local copy may help."""
+
+    def __init__(self, reference: HubReference, host: str, found: object) -> None:
+        super().__init__(
+            tr(f"The hub {host} cannot be reached.", f"无法连接模型仓库 {host}。"),
+            found=found,
+            where=reference,
+            fix=aliases.without_hub(),
+        )
+
+
+def parse(scheme: str, rest: str) -> HubReference:
     """Read what follows `hf:` or `ms:`. Raises `LuhuoError` if owner and name are not both there."""
     place, _, revision = rest.partition("@")
     dataset = place.startswith("datasets/")
     parts = place.removeprefix("datasets/").strip("/").split("/")
-    if len(parts) < 2 or not all(parts) or ".." in parts:
+    if len(parts) < 2 or not all(parts) or {".", ".."} & set(parts) or "\\" in place:
         raise LuhuoError(
             tr("This reference to a model hub is not complete.", "模型仓库引用不完整。"),
-            expected="hf:OWNER/NAME, hf:OWNER/NAME/PATH@REVISION, hf:datasets/OWNER/NAME/PATH",
-            found=rest,
+            expected=f"{scheme}:OWNER/NAME, {scheme}:OWNER/NAME/PATH@REVISION, {scheme}:datasets/OWNER/NAME/PATH",
+            found=f"{scheme}:{rest}",
         )
-    return HubReference("/".join(parts[:2]), "/".join(parts[2:]), revision or None, dataset)
+    return HubReference(scheme, "/".join(parts[:2]), "/".join(parts[2:]), revision or None, dataset)
 
 
 def fetch(scheme: str, rest: str) -> Path:
-    """Download what is not in the hub client's cache; the path of the file or folder. Raises `LuhuoError`."""
-    reference = parse(rest)
-    patterns = [reference.inner, f"{reference.inner}/**"] if reference.inner else None
-    download = _huggingface if scheme == "hf" else _modelscope
-    try:
-        root = Path(download(reference, patterns))
-    except LuhuoError:
-        raise
-    except Exception as error:  # the clients raise dozens of kinds: network, access, missing, offline
-        raise LuhuoError(
-            tr("The hub did not deliver.", "模型仓库没有提供该内容。"),
-            found=f"{type(error).__name__}: {error}",
-            where=f"{scheme}:{rest}",
-            fix=tr("Check name, revision, access and network.", "检查名称、版本、权限和网络。"),
-        ) from error
+    """Download what is not in the cache; the path of the file or folder, or the glob. Raises `LuhuoError`."""
+    from luhuo.files import huggingface, modelscope
+
+    reference = parse(scheme, rest)
+    hub = huggingface if scheme == "hf" else modelscope
+    root = hub.snapshot(reference)
     path = root / reference.inner
     if any(mark in reference.inner for mark in "*?["):
         return path
+    if not reference.inner and not reference.dataset and not any(root.rglob("*.safetensors")):
+        _refuse_other_weights(reference, hub.names)
     if not path.exists():
-        raise LuhuoError(
-            tr("The repository has no such file.", "仓库中没有这个文件。"),
-            found=reference.inner,
-            where=f"{scheme}:{rest}",
-        )
+        raise missing_file(reference, hub.names)
     return path
 
 
-def _huggingface(reference: HubReference, patterns: list[str] | None) -> str:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise missing_extra("huggingface-hub", "hub") from None
-    return snapshot_download(
-        reference.repository,
-        repo_type="dataset" if reference.dataset else "model",
-        revision=reference.revision,
-        allow_patterns=patterns,
+def missing_file(reference: HubReference, names: Callable[[HubReference], list[str]]) -> LuhuoError:
+    """The error for a path that the repository does not have, with the nearest one and some that it has."""
+    from luhuo.core.config import nearest
+
+    there = names(reference)
+    close = nearest(reference.inner, there)
+    return LuhuoError(
+        tr("The repository has no such file.", "仓库中没有这个文件。"),
+        expected=", ".join(sorted(there)[:12]) + (" …" if len(there) > 12 else ""),
+        found=reference.inner or None,
+        where=reference,
+        fix=tr(f"Did you mean “{close}”?", f"是不是“{close}”？") if close else None,
     )
 
 
-def _modelscope(reference: HubReference, patterns: list[str] | None) -> str:
-    try:
-        from modelscope.hub import snapshot_download as client  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise missing_extra("modelscope", "hub") from None
-    download = client.dataset_snapshot_download if reference.dataset else client.snapshot_download
-    return download(reference.repository, revision=reference.revision, allow_patterns=patterns)
+def _refuse_other_weights(reference: HubReference, names: Callable[[HubReference], list[str]]) -> None:
+    """A repository without safetensors: say which weights it has. One without weights (a tokenizer) is fine."""
+    there = sorted(names(reference))
+    packed = [name for name in there if name.endswith(".gguf")]
+    pickled = [name for name in there if name.endswith(PICKLES)]
+    if packed:
+        raise LuhuoError(
+            tr("This repository holds GGUF files: name the one to take.", "该仓库是 GGUF 文件：请指明用哪一个。"),
+            found=", ".join(packed),
+            where=reference,
+            fix=f"gguf:{reference.scheme}:{reference.repository}/{packed[0]}",
+        )
+    if pickled:
+        raise LuhuoError(
+            tr("This repository has only pickled weights.", "该仓库只有 pickle 权重。"),
+            expected="*.safetensors",
+            found=", ".join(pickled[:6]),
+            where=reference,
+            fix=tr(
+                "Pickled weights can run code and are not fetched: take a repository or a revision with safetensors "
+                "(on the Hub, often @refs/pr/1), or convert them.",
+                "pickle 权重可执行代码，不予下载：请用带 safetensors 的仓库或版本（常见于 @refs/pr/1），或先转换。",
+            ),
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.files import download
+from luhuo.files import transport
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.9, text/html;q=0.5"
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".zip", ".tar.bz2", ".tar.xz")
@@ -50,7 +50,7 @@ def settings() -> Settings:
     """Read pip's settings: its environment variables first, then its configuration files."""
     values = _configured() | {k: v for k in KEYS if (v := os.environ.get(f"PIP_{k.upper().replace('-', '_')}"))}
     if "cert" in values:
-        download.trust(values["cert"])
+        transport.trust(values["cert"])
     first = values.get("index-url", "").split() or [_default_index()]
     none = values.get("no-index", "").lower() in ("1", "true", "yes", "on")
     indexes = [] if none else [*first, *values.get("extra-index-url", "").split()]
@@ -71,12 +71,14 @@ def find(name: str, version: str) -> list[Offer]:
         for offer in links:
             if _is_version(offer.filename, name, version):
                 offers.setdefault(f"{offer.filename} {offer.sha256}", offer)
-    if not offers and failures and len(failures) == len(pages):
+    if not offers and failures:
         raise LuhuoError(
-            tr("No package index answers.", "没有软件包索引应答。"),
+            tr("A package index does not answer.", "软件包索引没有应答。"),
             found="; ".join(failures),
             fix=tr(
-                "Check the network, or name an index with PIP_INDEX_URL.", "检查网络，或用 PIP_INDEX_URL 指定索引。"
+                "Name another index with PIP_INDEX_URL, a folder that holds the archive with PIP_FIND_LINKS, "
+                "or a proxy with HTTPS_PROXY.",
+                "用 PIP_INDEX_URL 指定其他索引，用 PIP_FIND_LINKS 指定存有该归档的目录，或用 HTTPS_PROXY 指定代理。",
             ),
         )
     return list(offers.values())
@@ -123,7 +125,7 @@ def _links(page: str) -> list[Offer]:
             page = (folder / "index.html").as_uri()
         elif not folder.exists():
             return []
-    answer = download.read(page, accept=ACCEPT)
+    answer = transport.read(page, accept=ACCEPT)
     if answer is None:
         return []
     if "json" in answer.content_type:

