@@ -1,19 +1,24 @@
 """What a family has to show against the reference implementation, on tiny random weights.
 
-A case names a transformers config class and small sizes. `tests/test_model_families.py` asserts every figure found
-here; `python -m tests.family_table` writes them into docs/models.md.
+A case names a class of transformers and small sizes. Where the published layout is another than that class's, a
+`Layout` rewrites its files; where no such class exists, `tests/reference_models/` holds our own plain reading of the
+published description. `tests/test_model_families.py` asserts every figure found here; `python -m tests.family_table`
+writes them into docs/models.md.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from luhuo.model.cache import KVCache
@@ -38,6 +43,20 @@ SMALL = {
 """Sizes as most configs of transformers name them."""
 
 
+Files = tuple[dict[str, Any], dict[str, Tensor]]
+"""A parsed config.json and all tensors."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published layout of which the reference knows only an equal one, of other names and shapes."""
+
+    publish: Callable[[dict[str, Any], dict[str, Tensor]], Files]
+    """The reference's files to the published layout."""
+    restore: Callable[[dict[str, Any], dict[str, Tensor]], Files]
+    """The published layout (as we write it) to the reference's."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One variant of a family."""
@@ -45,12 +64,22 @@ class Case:
     family: str
     """The file in `families/`."""
     reference: str
-    """The class in transformers."""
+    """A class of transformers, or `module:Class` in tests/reference_models/ where there is none ("unverified")."""
     settings: dict[str, Any] = field(default_factory=dict)
     models: str = ""
     """Published models of this layout, for the table."""
     packed: bool = True
     """Whether the reference can be asked for packed documents one by one (recurrent layouts cannot)."""
+    layout: Layout | None = None
+    """How the published layout differs from the reference's, if it does."""
+
+    @property
+    def verified(self) -> str:
+        """What the logits were compared with, for the table."""
+        if ":" in self.reference:
+            return "unverified: own reading of the published description"
+        rearranged = "" if self.layout is None else ", tensors rearranged"
+        return f"transformers `{self.reference}`{rearranged}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +97,11 @@ class Result:
 def reference(case: Case) -> Any:
     """The reference model with random weights (norms and biases too, so that no tensor is without effect)."""
     torch.manual_seed(0)
-    model_class = getattr(transformers, case.reference)
+    if ":" in case.reference:
+        module, name = case.reference.split(":")
+        model_class = getattr(importlib.import_module(f"tests.reference_models.{module}"), name)
+    else:
+        model_class = getattr(transformers, case.reference)
     model = model_class(model_class.config_class(**case.settings)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -91,11 +124,15 @@ def run(case: Case) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "theirs"), Path(folder, "ours")
         theirs.save_pretrained(source)
+        if case.layout is not None:
+            rewrite(source, case.layout.publish)
         ours = load(source, dtype="fp32", device="cpu")
         assert ours.config.family == case.family, f"read by {ours.config.family}"
         save(ours, target)
-        again = type(theirs).from_pretrained(target, dtype=torch.float32).eval()
         before, after = tensors(source), tensors(target)
+        if case.layout is not None:
+            rewrite(target, case.layout.restore)
+        again = type(theirs).from_pretrained(target, dtype=torch.float32).eval()
         same = before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
         ids = random_ids(2, 40)
         expected = theirs(ids).logits
@@ -107,6 +144,16 @@ def run(case: Case) -> Result:
             reopened=difference(again(ids).logits, expected),
             round_trip=same,
         )
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, Tensor]], Files]) -> None:
+    """Replace config and weights of a model directory."""
+    file = folder / "config.json"
+    values, changed = change(json.loads(file.read_text(encoding="utf-8")), tensors(folder))
+    file.write_text(json.dumps(values), encoding="utf-8")
+    save_file(
+        {name: part.contiguous() for name, part in changed.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
 
 
 def tensors(folder: Path) -> dict[str, Tensor]:
