@@ -88,6 +88,9 @@ class MoEConfig(Config):
     )
     dense_layers: tuple[int, ...] = field((), "Layers with a plain MLP instead.", "使用普通前馈的层。")
     balance: float = field(0.0, "Weight of the auxiliary balancing loss.", "辅助均衡损失的权重。", ge=0)
+    balance_over: Literal["batch", "sequence"] = field(
+        "batch", "It is taken over all tokens (Switch, Mixtral) or in each sequence (DeepSeek).", "均衡损失的范围。"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -188,6 +191,10 @@ class ModelConfig(Config):
             raise ValueError(f"the rotated part of a head must be even, it is {self.rope_dim}")
         if self.rope_dim > self.head_dim:
             raise ValueError(f"rope.dim ({self.rope_dim}) is larger than head_dim ({self.head_dim})")
+        if self.mla and self.head_dim != self.mla.nope_dim + self.mla.rope_dim:
+            raise ValueError(f"with mla, head_dim is nope_dim + rope_dim, not {self.head_dim}")
+        if self.moe and not self.gated:
+            raise ValueError("experts are gated MLPs; gated: false does not go with moe")
         return self
 
     @property

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.model.block import Block
 from luhuo.model.config import ModelConfig, RopeConfig
-from luhuo.model.layers import Block, Context, Linear
+from luhuo.model.layers import Context, Linear
 from luhuo.model.masks import causal_mask, document_positions
 from luhuo.model.norms import make_norm
 from luhuo.model.rope import tables
@@ -140,7 +141,8 @@ class Decoder(nn.Module):
             positions = one if segments is None else document_positions(segments)
         slots = torch.arange(time, device=ids.device)[None]
         masks = self._masks(slots, time, segments=segments, plain=segments is None)
-        return positions, Context(*self._rope(positions, time), masks, None)
+        real = None if segments is None else segments != 0
+        return positions, Context(*self._rope(positions, time), masks, None, real)
 
     def _cached_context(self, ids: Tensor, positions: Tensor | None, cache: KVCache) -> tuple[Tensor, Context]:
         time, before = ids.shape[1], cache.longest

@@ -35,6 +35,8 @@ class Context:
     masks: Mapping[int, Tensor | None]
     """By window (0: none): additive (B or 1, 1 or H, T, S), or None: causal when T > 1, all visible when T = 1."""
     cache: KVCache | None
+    real: Tensor | None = None
+    """(B, T) bool: which tokens are no padding; None: all. Only statistics over tokens ask for it."""
 
 
 class Linear(nn.Module):
@@ -160,47 +162,3 @@ class MLP(nn.Module):
             return self.down(swiglu(both))
         gate, up = both.chunk(2, -1)
         return self.down(act(gate) * up)
-
-
-class Block(nn.Module):
-    """Attention and MLP on the residual stream, with norms where `config.block` says."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.config = config
-        self.attention_norm = make_norm(config, config.hidden_size)
-        self.attention = Attention(config, layer)
-        self.mlp_norm = None if config.block == "parallel" else make_norm(config, config.hidden_size)
-        self.mlp = MLP(config)
-        sandwich = config.block == "sandwich"
-        self.attention_output_norm = make_norm(config, config.hidden_size) if sandwich else None
-        self.mlp_output_norm = make_norm(config, config.hidden_size) if sandwich else None
-
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        if self.config.block.startswith("parallel"):
-            normed = self.attention_norm(x)
-            other = normed if self.mlp_norm is None else self.mlp_norm(x)
-            return self._add(x, self.attention(normed, context) + self.mlp(other))
-        assert self.mlp_norm is not None
-        x = self._branch(x, lambda y: self.attention(y, context), self.attention_norm, self.attention_output_norm)
-        return self._branch(x, self.mlp, self.mlp_norm, self.mlp_output_norm)
-
-    def _branch(
-        self, x: Tensor, function: Callable[[Tensor], Tensor], norm: nn.Module, output_norm: nn.Module | None
-    ) -> Tensor:
-        kind = self.config.block
-        if kind == "post":
-            return norm(self._add(x, function(x)))
-        if kind == "output":
-            return self._add(x, norm(function(x)))
-        normed = norm(x)
-        added = function(normed)
-        if output_norm is not None:
-            added = output_norm(added)
-        return self._add(normed if self.config.carry_normed else x, added)
-
-    def _add(self, x: Tensor, added: Tensor) -> Tensor:
-        config = self.config
-        if config.carry_scale != 1:
-            x = x * config.carry_scale
-        return x + added if config.branch_scale == 1 else x + config.branch_scale * added
