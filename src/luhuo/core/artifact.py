@@ -5,6 +5,8 @@ Work happens in `OUT/.NAME.partial/` under a lock and is renamed to `OUT/NAME/` 
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import platform
 import shutil
@@ -32,7 +34,9 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 LINEAGE_FIELDS = ("stage", "digest", "config", "seed", "inputs", "sources")
 """What a manifest keeps of each ancestor (by cache key: two artifacts may have equal content)."""
-REFERENCE_SCHEMES = ("pypi:", "hf:", "ms:", "gguf:")
+REFERENCE_SCHEMES = ("pypi:", "hf:", "ms:")
+MAGIC = "*?["
+"""What makes a path a glob."""
 
 
 @dataclass
@@ -107,34 +111,69 @@ def verify(path: str | Path, only: str | None = None) -> None:
 def input_record(name: str, value: str) -> dict[str, Any]:
     """Resolve one input of a stage: {"field", "path", "digest"} and, inside an artifact, its lineage.
 
-    Raises `LuhuoError` if the path does not exist or its artifact is damaged.
+    The digest of a glob is that of the files it names: their names and contents. Raises `LuhuoError` if the path does
+    not exist, the glob names nothing, or its artifact is damaged.
     """
-    if value.startswith(REFERENCE_SCHEMES):
+    local = value.removeprefix("gguf:")
+    if local.startswith(REFERENCE_SCHEMES):
         return {"field": name, "path": value, "digest": digest.value_digest(value)}
-    path = Path(value)
-    if not path.exists():
-        raise LuhuoError(
-            tr(f"The input “{name}” does not exist.", f"输入“{name}”不存在。"),
-            expected=tr(
-                "a file, a folder, or a reference such as pypi:NAME==VERSION/PATH",
-                "文件、目录，或 pypi:名称==版本/路径 之类的引用",
-            ),
-            where=value,
-        )
-    root = owner(path.absolute())
+    files = local_files(name, local)
+    root = _common_owner(name, local, files)
+    record = {"field": name, "path": value}
+    if files != [Path(local)]:
+        fixed = Path(*itertools.takewhile(lambda part: not any(mark in part for mark in MAGIC), Path(local).parts))
+        table = {file.relative_to(fixed).as_posix(): {"sha256": digest.file_digest(file)} for file in files}
+        record["digest"] = digest.table_digest(table)
+    elif root is None:
+        record["digest"] = digest.path_digest(files[0])
     if root is None:
-        return {"field": name, "path": value, "digest": digest.path_digest(path)}
+        return record
     manifest = read_manifest(root)
-    inside = path.absolute().relative_to(root).as_posix()
-    verify(root, inside)
-    entry = manifest["files"].get(inside)
-    if inside == ".":
-        sha = manifest["digest"]
-    elif entry:
-        sha = entry["sha256"]
-    else:
-        sha = digest.path_digest(path)
-    return {"field": name, "path": value, "digest": sha, "artifact": manifest["key"], "manifest": manifest}
+    places = [file.absolute().relative_to(root).as_posix() for file in files]
+    for inside in places:
+        verify(root, inside)
+    if "digest" not in record:
+        entry = manifest["files"].get(places[0])
+        whole = manifest["digest"] if places == ["."] else None
+        record["digest"] = whole or (entry["sha256"] if entry else digest.path_digest(files[0]))
+    return record | {"artifact": manifest["key"], "manifest": manifest}
+
+
+def local_files(name: str, value: str) -> list[Path]:
+    """What an input on this disk names: the path itself, or the sorted files of a glob. Raises `LuhuoError`."""
+    path = Path(value)
+    if path.exists():
+        return [path]
+    is_glob = any(mark in value for mark in MAGIC)
+    found = sorted(Path(hit) for hit in glob.glob(value, recursive=True)) if is_glob else []  # noqa: PTH207 (absolute)
+    files = [file for file in found if file.is_file()]
+    if files:
+        return files
+    problem = tr(f"The input “{name}” does not exist.", f"输入“{name}”不存在。")
+    if is_glob:
+        problem = tr(f"The input “{name}” matches no file.", f"输入“{name}”没有匹配到文件。")
+    raise LuhuoError(
+        problem,
+        expected=tr(
+            "a file, a folder, a glob, or a reference such as pypi:NAME==VERSION/PATH",
+            "文件、目录、通配，或 pypi:名称==版本/路径 之类的引用",
+        ),
+        where=value,
+        fix=tr("Paths are relative to the folder you run luhuo in.", "路径相对于运行 luhuo 时所在的目录。"),
+    )
+
+
+def _common_owner(name: str, value: str, files: list[Path]) -> Path | None:
+    """The artifact that holds the files, or None. Files of several would lose their lineage, so they are refused."""
+    roots = {owner(file.absolute()) for file in files}
+    if len(roots) > 1:
+        raise LuhuoError(
+            tr(f"The input “{name}” takes files out of several artifacts.", f"输入“{name}”跨越了多个产物目录。"),
+            found=", ".join(sorted(str(root) for root in roots)),
+            where=value,
+            fix=tr("Name each of them as an input of its own.", "请把它们分别写成独立的输入。"),
+        )
+    return roots.pop()
 
 
 def cache_key(stage_name: str, stage: Stage, inputs: list[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +38,18 @@ class Config(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise _readable(cls, error.errors(), where) from None
+
+    def map_inputs(self, change: Callable[[str], str]) -> Self:
+        """The same configuration with `change` applied to the value of each `Input`."""
+        changed = {path: new for path, value in self.inputs() if (new := change(value)) != value}
+        values = self.model_dump(mode="json")
+        for path, new in changed.items():
+            *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+            spot: Any = values
+            for part in parents:
+                spot = spot[part]
+            spot[last] = new
+        return type(self).parse(values) if changed else self
 
     def inputs(self) -> Iterator[tuple[str, str]]:
         """Yield (field path, value) for each `Input`, also inside lists, dicts and nested configs."""

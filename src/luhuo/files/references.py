@@ -6,12 +6,11 @@ import glob
 from dataclasses import dataclass
 from pathlib import Path
 
+from luhuo.core.artifact import MAGIC
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.files import aliases, hub, pypi
-
-MAGIC = "*?["
 
 
 @dataclass(frozen=True)

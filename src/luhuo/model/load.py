@@ -47,7 +47,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto") -> De
 
 def _local(reference: str | Path) -> Path:
     path = Path(reference)
-    if not path.exists() and ":" in str(reference):
+    if not path.exists():
         from luhuo.files.references import resolve
 
         path = resolve(str(reference)).path

@@ -18,7 +18,7 @@ from luhuo.core.progress import say
 from luhuo.core.stage import Stage
 from luhuo.recipe.schema import Recipe, Step, load_recipe, plan, resolve
 from luhuo.report.write import write_report
-from luhuo.stages import stage_class
+from luhuo.stages import configured
 
 
 @dataclass
@@ -97,7 +97,7 @@ def dry_run(
 
 
 def _configured(step: Step, folder: Path) -> Stage:
-    return stage_class(step.stage).parse(resolve(step.config, folder), where=f"stages.{step.name}")
+    return configured(step.stage, resolve(step.config, folder), f"stages.{step.name}")
 
 
 def _prepare(recipe: str | Path, overrides: dict[str, Any] | None, variant: str | None) -> tuple[Recipe, list[Step]]:

@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 from pydantic import Field
 
+from luhuo.core.artifact import REFERENCE_SCHEMES, local_files
 from luhuo.core.config import Config, unknown_key
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
 from luhuo.recipe.require import Requirement
-from luhuo.stages import stage_class
+from luhuo.stages import configured
 
 REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
@@ -107,8 +108,7 @@ def plan(recipe: Recipe, where: str) -> list[Step]:
         if not isinstance(entry, dict) or "stage" not in entry:
             raise LuhuoError(tr("An entry has no stage.", "条目缺少 stage。"), expected="stage: NAME", where=here)
         config = {"seed": recipe.seed} | {k: v for k, v in entry.items() if k not in ("stage", "require")}
-        parsed = stage_class(entry["stage"], here).parse(config, where=here)
-        _check_local_inputs(parsed, here)
+        _check_local_inputs(configured(entry["stage"], config, here), here)
         requirements = [Requirement.parse_pair(m, bound, here) for m, bound in (entry.get("require") or {}).items()]
         needs = sorted(set(_references(config)))
         for need in needs:
@@ -119,15 +119,11 @@ def plan(recipe: Recipe, where: str) -> list[Step]:
 
 
 def _check_local_inputs(parsed: Stage, where: str) -> None:
+    """Inputs that no stage makes must be there before anything runs."""
     for name, value in parsed.inputs():
-        scheme = re.match(r"[a-z]+:", value)
-        if "${" not in value and not scheme and not Path(value).exists():
-            raise LuhuoError(
-                tr(f"The input “{name}” does not exist.", f"输入“{name}”不存在。"),
-                found=value,
-                where=where,
-                fix=tr("Paths are relative to the folder you run luhuo in.", "路径相对于运行 luhuo 时所在的目录。"),
-            )
+        local = value.removeprefix("gguf:")
+        if "${" not in value and not local.startswith(REFERENCE_SCHEMES):
+            local_files(f"{where}: {name}", local)
 
 
 def _references(value: Any) -> Iterator[str]:
