@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from luhuo.core.errors import LuhuoError
@@ -44,6 +44,17 @@ ACTIVATIONS: dict[str, Activation] = {
 """Published name of an activation to ours."""
 
 
+BLOCK_NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+"""Our norms of a block to the published ones, as Llama names them."""
+SANDWICH_NORMS = {
+    "attention_norm": "input_layernorm",
+    "attention_output_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_output_norm": "post_feedforward_layernorm",
+}
+"""The four norms of a block, as Gemma 2 names them."""
+
+
 def read_keys(values: Values, keys: Mapping[str, str]) -> dict[str, Any]:
     """Our fields for the published keys that are there and not null."""
     return {ours: values[theirs] for theirs, ours in keys.items() if values.get(theirs) is not None}
@@ -52,6 +63,53 @@ def read_keys(values: Values, keys: Mapping[str, str]) -> dict[str, Any]:
 def write_keys(config: ModelConfig, keys: Mapping[str, str]) -> dict[str, Any]:
     """The published keys of our fields."""
     return {theirs: getattr(config, ours) for theirs, ours in keys.items()}
+
+
+def llama_fields(
+    values: Values, *, theta: float = 10_000.0, interleaved: bool = False, keys: Mapping[str, str] = LLAMA_KEYS
+) -> dict[str, Any]:
+    """Fields of our config for keys named like Llama's; heads fill the width and keys are as many, if not said."""
+    head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
+    return {
+        "kv_heads": values["num_attention_heads"],
+        "tie_embeddings": False,
+        **read_keys(values, keys),
+        "head_dim": head_dim,
+        "rope": read_rope(values, head_dim, theta=theta, interleaved=interleaved),
+        "qk_norm": "none",
+    }
+
+
+def llama_values(config: ModelConfig, keys: Mapping[str, str] = LLAMA_KEYS) -> dict[str, Any]:
+    """The keys of `config.json` that `llama_fields` reads."""
+    return {**write_keys(config, keys), **write_rope(config)}
+
+
+def read_windows(values: Values, period: int) -> tuple[int, ...]:
+    """The window of each layer from `layer_types`, or by default all but every `period`-th (0: none is whole)."""
+    layers, window = values["num_hidden_layers"], values.get("sliding_window") or 0
+    types = values.get("layer_types")
+    if types is not None:
+        strange = sorted(set(types) - {"sliding_attention", "full_attention"})
+        if strange or len(types) < layers:
+            raise LuhuoError(
+                tr("layer_types is not supported.", "不支持的 layer_types。"),
+                expected=tr(f"{layers} layers, sliding_attention or full_attention", f"{layers} 层，滑动或完整注意力"),
+                found=", ".join(strange) or len(types),
+            )
+        windows = tuple(window if kind == "sliding_attention" else 0 for kind in types[:layers])
+    else:
+        windows = tuple(window if not period or (layer + 1) % period else 0 for layer in range(layers))
+    return windows if any(windows) else ()
+
+
+def write_windows(config: ModelConfig) -> dict[str, Any]:
+    """`sliding_window` and `layer_types`; a model whose layers see everything has no window."""
+    kinds = {True: "sliding_attention", False: "full_attention"}
+    return {
+        "sliding_window": max(config.windows, default=0) or None,
+        "layer_types": [kinds[config.window(layer) > 0] for layer in range(config.layers)],
+    }
 
 
 def check(values: Values, only: Mapping[str, Any], family: str) -> None:
@@ -167,15 +225,24 @@ def write_rope_parameters(rope: RopeConfig, head_dim: int) -> dict[str, Any]:
     return found
 
 
-def llama_links(config: ModelConfig, *, prefix: str = "model.", qk_norm: bool = False) -> Iterator[Link]:
-    """The tensors of a Llama-like decoder with separate projections; biases where the config has them."""
+def llama_links(
+    config: ModelConfig,
+    *,
+    prefix: str = "model.",
+    qk_norm: bool = False,
+    norms: Mapping[str, str] = BLOCK_NORMS,
+    mlp: Callable[[ModelConfig, str, str], Iterable[Link]] | None = None,
+) -> Iterator[Link]:
+    """The tensors of a Llama-like decoder with separate projections; biases where the config has them.
+
+    `norms` names the norms of a block; `mlp(config, ours, theirs)` gives the links of an MLP with other tensors.
+    """
     yield same("embedding", prefix + "embed_tokens.weight")
     for layer in range(config.layers):
         ours, theirs = f"blocks.{layer}.", f"{prefix}layers.{layer}."
-        yield same(ours + "attention_norm.weight", theirs + "input_layernorm.weight")
+        yield from (same(f"{ours}{norm}.weight", f"{theirs}{name}.weight") for norm, name in norms.items())
         yield from attention_links(config, ours + "attention.", theirs + "self_attn.", qk_norm=qk_norm)
-        yield same(ours + "mlp_norm.weight", theirs + "post_attention_layernorm.weight")
-        yield from mlp_links(config, ours + "mlp.", theirs + "mlp.")
+        yield from (mlp or mlp_links)(config, ours + "mlp.", theirs + "mlp.")
     yield same("norm.weight", prefix + "norm.weight")
     if not config.tie_embeddings:
         yield same("unembedding.weight", "lm_head.weight")
@@ -200,4 +267,18 @@ def mlp_links(config: ModelConfig, ours: str, theirs: str, inner: int | None = N
     for kind in ["weight", "bias"] if config.mlp_bias else ["weight"]:
         names = [(f"{theirs}gate_proj.{kind}", inner), (f"{theirs}up_proj.{kind}", inner)]
         yield rows(f"{ours}gate_up.{kind}", names)
+        yield same(f"{ours}down.{kind}", f"{theirs}down_proj.{kind}")
+
+
+def fused_mlp_links(config: ModelConfig, ours: str, theirs: str) -> Iterator[Link]:
+    """gate_up_proj, which is ours already, and down_proj."""
+    for kind in ["weight", "bias"] if config.mlp_bias else ["weight"]:
+        yield same(f"{ours}gate_up.{kind}", f"{theirs}gate_up_proj.{kind}")
+        yield same(f"{ours}down.{kind}", f"{theirs}down_proj.{kind}")
+
+
+def plain_mlp_links(config: ModelConfig, ours: str, theirs: str) -> Iterator[Link]:
+    """up_proj and down_proj of an MLP without gate."""
+    for kind in ["weight", "bias"] if config.mlp_bias else ["weight"]:
+        yield same(f"{ours}up.{kind}", f"{theirs}up_proj.{kind}")
         yield same(f"{ours}down.{kind}", f"{theirs}down_proj.{kind}")
