@@ -225,6 +225,33 @@ def write_rope_parameters(rope: RopeConfig, head_dim: int) -> dict[str, Any]:
     return found
 
 
+def read_layer_ropes(values: Values, head_dim: int, *, theta: float, local_theta: float) -> dict[str, RopeConfig]:
+    """Rotary settings of whole and of windowed layers; the scaling of the first never holds for the second."""
+    nested = values.get("rope_parameters") or {}
+    whole = nested.get("full_attention") or values.get("rope_scaling") or {}
+    local = nested.get("sliding_attention") or {"rope_theta": values.get("rope_local_base_freq", local_theta)}
+    return {
+        "rope": read_rope_parameters(whole, values, head_dim, theta=theta),
+        "local_rope": read_rope_parameters(local, {}, head_dim, theta=local_theta),
+    }
+
+
+def write_layer_ropes(config: ModelConfig) -> dict[str, Any]:
+    """The keys that `read_layer_ropes` reads, in both styles."""
+    local = config.local_rope or config.rope
+    whole = write_rope_parameters(config.rope, config.head_dim)
+    scaling = {key: value for key, value in whole.items() if key != "rope_theta"}
+    return {
+        "rope_theta": config.rope.theta,
+        "rope_local_base_freq": local.theta,
+        "rope_scaling": None if config.rope.kind == "plain" else scaling,
+        "rope_parameters": {
+            "full_attention": whole,
+            "sliding_attention": write_rope_parameters(local, config.head_dim),
+        },
+    }
+
+
 def llama_links(
     config: ModelConfig,
     *,

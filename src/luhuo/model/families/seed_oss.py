@@ -1,0 +1,40 @@
+"""Seed-OSS (ByteDance 2025): Llama with biases on query, key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from luhuo.model.config import ModelConfig
+from luhuo.model.families.common import Values, activation, activation_name, llama_fields, llama_links, llama_values
+from luhuo.model.families.links import Link
+
+ARCHITECTURES = ("SeedOssForCausalLM",)
+
+
+def read(values: Values) -> dict[str, Any]:
+    """Fields of our config."""
+    return {
+        **llama_fields({"head_dim": 128, **values}),
+        "activation": activation(values.get("hidden_act", "silu")),
+        "qkv_bias": bool(values.get("attention_bias", True)),
+        "out_bias": bool(values.get("attention_out_bias")),
+        "mlp_bias": bool(values.get("mlp_bias")),
+    }
+
+
+def write(config: ModelConfig) -> dict[str, Any]:
+    """`config.json`."""
+    return {
+        "model_type": "seed_oss",
+        **llama_values(config),
+        "hidden_act": activation_name(config.activation),
+        "attention_bias": config.qkv_bias,
+        "attention_out_bias": config.out_bias,
+        "mlp_bias": config.mlp_bias,
+    }
+
+
+def links(config: ModelConfig) -> Iterator[Link]:
+    """Tensors."""
+    return llama_links(config)
