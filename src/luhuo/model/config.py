@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 
-Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2", "tanh"]
 
 
 class RopeConfig(Config):
@@ -165,6 +165,9 @@ class ModelConfig(Config):
         "head",
         "Norm of queries and keys: one weight for all heads, one for each head, or over all heads together.",
         "查询与键的归一化：各头共用权重、各头各自权重或跨头归一。",
+    )
+    qk_norm_bias: bool = field(
+        True, "The norm of queries and keys has a bias if the other norms do.", "查询与键的归一化随其他归一化带偏置。"
     )
     qk_norm_after_rope: bool = field(False, "It stands behind the rotation.", "在旋转之后归一化。")
     qkv_clip: float = field(0.0, "Queries, keys and values are clamped to ± this.", "查询、键、值的截断。", ge=0)

@@ -63,10 +63,10 @@ def _seen(window: int, length: int) -> float:
     return window - window * window / (2 * length)
 
 
-def _norm(config: ModelConfig, size: int) -> int:
+def _norm(config: ModelConfig, size: int, *, bias: bool = True) -> int:
     if config.norm == "rms":
         return size
-    return size * (1 + config.norm_bias) if config.norm_affine else 0
+    return size * (1 + (bias and config.norm_bias)) if config.norm_affine else 0
 
 
 def _attention(config: ModelConfig) -> int:
@@ -94,7 +94,7 @@ def _block_norms(config: ModelConfig) -> int:
         return total + config.mla.kv_rank + (config.mla.q_rank or 0)
     both = config.heads + config.kv_heads
     size = {"none": 0, "head": 2, "heads": both, "full": both}[config.qk_norm] * config.head_dim
-    return total + _norm(config, size)
+    return total + _norm(config, size, bias=config.qk_norm_bias)
 
 
 def _mlp(config: ModelConfig, inner: int, bias: bool) -> int:

@@ -58,6 +58,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
+    "tanh": torch.tanh,
 }
 
 
@@ -77,7 +78,8 @@ class Attention(nn.Module):
         self.q_norm = self.k_norm = None
         if config.qk_norm != "none":
             of_queries, of_keys = shapes[config.qk_norm]
-            self.q_norm, self.k_norm = make_norm(config, *of_queries), make_norm(config, *of_keys)
+            self.q_norm = make_norm(config, *of_queries, bias=config.qk_norm_bias)
+            self.k_norm = make_norm(config, *of_keys, bias=config.qk_norm_bias)
         self.sinks = nn.Parameter(torch.zeros(heads)) if config.attention_sinks else None
         self.out = Linear(heads * size, config.hidden_size, bias=config.out_bias)
         self.local = config.local_rope is not None and self.window > 0

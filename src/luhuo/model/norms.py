@@ -47,14 +47,17 @@ class LayerNorm(nn.Module):
         return x if self.bias is None else x + self.bias.to(x.dtype)
 
 
-def make_norm(config: ModelConfig, *size: int) -> RMSNorm | LayerNorm:
-    """The norm a decoder uses, over the last of `size` features (further sizes: a weight for each head)."""
+def make_norm(config: ModelConfig, *size: int, bias: bool = True) -> RMSNorm | LayerNorm:
+    """The norm a decoder uses, over the last of `size` features (further sizes: a weight for each head).
+
+    `bias`: it has one if the decoder's norms do.
+    """
     if config.norm == "rms":
         return RMSNorm(*size, eps=config.norm_eps, plus_one=config.norm_plus_one)
     return LayerNorm(
         *size,
         eps=config.norm_eps,
-        bias=config.norm_bias,
+        bias=bias and config.norm_bias,
         affine=config.norm_affine,
         plus_one=config.norm_plus_one,
     )

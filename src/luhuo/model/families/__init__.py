@@ -31,14 +31,12 @@ from luhuo.model.config import ModelConfig
 from luhuo.model.families.common import stop_ids, stop_value
 from luhuo.model.families.links import Link
 
-SHARED = {"common", "links"}
-
 
 @functools.cache
 def families() -> dict[str, ModuleType]:
-    """All families by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in SHARED)
-    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    """All families by name: the modules here that say which architectures they read."""
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for _, name, _ in pkgutil.iter_modules(__path__)}
+    return {name: module for name, module in sorted(modules.items()) if hasattr(module, "ARCHITECTURES")}
 
 
 @functools.cache
