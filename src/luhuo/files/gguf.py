@@ -10,6 +10,7 @@ are decoded when they are asked for, not while parsing: what a parse keeps is ch
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import sys
@@ -31,6 +32,7 @@ from luhuo.files.gguf_types import (
     TensorType,
     ValueType,
 )
+from luhuo.files.mapped import map_file
 
 LONGEST_NAME = 1024
 """Bytes of a tensor's name. The format says 64; files of image models have been seen with twice that."""
@@ -86,7 +88,7 @@ class GGUF:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._map = _map(self.path)
+        self._map = map_file(self.path, "GGUF")
         scanner = _Scanner(self._map, self.path)
         self.version, tensors, keys = _header(scanner)
         places = _scan_metadata(scanner, keys)
@@ -95,22 +97,12 @@ class GGUF:
         self.tensors = _scan_tensors(scanner, tensors, alignment)
 
     def data(self, name: str) -> np.ndarray:
-        """The raw bytes of a tensor: uint8, one dimension, read from the disk when touched; do not write to it."""
+        """The raw bytes of a tensor: uint8, one dimension, read from the disk when touched.
+
+        What is written to them stays in memory.
+        """
         info = self.tensors[name]
         return np.frombuffer(self._map, np.uint8, info.bytes, info.offset)
-
-
-def _map(path: Path) -> mmap.mmap:
-    """The file in memory, private: nothing that is done to the bytes reaches the disk."""
-    try:
-        with path.open("rb") as handle:
-            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
-    except FileNotFoundError:
-        raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=path) from None
-    except (ValueError, OSError) as error:  # ValueError: an empty file cannot be mapped
-        raise LuhuoError(
-            tr("This file cannot be read.", "无法读取该文件。"), expected="GGUF", found=error, where=path
-        ) from None
 
 
 class _Scanner:
@@ -331,9 +323,9 @@ def _tensor(scanner: _Scanner, name: str, alignment: int) -> TensorInfo:
         raise scanner.error(
             problem, where, expected=tr(f"a multiple of {alignment}", f"{alignment} 的倍数"), found=offset
         )
-    weights = 1
-    for size in sizes:
-        weights *= size  # Python's integers do not overflow
+    if 0 in sizes:
+        raise scanner.error(tr("A tensor has a dimension of size zero.", "张量有大小为零的维。"), where, found=sizes)
+    weights = math.prod(sizes)  # Python's integers do not overflow
     width = sizes[0] if sizes else 1
     if width % kind.weights:
         problem = tr(

@@ -6,7 +6,6 @@ m minimum, q the small integers. Products and sums are rounded one after the oth
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -44,20 +43,13 @@ def dequantise(
         )
     if out is None:
         out = torch.empty(shape, dtype=torch.float32)
-    raw = data if isinstance(data, Tensor) else as_tensor(data)
+    raw = data if isinstance(data, Tensor) else torch.from_numpy(data)
     flat, blocks = out.view(-1), raw.view(-1, kind.bytes)
     convert, step = FORMATS[kind], max(1, PIECE // kind.weights)
     for start in range(0, blocks.shape[0], step):
         piece = convert(blocks[start : start + step])
         flat[start * kind.weights : (start + step) * kind.weights] = piece.view(-1)
     return out
-
-
-def as_tensor(data: np.ndarray) -> Tensor:
-    """A tensor over the memory of an array, which may be read-only: nobody writes to file data here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(data)
 
 
 def _half(blocks: Tensor, at: int) -> Tensor:
