@@ -1,64 +1,260 @@
-"""Checkpoints: safetensors and JSON, written beside the old one, swapped in whole, digest checked when read."""
+"""Checkpoints: safetensors and JSON, written beside the old one, swapped in whole, digest checked when read.
+
+A tensor may be kept in pieces (each rank writes the part it holds); the index knows where each piece belongs, so a run
+continues with any number of processes. No message passes between ranks for it: each writes its files and a small JSON
+of what is in them, and rank 0 waits for all of these before it gives the checkpoint its name.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from luhuo.core.atomic import write_json
 from luhuo.core.digest import file_digest
+from luhuo.core.errors import RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 
-SCHEMA = 1
-KEEP = 2
+SCHEMA = 2
+PATIENCE_S = 1800.0
+"""How long rank 0 waits for the other ranks' files."""
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+"""Tensors by part ("model", "optimiser", "random") and name."""
 
 
-@dataclass
-class Checkpoint:
-    """Everything a run needs to go on as if it had not been cut."""
+@dataclass(frozen=True)
+class Piece:
+    """What this process holds of a tensor."""
 
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    """By part: "model", "optimiser", "random"."""
-    values: dict[str, Any]
-    """JSON values: loader state, counters."""
+    local: Tensor
+    shape: tuple[int, ...]
+    """Of the whole tensor."""
+    start: tuple[int, ...]
+    """Where the piece begins, in each dimension."""
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `folder/step-N` atomically and keep the last two."""
-    final = folder / f"step-{checkpoint.step:09d}"
-    partial = folder / f".{final.name}.partial"
-    for leftover in (partial, final):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    partial.mkdir(parents=True)
-    digests = {}
-    for part, tensors in checkpoint.tensors.items():
-        file = partial / f"{part}.safetensors"
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, file)
-        with file.open("rb") as handle:
+def piece_of(tensor: Tensor) -> Piece | None:
+    """The piece this rank has to write; None where another rank writes the same one."""
+    if not isinstance(tensor, DTensor):
+        return Piece(tensor.detach(), tuple(tensor.shape), (0,) * tensor.dim())
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    mesh, placements = tensor.device_mesh, tensor.placements
+    coordinate = mesh.get_coordinate()
+    assert coordinate is not None, "this rank is not part of the tensor's mesh"
+    if any(where and placement.is_replicate() for where, placement in zip(coordinate, placements, strict=True)):
+        return None
+    _, start = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
+    local = tensor.to_local().detach()
+    return Piece(local, tuple(tensor.shape), tuple(start)) if local.numel() else None
+
+
+class Writer:
+    """Writes `folder/step-N` and keeps the last few. In the background: only the copy of the tensors is waited for."""
+
+    def __init__(self, folder: Path, *, rank: int = 0, ranks: int = 1, keep: int = 2, background: bool = True) -> None:
+        self.folder, self.rank, self.ranks, self.keep, self.background = folder, rank, ranks, keep, background
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def write(self, step: int, parts: Parts, values: dict[str, Any], name: str = "") -> None:
+        """Write a checkpoint, by default named after its step. With several ranks, all of them call this.
+
+        Raises what went wrong with the one before, if anything did: a full disk stops the run, and the last whole
+        checkpoint stays.
+        """
+        self.wait()
+        pieces = {
+            part: {key: piece for key, tensor in tensors.items() if (piece := piece_of(tensor)) is not None}
+            for part, tensors in parts.items()
+        }
+        final = self.folder / (name or f"step-{step:09d}")
+        if self.background:
+            held = {part: {key: _copied(piece) for key, piece in tensors.items()} for part, tensors in pieces.items()}
+            self._thread = threading.Thread(target=self._guarded, args=(final, step, held, values), daemon=False)
+            self._thread.start()
+        else:
+            self._write(final, step, pieces, values)
+
+    def wait(self) -> None:
+        """Wait for the checkpoint being written; raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _guarded(self, *arguments: Any) -> None:
+        try:
+            self._write(*arguments)
+        except BaseException as error:  # it belongs to the training thread, which asks for it in `wait`
+            self._error = error
+
+    def _write(self, final: Path, step: int, parts: Mapping[str, Mapping[str, Piece]], values: dict[str, Any]) -> None:
+        partial = final.with_name(f".{final.name}.partial")
+        if self.rank == 0 and self.ranks == 1 and partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        suffix = "" if self.ranks == 1 else f"-{self.rank + 1:05d}-of-{self.ranks:05d}"
+        try:
+            mine = _write_parts(partial, suffix, parts)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        if self.ranks > 1:
+            write_json(partial / f"rank{suffix}.json", {"step": step, **mine})
+        if self.rank:
+            return
+        everything = [mine] if self.ranks == 1 else _collect(partial, step, self.ranks)
+        files, tensors = _merged(everything)
+        index = {"schema": SCHEMA, "step": step, "files": files, "tensors": tensors, "values": values}
+        write_json(partial / "index.json", index, indent=None)
+        old = final.with_name(f".{final.name}.old")
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        for expired in _steps(self.folder)[: -self.keep]:
+            shutil.rmtree(expired)
+
+
+def _copied(piece: Piece) -> Piece:
+    return Piece(piece.local.to("cpu", copy=True), piece.shape, piece.start)
+
+
+def _write_parts(partial: Path, suffix: str, parts: Mapping[str, Mapping[str, Piece]]) -> dict[str, Any]:
+    """Write one file a part; what is in them, for the index."""
+    files: dict[str, str] = {}
+    tensors: dict[str, dict[str, Any]] = {}
+    for part, pieces in parts.items():
+        path = partial / f"{part}{suffix}.safetensors"
+        save_file({key: piece.local.cpu().contiguous() for key, piece in pieces.items()}, path)
+        with path.open("rb") as handle:
             os.fsync(handle.fileno())
-        digests[file.name] = file_digest(file)
-    index = {"schema": SCHEMA, "step": checkpoint.step, "files": digests, "values": checkpoint.values}
-    write_json(partial / "index.json", index)
-    partial.rename(final)
-    for old in _steps(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        files[path.name] = file_digest(path)
+        tensors[part] = {
+            key: {"shape": list(piece.shape), "pieces": [{"file": path.name, "start": list(piece.start)}]}
+            for key, piece in pieces.items()
+        }
+    return {"files": files, "tensors": tensors}
 
 
-def read_last(folder: Path) -> Checkpoint | None:
+def _collect(partial: Path, step: int, ranks: int) -> list[dict[str, Any]]:
+    """What every rank wrote, as soon as it is there."""
+    deadline = time.monotonic() + PATIENCE_S
+    found: dict[int, dict[str, Any]] = {}
+    while len(found) < ranks:
+        for rank in range(ranks):
+            path = partial / f"rank-{rank + 1:05d}-of-{ranks:05d}.json"
+            if rank not in found and path.is_file():
+                told = json.loads(path.read_text(encoding="utf-8"))
+                if told["step"] == step:
+                    found[rank] = told
+        if time.monotonic() > deadline:
+            late = ", ".join(str(rank) for rank in range(ranks) if rank not in found)
+            raise RunFailed(
+                tr("Some ranks did not write their part of the checkpoint.", "有进程没有写出它那部分检查点。"),
+                found=f"rank {late}",
+                where=partial,
+                fix=tr("All ranks need the same file system.", "所有进程须使用同一文件系统。"),
+            )
+        if len(found) < ranks:
+            time.sleep(0.05)
+    return [found[rank] for rank in range(ranks)]
+
+
+def _merged(everything: list[dict[str, Any]]) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    files: dict[str, str] = {}
+    tensors: dict[str, dict[str, Any]] = {}
+    for told in everything:
+        files |= told["files"]
+        for part, entries in told["tensors"].items():
+            for key, entry in entries.items():
+                known = tensors.setdefault(part, {}).setdefault(key, {"shape": entry["shape"], "pieces": []})
+                known["pieces"] += entry["pieces"]
+    # A tensor that every rank holds whole is written by each of them; one piece is enough to read.
+    for entries in tensors.values():
+        for entry in entries.values():
+            unique = {tuple(piece["start"]): piece for piece in reversed(entry["pieces"])}
+            entry["pieces"] = [unique[start] for start in sorted(unique)]
+    return files, tensors
+
+
+class Saved:
+    """A checkpoint on disk whose files have the digests of its index."""
+
+    def __init__(self, path: Path) -> None:
+        index = json.loads((path / "index.json").read_text(encoding="utf-8"))
+        if index["schema"] != SCHEMA:
+            raise ValueError(f"schema {index['schema']}, not {SCHEMA}")
+        for name, digest in index["files"].items():
+            if file_digest(path / name) != digest:
+                raise ValueError(name)
+        self.path, self.step, self.values = path, int(index["step"]), index["values"]
+        self._tensors = index["tensors"]
+
+    def names(self, part: str) -> list[str]:
+        """Names of a part's tensors."""
+        return list(self._tensors.get(part, {}))
+
+    def tensor(self, part: str, name: str) -> Tensor:
+        """A whole tensor, put together from its pieces."""
+        entry = self._tensors[part][name]
+        whole: Tensor | None = None
+        for piece in entry["pieces"]:
+            with safe_open(self.path / piece["file"], "pt") as handle:
+                local = handle.get_tensor(name)
+            if list(local.shape) == entry["shape"]:
+                return local
+            if whole is None:
+                whole = torch.empty(entry["shape"], dtype=local.dtype)
+            place = tuple(slice(a, a + n) for a, n in zip(piece["start"], local.shape, strict=True))
+            whole[place] = local
+        assert whole is not None, f"{name} has no piece"
+        return whole
+
+    def load_into(self, part: str, name: str, target: Tensor) -> None:
+        """Copy a tensor into `target`, or into the piece of it that this rank holds."""
+        whole = self.tensor(part, name)
+        piece = piece_of(target) if not isinstance(target, DTensor) else _held(target)
+        if piece is None:
+            return
+        place = tuple(slice(a, a + n) for a, n in zip(piece.start, piece.local.shape, strict=True))
+        with torch.no_grad():
+            piece.local.copy_(whole[place])
+
+
+def _held(tensor: DTensor) -> Piece | None:
+    """The piece this rank holds, also where others hold the same."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    _, start = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    local = tensor.to_local()
+    return Piece(local, tuple(tensor.shape), tuple(start)) if local.numel() else None
+
+
+def read_last(folder: Path) -> Saved | None:
     """The newest checkpoint that is whole; damaged ones are named and passed over. None if there is none."""
     for path in reversed(_steps(folder)):
         try:
-            return _read(path)
+            return Saved(path)
         except (OSError, ValueError, KeyError) as error:
             say(
                 tr(
@@ -69,20 +265,15 @@ def read_last(folder: Path) -> Checkpoint | None:
     return None
 
 
+def read_named(folder: Path, name: str) -> Saved | None:
+    """The checkpoint of this name, None if there is none or it is damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return Saved(folder / name)
+    return None
+
+
 def _steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-def _read(path: Path) -> Checkpoint:
-    index = json.loads((path / "index.json").read_text(encoding="utf-8"))
-    if index["schema"] > SCHEMA:
-        raise ValueError(f"schema {index['schema']} > {SCHEMA}")
-    tensors = {}
-    for name, digest in index["files"].items():
-        if file_digest(path / name) != digest:
-            raise ValueError(name)
-        tensors[name.removesuffix(".safetensors")] = load_file(path / name)
-    return Checkpoint(index["step"], tensors, index["values"])
 
 
 def remove(folder: Path) -> None:

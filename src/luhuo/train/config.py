@@ -19,12 +19,25 @@ class TrainerConfig(Config):
         3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
     )
     weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
-    schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
+    schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "wsd", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
     )
     warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
     decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
     floor: float = field(0.0, "Final learning rate, relative to the peak.", "终点学习率与峰值之比。", ge=0, le=1)
+    batch_warmup: float = field(
+        0.0, "Share of the steps in which the batch grows to its size.", "批量逐渐增大的步数比例。", ge=0, le=1
+    )
+    batch_start: float = field(
+        0.25, "Size of the first batch, relative to the full one.", "起始批量与完整批量之比。", gt=0, le=1
+    )
+    ema: float = field(
+        0.0,
+        "Decay of the averaged weights, which become the result; 0: none.",
+        "权重滑动平均的衰减；0 为不用。",
+        ge=0,
+        lt=1,
+    )
     clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
     micro_batch: int = field(
         0, "Rows per forward pass; the rest is accumulated; 0: all.", "每次前向的行数，其余累积；0 为全部。", ge=0
@@ -41,4 +54,26 @@ class TrainerConfig(Config):
     )
     checkpoint_every_s: float = field(
         60.0, "Seconds between checkpoints; 0: by steps only.", "检查点时间间隔（秒）；0 为仅按步数。", ge=0
+    )
+    keep: int = field(2, "Checkpoints kept.", "保留的检查点个数。", ge=1)
+    keep_best: str = field(
+        "",
+        "Name of a held-out score (lower is better) whose best weights become the result, such as valid_bpb.",
+        "留出集指标名（越低越好），其最佳权重成为结果，如 valid_bpb。",
+    )
+    background: bool = field(True, "Checkpoints are written while training goes on.", "边训练边写检查点。")
+    spike: float = field(
+        10.0,
+        "A loss this many robust deviations above the usual is passed over; 0: only one that is not finite.",
+        "损失高出常态多少个稳健标准差即跳过；0 为仅跳过非有限值。",
+        ge=0,
+    )
+    rollbacks: int = field(
+        3, "Returns to the last checkpoint before the run gives up.", "放弃之前回退到上一检查点的次数。", ge=0
+    )
+    watchdog_s: float = field(
+        900.0,
+        "Seconds without progress before the ranks are compared; 0: never.",
+        "多少秒无进展即报告；0 为不报告。",
+        ge=0,
     )

@@ -11,14 +11,16 @@ def factor(step: int, config: TrainerConfig) -> float:
     """The learning rate of step 0 … steps - 1 relative to its peak.
 
     Warm-up is linear and starts above zero. Then: `constant`; `linear` and `cosine` fall to `floor` over the rest;
-    `wsd` (warmup, stable, decay; Hu et al. 2024, MiniCPM) stays at the peak and falls linearly in the last `decay`
-    share of the steps.
+    `inverse_sqrt` falls with the root of the step, not below `floor` (Vaswani et al. 2017); `wsd` (warmup, stable,
+    decay; Hu et al. 2024, MiniCPM) stays at the peak and falls linearly in the last `decay` share of the steps.
     """
     warm = round(config.steps * config.warmup)
     if step < warm:
         return (step + 1) / warm
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "inverse_sqrt":
+        return max(config.floor, math.sqrt(max(1, warm) / (step + 1)))
     start = max(warm, round(config.steps * (1 - config.decay))) if config.schedule == "wsd" else warm
     progress = max(0, step - start + 1) / max(1, config.steps - start + 1)
     left = 0.5 * (1 + math.cos(math.pi * progress)) if config.schedule == "cosine" else 1 - progress
