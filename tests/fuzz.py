@@ -55,6 +55,7 @@ def check_mutations(
     try:
         for number in range(count):
             mutated = mutate(data, chance)
+            file.unlink(missing_ok=True)  # some file systems flush a file that is overwritten, but not a new one
             file.write_bytes(mutated)
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
