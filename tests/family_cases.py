@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.expert_cases import EXPERTS
 from tests.family_checks import SMALL, Case
 
 GQA = {**SMALL, "num_key_value_heads": 2}
@@ -177,4 +178,5 @@ CASES |= {
     "ernie4.5-bias": Case("ernie4_5", "Ernie4_5ForCausalLM", {**GQA, "head_dim": 8, "use_bias": True}),
     "helium": Case("helium", "HeliumForCausalLM", {**SMALL, "num_key_value_heads": 4, "head_dim": 8}, "Helium 1"),
     "olmo3": Case("olmo3", "Olmo3ForCausalLM", {**WINDOWED, "rope_parameters": WHOLE_YARN}, "OLMo 3"),
+    **EXPERTS,
 }

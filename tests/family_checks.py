@@ -109,6 +109,9 @@ def reference(case: Case) -> Any:
                 parameter += 0.3 * torch.randn_like(parameter)
             elif "embed" not in name and not parameter.any():
                 parameter.normal_(0, 0.2)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer += 0.3 * torch.randn_like(buffer)
     return model
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.block import Block
+from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.layers import Context, Linear
 from luhuo.model.masks import causal_mask, document_positions
+from luhuo.model.moe import MoE
+from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.rope import tables
 
 if TYPE_CHECKING:
-    from luhuo.model.cache import KVCache
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
@@ -45,6 +47,7 @@ class Decoder(nn.Module):
         self.embedding_out = Linear(hidden, width) if width != hidden else None
         self.unembedding = None if config.tie_embeddings else Linear(width, config.vocab_size)
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
+        self.mtp = nn.ModuleList(Prediction(config) for _ in range(config.mtp_layers))
 
     @property
     def device(self) -> torch.device:
@@ -109,6 +112,81 @@ class Decoder(nn.Module):
             logits = logits * self.config.logit_scale
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
+
+    def mtp_hidden(
+        self,
+        depth: int,
+        hidden: Tensor,
+        ids: Tensor,
+        *,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Hidden states (batch, time, hidden) of multi-token prediction at `depth`, from 0; `head` gives the logits.
+
+        `hidden` are those of `Decoder.hidden`, or of the depth above; `ids` (batch, time) the tokens depth + 1 places
+        further than theirs. `segments` and `positions` are those of the tokens of `hidden`. A `cache` is one of
+        `mtp_cache`, of this depth alone.
+        """
+        if cache is not None:
+            positions, context = self._cached_context(ids, positions, cache)
+        else:
+            positions, context = self._context(ids, segments, positions)
+        found = self.mtp[depth](hidden, self._embed(ids, positions), context)
+        if cache is not None:
+            cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
+        return found
+
+    def mtp_logits(self, hidden: Tensor, ids: Tensor, *, segments: Tensor | None = None) -> list[Tensor]:
+        """For each depth k = 0 … the logits (batch, time - k, vocab) of the token k + 2 places further.
+
+        `hidden` (batch, time, hidden) are those of `Decoder.hidden`, `ids` (batch, time) the tokens that follow
+        theirs, `segments` (batch, time) those of theirs. Where a target lies in another document than its row's
+        token, the logits mean nothing; they enter no others.
+        """
+        found = []
+        for depth in range(len(self.mtp)):
+            time = ids.shape[1] - depth
+            of = None if segments is None else segments[:, :time]
+            hidden = self.mtp_hidden(depth, hidden[:, :time], ids[:, depth:], segments=of)
+            found.append(self.head(hidden))
+        return found
+
+    def mtp_cache(self, batch: int, capacity: int = 1) -> KVCache:
+        """An empty cache for one depth of multi-token prediction."""
+        return KVCache(self.config.model_copy(update={"layers": 1}), batch, capacity, self.dtype, self.device)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Balancing loss of the last forward pass in training mode, over all layers with experts, weighted.
+
+        Its gradient moves the routers; None where the model has no such loss.
+        """
+        found = [layer.auxiliary for layer in self.expert_layers() if layer.auxiliary is not None]
+        if self.config.moe is None or not found:
+            return None
+        return self.config.moe.balance * torch.stack(found).sum()
+
+    def update_balance(self, speed: float) -> None:
+        """Correct the routing of all layers against the load since the last call (DeepSeek-V3, section 2.1.2).
+
+        To be called after each optimiser step; with `torch.distributed` initialised, the loads of all ranks count.
+        """
+        layers = [layer for layer in self.expert_layers() if layer.load is not None]
+        if distributed.is_initialized():
+            for layer in layers:
+                distributed.all_reduce(layer.load)
+        for layer in layers:
+            layer.update_balance(speed)
+
+    def expert_load(self) -> Tensor | None:
+        """Share of the work each expert got in training mode since the last `update_balance`: (layers, E)."""
+        found = [layer.load.float() for layer in self.expert_layers() if layer.load is not None]
+        return torch.stack([load / load.sum().clamp(min=1) for load in found]) if found else None
+
+    def expert_layers(self) -> list[MoE]:
+        """The layers with experts, in order; those of multi-token prediction last."""
+        return [module for module in self.modules() if isinstance(module, MoE)]
 
     @property
     def head_weight(self) -> Tensor:

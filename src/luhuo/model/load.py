@@ -13,25 +13,27 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
-from luhuo.model.families import read_config
+from luhuo.model.families import links, read_config
 from luhuo.model.save import TOKENIZER_KEY
-from luhuo.model.weights import SafetensorsWeights, fill
+from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
 MODELS: dict[type, type] = {ModelConfig: Decoder}
 """The module that each class of config describes."""
 
 
-def load(reference: str | Path, dtype: str = "auto", device: str = "auto") -> Decoder:
+def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Decoder:
     """Load a model for use (evaluation mode), with `model.tokenizer` if the directory has one.
 
     `dtype` is the one parameters are kept and computed in: fp32, bf16, fp16, or auto (bf16 where that is fast and
-    the weights are bf16 already or large, otherwise fp32). Raises `LuhuoError` for anything that does not fit.
+    the weights are bf16 already or large, otherwise fp32). Blocks of multi-token prediction are kept where the files
+    have them, unless `mtp` is false. Raises `LuhuoError` for anything that does not fit.
     """
     root = _local(reference)
     values = _read_values(root)
     config = read_config(values, root / "config.json")
     place = pick_device(device)
     with SafetensorsWeights(root) as weights:
+        config, unused = _prediction(config, weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")
@@ -39,10 +41,21 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto") -> De
         if dtype == "auto" and not (fast_bf16(place) and (large or kept == "bfloat16")):
             dtype = "fp32"
         model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
-        fill(model, config, weights)
+        fill(model, config, weights, unused)
         fingerprint = weights.metadata.get(TOKENIZER_KEY)
     model.tokenizer = _tokenizer(root, fingerprint)
     return model.to(place).eval()
+
+
+def _prediction(config: Any, weights: Weights, wanted: bool) -> tuple[Any, set[str]]:
+    """The config with multi-token prediction only if it is wanted and in the files, and the tensors left unused."""
+    if not getattr(config, "mtp_layers", 0):
+        return config, set()
+    names = {name for link in links(config) if link.ours.startswith("mtp.") for name in link.theirs}
+    present = names & weights.shapes().keys()
+    if wanted and present:
+        return config, set()
+    return config.model_copy(update={"mtp_layers": 0}), present
 
 
 def _local(reference: str | Path) -> Path:

@@ -129,7 +129,7 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     weight = weight.to(x.dtype)
     if _has_grouped_product(x, weight):
         ends = counts.cumsum(0).to(torch.int32)
-        return torch._grouped_mm(x, weight.mT, offs=ends)
+        return torch._grouped_mm(x, weight.mT, offs=ends)  # pyright: ignore[reportPrivateImportUsage]
     return _GroupedLinear.apply(x, weight, counts.tolist())  # type: ignore[return-value]
 
 
@@ -224,9 +224,10 @@ class MoE(nn.Module):
 
         correction += speed · sign(mean load - load). To be called after each optimiser step, with loads of all ranks.
         """
-        if self.load is not None and self.router.correction is not None:
-            load = self.load.double()
-            self.router.correction += speed * torch.sign(load.mean() - load).to(self.router.correction.dtype)
+        correction = self.router.correction
+        if self.load is not None and correction is not None:
+            load = self.load.float()
+            correction.add_(torch.sign(load.mean() - load).to(correction.dtype), alpha=speed)
         self.load = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -111,8 +111,8 @@ def weight_files(root: Path) -> list[Path]:
     )
 
 
-def fill(model: nn.Module, config: Any, weights: Weights) -> None:
-    """Copy published tensors into a model's parameters, one parameter at a time.
+def fill(model: nn.Module, config: Any, weights: Weights, unused: Collection[str] = ()) -> None:
+    """Copy published tensors into a model's parameters, one parameter at a time; those named in `unused` are left.
 
     Names and shapes are checked before anything is read. Raises `LuhuoError` that names what is missing, unexpected
     or of the wrong shape.
@@ -125,7 +125,7 @@ def fill(model: nn.Module, config: Any, weights: Weights) -> None:
     published = _spelling(weights.shapes(), links.values(), getattr(family, "PREFIX", ""))
     expected = {name: tuple(part.shape) for name, part in _parts(links.values(), parameters)}
     ignored = re.compile(getattr(family, "IGNORED", r"(?!)"))
-    known = {published.get(name, name) for name in expected}
+    known = {published.get(name, name) for name in expected} | set(unused)
     extra = [name for name in weights.shapes() if name not in known and not ignored.search(name)]
     if getattr(config, "tie_embeddings", False):
         head = getattr(family, "HEAD", "lm_head.weight")
