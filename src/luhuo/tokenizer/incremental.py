@@ -28,19 +28,30 @@ class IncrementalDecoder(Protocol):
 
 
 class ByteDecoder:
-    """For byte-level tokenizers, whose tokens are byte strings. Exact, constant work a token."""
+    """For tokenizers whose tokens are byte strings. Exact, constant work a token.
 
-    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
+    With `drop_first_blank`, a blank that starts the text is left out: SentencePiece puts one before every text.
+    """
+
+    def __init__(self, token_bytes: Callable[[int], bytes], *, drop_first_blank: bool = False) -> None:
         self._token_bytes = token_bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._drop_first_blank = self._at_start = drop_first_blank
 
     def push(self, token: int) -> str:
-        return self._utf8.decode(self._token_bytes(token))
+        return self._started(self._utf8.decode(self._token_bytes(token)))
 
     def flush(self) -> str:
-        text = self._utf8.decode(b"", final=True)
+        text = self._started(self._utf8.decode(b"", final=True))
         self._utf8.reset()
+        self._at_start = self._drop_first_blank
         return text
+
+    def _started(self, text: str) -> str:
+        if not (self._at_start and text):
+            return text
+        self._at_start = False
+        return text.removeprefix(" ")
 
 
 class WindowDecoder:
