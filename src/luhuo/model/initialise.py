@@ -10,6 +10,7 @@ from torch import Tensor
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.layers import Attention
+from luhuo.model.norms import LayerNorm, RMSNorm
 
 GAIN = 1.4
 """Initial weight of the query and key norms: sharp enough to single out one token among some hundred."""
@@ -17,6 +18,8 @@ SHARE = 0.1
 """What is left of the random values in the matrices that look at positions."""
 COPY = 0.1
 """Strength with which the two copying heads write, about that of the embeddings."""
+NORMAL = {"embedding", "unembedding", "positions", "router", "shared_gate"}
+ZERO = {"sinks", "correction"}
 FREQUENCIES = 6
 """Rotary frequencies, the fastest first, in the pattern by which a head of the first layer finds its distance."""
 
@@ -24,35 +27,51 @@ FREQUENCIES = 6
 def initialise(model: Decoder, seed: int) -> Decoder:
     """Fill all parameters from `seed`, the same on every device.
 
-    | parameter            | distribution                  | why                                               |
-    | -------------------- | ----------------------------- | ------------------------------------------------- |
-    | embedding            | normal, std 0.02              | small logits at the start: it is also the output  |
-    | unembedding (untied) | normal, std 0.02              | likewise                                          |
-    | qkv, gate_up         | uniform, std 1 / sqrt(inputs) | keeps the variance of normalised inputs           |
-    | out, down            | zero                          | every block starts as the identity                |
-    | norms                | one; of queries and keys 1.4  | plain normalisation; attention that can be sharp  |
+    | parameter                       | distribution            | why                                              |
+    | ------------------------------- | ----------------------- | ------------------------------------------------ |
+    | embeddings, learned positions   | normal, std 0.02        | small logits at the start: it is also the output |
+    | unembedding (untied)            | normal, std 0.02        | likewise                                         |
+    | routers, gate of shared experts | normal, std 0.02        | no expert is preferred at the start              |
+    | out, down (of experts too)      | zero                    | every block starts as the identity               |
+    | other matrices                  | uniform, std 1/√inputs  | keeps the variance of normalised inputs          |
+    | norms                           | a factor of 1           | plain normalisation                              |
+    | norms of queries and keys       | a factor of 1.4         | attention that can be sharp                      |
+    | biases, sinks, corrections      | zero                    | they are learned as far as they are needed       |
 
-    Models of two layers or more start with an induction circuit (`_induction`).
+    Where a norm stands behind a branch, out and down are like other matrices: a norm makes no identity of zero.
+    Models of two layers or more with Qwen3's layout start with an induction circuit (`_induction`).
     """
     generator = torch.Generator().manual_seed(seed)
+    norms = {f"{name}.weight": norm for name, norm in model.named_modules() if isinstance(norm, (RMSNorm, LayerNorm))}
+    identity = model.config.block not in ("output", "sandwich")
     for name, parameter in model.named_parameters():
-        value = torch.empty(parameter.shape)
         kind = name.removesuffix(".weight").rsplit(".", 1)[-1]
-        if kind in ("embedding", "unembedding"):
-            value.normal_(0, 0.02, generator=generator)
-        elif kind in ("qkv", "gate_up"):
-            bound = math.sqrt(3 / parameter.shape[1])
-            value.uniform_(-bound, bound, generator=generator)
-        elif kind in ("out", "down"):
-            value.zero_()
+        if name in norms:
+            factor = GAIN if kind in ("q_norm", "k_norm") else 1.0
+            value = torch.full(parameter.shape, factor - norms[name].plus_one)
+        elif kind.endswith("bias") or kind in ZERO or (identity and kind in ("out", "down")):
+            value = torch.zeros(parameter.shape)
+        elif kind in NORMAL:
+            value = torch.empty(parameter.shape).normal_(0, 0.02, generator=generator)
         else:
-            assert kind.endswith("norm"), f"no initialisation for {name}"
-            value.fill_(GAIN if kind in ("q_norm", "k_norm") else 1)
+            assert parameter.dim() > 1, f"no initialisation for {name}"
+            bound = math.sqrt(3 / parameter.shape[-1])
+            value = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
         with torch.no_grad():
             parameter.copy_(value)
-    if model.config.layers > 1:
+    if model.config.layers > 1 and _has_plain_layout(model.config):
         _induction(model, generator)
     return model
+
+
+def _has_plain_layout(config: ModelConfig) -> bool:
+    """Whether the first two layers work as `_induction` assumes: rotating halves, a norm for each head, pre-norm."""
+    rope = config.rope
+    rotates = config.positions == "rope" and rope.dim is None and not rope.interleaved and rope.kind == "plain"
+    whole = not config.unrotated and not config.windows and not config.alibi_slopes and config.mla is None
+    usual = config.norm == "rms" and config.block == "pre" and config.qk_norm == "head"
+    embedded = config.embedding_size is None and config.embedding_scale == 1 and not config.embedding_norm
+    return rotates and whole and usual and embedded and not config.qk_norm_after_rope and not config.carry_normed
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ EPS = 1e-6
 
 
 class LatentAttention(nn.Module):
-    """MLA. Parameters: `q` or (`q_down`, `q_norm`, `q_up`), `kv_down`, `kv_norm`, `kv_up`, `out`."""
+    """MLA. Parameters: `q` or (`q_down`, `q_latent_norm`, `q_up`), `kv_down`, `kv_latent_norm`, `kv_up`, `out`."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -40,10 +40,10 @@ class LatentAttention(nn.Module):
             self.q = Linear(hidden, rows)
         else:
             self.q_down = Linear(hidden, mla.q_rank, bias=config.qkv_bias)
-            self.q_norm = RMSNorm(mla.q_rank, eps=EPS)
+            self.q_latent_norm = RMSNorm(mla.q_rank, eps=EPS)
             self.q_up = Linear(mla.q_rank, rows)
         self.kv_down = Linear(hidden, mla.kv_rank + mla.rope_dim, bias=config.qkv_bias)
-        self.kv_norm = RMSNorm(mla.kv_rank, eps=EPS)
+        self.kv_latent_norm = RMSNorm(mla.kv_rank, eps=EPS)
         self.kv_up = Linear(mla.kv_rank, heads * (mla.nope_dim + mla.value_dim))
         self.out = Linear(heads * mla.value_dim, hidden, bias=config.out_bias)
         self.rotates = config.positions == "rope" and layer not in config.unrotated
@@ -52,13 +52,13 @@ class LatentAttention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         mla = self.mla
         batch, time, _ = x.shape
-        query = self.q(x) if mla.q_rank is None else self.q_up(self.q_norm(self.q_down(x)))
+        query = self.q(x) if mla.q_rank is None else self.q_up(self.q_latent_norm(self.q_down(x)))
         query = query.view(batch, time, self.config.heads, -1)
         latent, key = self.kv_down(x).split([mla.kv_rank, mla.rope_dim], -1)
         plain, turned, key = *query.split([mla.nope_dim, mla.rope_dim], -1), key.unsqueeze(2)
         if self.rotates and context.rope is not None:
             turned, key = (rotate(part, *context.rope, self.config.rope.interleaved) for part in (turned, key))
-        memory = torch.cat([self.kv_norm(latent), key.squeeze(2)], -1).unsqueeze(1)  # (B, 1, T, L + R)
+        memory = torch.cat([self.kv_latent_norm(latent), key.squeeze(2)], -1).unsqueeze(1)  # (B, 1, T, L + R)
         if context.cache is not None:
             memory, _ = context.cache.append(self.layer, memory, memory[..., :0])
         mask = context.masks[self.window]

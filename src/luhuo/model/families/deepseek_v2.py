@@ -111,11 +111,16 @@ def links(config: ModelConfig) -> Iterator[Link]:
 def latent_links(config: ModelConfig, ours: str, theirs: str) -> Iterator[Link]:
     """The projections and norms of latent attention."""
     assert config.mla is not None
-    names = {"kv_down": "kv_a_proj_with_mqa", "kv_norm": "kv_a_layernorm", "kv_up": "kv_b_proj", "out": "o_proj"}
+    names = {
+        "kv_down": "kv_a_proj_with_mqa",
+        "kv_latent_norm": "kv_a_layernorm",
+        "kv_up": "kv_b_proj",
+        "out": "o_proj",
+    }
     if config.mla.q_rank is None:
         names["q"] = "q_proj"
     else:
-        names |= {"q_down": "q_a_proj", "q_norm": "q_a_layernorm", "q_up": "q_b_proj"}
+        names |= {"q_down": "q_a_proj", "q_latent_norm": "q_a_layernorm", "q_up": "q_b_proj"}
     yield from (same(f"{ours}{own}.weight", f"{theirs}{name}.weight") for own, name in names.items())
     biased = [
         *(["q_down"] if config.mla.q_rank and config.qkv_bias else []),
