@@ -83,13 +83,7 @@ class Scheduler:
         device = self._model.device
         fresh = KVCache(self._model.config, len(group), max(lengths), self._model.dtype, device)
         hidden = self._model.hidden(ids.to(device), segments=segments.int().to(device), cache=fresh)
-        self._cache.reserve(max(lengths))
-        target = torch.tensor(rows, device=device)
-        for ours, theirs in ((self._cache.keys, fresh.keys), (self._cache.values, fresh.values)):
-            for mine, new in zip(ours, theirs, strict=True):
-                mine[target, :, : max(lengths)] = new[:, :, : max(lengths)]
-        for row, length in zip(rows, lengths, strict=True):
-            self._cache.lengths[row] = length
+        self._cache.put(rows, fresh)
         last = torch.tensor(lengths, device=device) - 1
         return self._model.head(hidden[torch.arange(len(group), device=device), last])
 

@@ -29,29 +29,30 @@ def attend(
     scale: float | None = None,
     softcap: float = 0.0,
     sinks: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor:
     """Attention of query (B, H, T, D) over key (B, K, S, D) and value (B, K, S, E), K a divisor of H: (B, H, T, E).
 
     `mask` (B or 1, 1 or H, T, S) is additive. Without one it is causal when T > 1, and everything is visible when
-    T = 1. `scale` multiplies the scores (D^-0.5 by default), `softcap` squashes them into ± itself (Gemma 2), `sinks`
-    (H,) are scores of a key without value (gpt-oss).
+    T = 1; if not `causal`, the mask alone decides. `scale` multiplies the scores (D^-0.5 by default), `softcap`
+    squashes them into ± itself (Gemma 2), `sinks` (H,) are scores of a key without value (gpt-oss).
     """
     batch, heads, time, size = query.shape
     kv_heads, slots = key.shape[1], key.shape[2]
     if scale is None:
         scale = float(size**-0.5)
     if softcap or sinks is not None:
-        return _plain_attention(query, key, value, mask, scale, softcap, sinks)
+        return _plain_attention(query, key, value, mask, scale, softcap, sinks, causal)
     if time == 1:  # the heads of a group become query rows: keys are read once and never repeated
         rows = query.reshape(batch, kv_heads, heads // kv_heads, size)
         if mask is not None and mask.shape[1] > 1:
             mask = mask.view(mask.shape[0], kv_heads, -1, slots)
         out = F.scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scale)
         return out.reshape(batch, heads, 1, value.shape[3])
-    if query.device.type == "cpu" and time == slots and time <= LONGEST_BLOCKED:
+    if causal and query.device.type == "cpu" and time == slots and time <= LONGEST_BLOCKED:
         return _BlockAttention.apply(query, key, value, mask, scale)  # type: ignore[return-value]
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=heads > kv_heads, scale=scale
+        query, key, value, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=heads > kv_heads, scale=scale
     )
 
 
@@ -63,6 +64,7 @@ def _plain_attention(
     scale: float,
     softcap: float,
     sinks: Tensor | None,
+    causal: bool,
 ) -> Tensor:
     """Scores, softmax and weighted values, written out; the scores of QUERIES rows are held at a time."""
     batch, heads, time, size = query.shape
@@ -77,7 +79,7 @@ def _plain_attention(
             scores = softcap * torch.tanh(scores / softcap)
         if mask is not None:
             scores = scores + mask[:, :, start : start + count]
-        elif time > 1:
+        elif causal and time > 1:
             below = torch.ones(count, slots, dtype=torch.bool, device=query.device).tril(slots - time + start)
             scores = scores.masked_fill(~below, -torch.inf)
         if sinks is not None:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from luhuo.model.config import ModelConfig
+from luhuo.model.stack_config import StackConfig
 
 BLOCK = 128
 
@@ -21,7 +23,7 @@ class KVCache:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: ModelConfig | StackConfig,
         batch: int,
         capacity: int = BLOCK,
         dtype: torch.dtype = torch.float32,
@@ -32,6 +34,8 @@ class KVCache:
         keys, values = (batch, heads, slots, width), (batch, value_heads, slots, value_width)
         self.keys = [torch.zeros(keys, dtype=dtype, device=device) for _ in range(config.layers)]
         self.values = [torch.zeros(values, dtype=dtype, device=device) for _ in range(config.layers)]
+        self.ids = torch.zeros(batch, slots, dtype=torch.long, device=device) if config.reads_back else None
+        """The tokens themselves, where the model may have to read them again."""
         self.lengths: list[int] = [0] * batch
 
     @property
@@ -68,6 +72,26 @@ class KVCache:
             for layer, old in enumerate(tensors):
                 tensors[layer] = old.new_zeros(old.shape[0], old.shape[1], slots, old.shape[3])
                 tensors[layer][:, :, :have] = old
+        if self.ids is not None:
+            self.ids = F.pad(self.ids, (0, slots - have))
+
+    def remember(self, ids: Tensor) -> None:
+        """Keep the tokens (batch, time) behind each row's end, where the model may have to read them again."""
+        if self.ids is not None:
+            rows = torch.arange(self.batch, device=ids.device)[:, None]
+            self.ids[rows, self.starts()[:, None] + torch.arange(ids.shape[1], device=ids.device)] = ids
+
+    def put(self, rows: Sequence[int], other: KVCache) -> None:
+        """Replace these rows by those of another cache of the same model."""
+        self.reserve(other.longest)
+        target, end = torch.tensor(list(rows), device=self.keys[0].device), other.longest
+        for ours, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for mine, new in zip(ours, theirs, strict=True):
+                mine[target, :, :end] = new[:, :, :end]
+        if self.ids is not None and other.ids is not None:
+            self.ids[target, :end] = other.ids[:, :end]
+        for row, length in zip(rows, other.lengths, strict=True):
+            self.lengths[row] = length
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write (batch, heads, time, features) behind each row's end; return what the new tokens may look at.
@@ -104,4 +128,5 @@ class KVCache:
         index = torch.tensor(list(rows), dtype=torch.long, device=self.keys[0].device)
         self.keys = [keys.index_select(0, index) for keys in self.keys]
         self.values = [values.index_select(0, index) for values in self.values]
+        self.ids = None if self.ids is None else self.ids.index_select(0, index)
         self.lengths = [self.lengths[row] for row in rows]

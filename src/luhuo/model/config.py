@@ -19,6 +19,11 @@ class RopeConfig(Config):
         None, "Rotated features of a head; all by default.", "每个头中旋转的维数，默认全部。", ge=2
     )
     interleaved: bool = field(False, "Pairs are neighbours (0, 1) instead of halves.", "成对的是相邻维而不是前后半。")
+    axes: Literal[1, 2] = field(
+        1,
+        "2: half of the pairs turn by the place in the prompt, half by that in the answer.",
+        "2：前半按提示位置、后半按回答位置旋转。",
+    )
     kind: Literal["plain", "linear", "dynamic", "yarn", "llama3", "longrope"] = field(
         "plain", "How frequencies are stretched.", "频率的拉伸方式。"
     )
@@ -42,6 +47,19 @@ class RopeConfig(Config):
         (), "longrope: divisors up to the original context.", "longrope：短除数。"
     )
     long_factors: tuple[float, ...] = field((), "longrope: divisors beyond it.", "longrope：长除数。")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.axes == 2 and (self.kind != "plain" or self.interleaved):
+            raise ValueError("two axes go with plain rotary positions in halves only")
+        if self.kind == "longrope" and (not self.short_factors or len(self.short_factors) != len(self.long_factors)):
+            raise ValueError("longrope needs short_factors and long_factors, as many of each")
+        return self
+
+    @property
+    def by_length(self) -> bool:
+        """Whether the frequencies depend on the length of the document."""
+        return self.kind in ("dynamic", "longrope")
 
 
 class MLAConfig(Config):
@@ -159,6 +177,15 @@ class ModelConfig(Config):
         (), "Tokens visible per layer; 0 or empty: all.", "各层可见的词元数；0 或空为全部。"
     )
 
+    prefix_end: int | None = field(
+        None, "The token that ends a prompt whose tokens all see one another.", "结束双向可见的提示部分的词元。"
+    )
+    gap_ids: tuple[int, ...] = field(
+        (),
+        "Two axes: tokens in whose place the answer stands, the first present.",
+        "回答所处位置的词元，取首个出现者。",
+    )
+
     qkv_bias: bool = field(False, "Biases of query, key and value.", "查询、键、值带偏置。")
     out_bias: bool = field(False, "Bias of attention's output.", "注意力输出带偏置。")
     qk_norm: Literal["none", "head", "heads", "full"] = field(
@@ -192,6 +219,12 @@ class ModelConfig(Config):
             raise ValueError(f"alibi_slopes has {len(self.alibi_slopes)} entries for {self.heads} heads")
         if self.positions == "rope" and self.rope_dim % 2:
             raise ValueError(f"the rotated part of a head must be even, it is {self.rope_dim}")
+        if self.rope.kind == "longrope" and 2 * len(self.rope.short_factors) != self.rope_dim:
+            raise ValueError(f"longrope has {len(self.rope.short_factors)} factors for {self.rope_dim // 2} pairs")
+        if self.rope.axes == 2 and self.prefix_end is None:
+            raise ValueError("two rotary axes need prefix_end: the second counts from there")
+        if self.mla is not None and self.prefix_end is not None:
+            raise ValueError("prefix_end does not go with multi-head latent attention")
         if self.rope_dim > self.head_dim:
             raise ValueError(f"rope.dim ({self.rope_dim}) is larger than head_dim ({self.head_dim})")
         if self.mla and self.head_dim != self.mla.nope_dim + self.mla.rope_dim:
@@ -224,6 +257,11 @@ class ModelConfig(Config):
         if self.mla:
             return (1, self.mla.kv_rank + self.mla.rope_dim), (1, 0)
         return (self.kv_heads, self.head_dim), (self.kv_heads, self.head_dim)
+
+    @property
+    def reads_back(self) -> bool:
+        """Whether a later token can change what earlier ones are to each other; then a cache keeps their ids."""
+        return self.prefix_end is not None or self.rope.kind == "longrope"
 
     def window(self, layer: int) -> int:
         """Tokens a layer sees, its own included; 0: all before it."""

@@ -14,10 +14,12 @@ from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.layers import Context, Linear
-from luhuo.model.masks import causal_mask, document_positions
+from luhuo.model.masks import causal_mask, document_lengths, document_positions
 from luhuo.model.moe import MoE
 from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
+from luhuo.model.prefix import prefix_positions, prefix_tokens
+from luhuo.model.reread import is_stale, reread
 from luhuo.model.rope import tables
 
 if TYPE_CHECKING:
@@ -89,8 +91,10 @@ class Decoder(nn.Module):
         positions restart in each. With a `cache`, `segments` only says which of the new tokens are padding (on the
         right), and the new tokens stand behind those in the cache. `positions` (batch, time) overrides the positions.
         """
+        if cache is not None and positions is None and is_stale(self.config, ids, segments, cache):
+            return reread(self, ids, segments, cache)
         if cache is not None:
-            positions, context = self._cached_context(ids, positions, cache)
+            positions, context = self._cached_context(ids, positions, cache, segments)
         else:
             positions, context = self._context(ids, segments, positions)
         x = self._embed(ids, positions)
@@ -211,48 +215,70 @@ class Decoder(nn.Module):
         return x if self.embedding_norm is None else self.embedding_norm(x)
 
     def _context(self, ids: Tensor, segments: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Context]:
-        time = ids.shape[1]
+        time, config = ids.shape[1], self.config
         if segments is not None and not bool((segments != segments[:, :1]).any()):
             segments = None
-        if positions is None:
+        prefix = None if config.prefix_end is None else prefix_tokens(ids, segments, config.prefix_end)
+        if positions is None and config.rope.axes == 2 and prefix is not None:
+            positions = prefix_positions(ids, segments, prefix, config.gap_ids)
+        elif positions is None:
             one = torch.arange(time, device=ids.device)[None]
             positions = one if segments is None else document_positions(segments)
         slots = torch.arange(time, device=ids.device)[None]
-        masks = self._masks(slots, time, segments=segments, plain=segments is None)
+        masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None)
+        lengths = document_lengths(positions, segments) if config.rope.by_length else time
         real = None if segments is None else segments != 0
-        return positions, Context(*self._rope(positions, time), masks, None, real)
+        return positions, Context(*self._rope(positions, lengths), masks, None, real, causal=prefix is None)
 
-    def _cached_context(self, ids: Tensor, positions: Tensor | None, cache: KVCache) -> tuple[Tensor, Context]:
-        time, before = ids.shape[1], cache.longest
+    def _cached_context(
+        self, ids: Tensor, positions: Tensor | None, cache: KVCache, segments: Tensor | None = None
+    ) -> tuple[Tensor, Context]:
+        time, before, config = ids.shape[1], cache.longest, self.config
         cache.reserve(before + time)
+        cache.remember(ids)
         slots = torch.arange(time, device=ids.device)[None]
         slots = before + slots if cache.even else cache.starts()[:, None] + slots
+        prefix, lengths = None, before + time
+        if config.rope.by_length or config.prefix_end is not None:
+            lengths = cache.starts()[:, None] + (time if segments is None else (segments != 0).sum(1)[:, None])
+        if config.prefix_end is not None and cache.ids is not None:
+            known = cache.ids[:, : before + time]
+            real = torch.arange(before + time, device=ids.device) < lengths
+            prefix = prefix_tokens(known, real.int(), config.prefix_end) & real
+            if positions is None and config.rope.axes == 2:
+                positions = prefix_positions(known, real.int(), prefix, config.gap_ids)
+                positions = positions.gather(1, slots[..., None].expand(len(ids), -1, 2))
+        if time == 1:
+            prefix = None  # one token sees all before it anyway
         plain = before == 0 or (cache.even and time == 1)
-        masks = self._masks(slots, before + time, segments=None, plain=plain)
+        masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain)
         positions = slots if positions is None else positions
-        return positions, Context(*self._rope(positions, before + time), masks, cache)
+        return positions, Context(*self._rope(positions, lengths), masks, cache, causal=prefix is None)
 
-    def _masks(self, queries: Tensor, slots: int, *, segments: Tensor | None, plain: bool) -> dict[int, Tensor | None]:
+    def _masks(
+        self, queries: Tensor, slots: int, *, segments: Tensor | None, prefix: Tensor | None, plain: bool
+    ) -> dict[int, Tensor | None]:
         """A mask for each window of the model; None where causality alone (`plain`) says it all."""
         slopes = self.config.alibi_slopes
+        plain = plain and prefix is None and not slopes
         masks: dict[int, Tensor | None] = {}
         for window in {0, *self.config.windows}:
-            if plain and not slopes and (window == 0 or slots <= window):
+            if plain and (window == 0 or slots <= window):
                 masks[window] = None
             else:
                 masks[window] = causal_mask(
-                    queries, slots, self.dtype, segments=segments, window=window, slopes=slopes
+                    queries, slots, self.dtype, segments=segments, window=window, slopes=slopes, prefix=prefix
                 )
         return masks
 
-    def _rope(self, positions: Tensor, length: int) -> tuple[Rotation | None, Rotation | None]:
+    def _rope(self, positions: Tensor, lengths: Tensor | int) -> tuple[Rotation | None, Rotation | None]:
         """Tables of the model's rotary positions, and of those of its windowed layers where they have their own."""
         config = self.config
         if config.positions != "rope":
             return None, None
 
         def of(rope: RopeConfig) -> Rotation:
-            return tables(rope, rope.dim or config.rope_dim, positions, length, config.max_positions, self.dtype)
+            return tables(rope, rope.dim or config.rope_dim, positions, lengths, config.max_positions, self.dtype)
 
         return of(config.rope), None if config.local_rope is None else of(config.local_rope)
 

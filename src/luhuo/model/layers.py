@@ -22,6 +22,7 @@ from luhuo.model.rope import rotate
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
     from luhuo.model.config import Activation, ModelConfig
+    from luhuo.model.stack_config import StackConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Context:
     cache: KVCache | None
     real: Tensor | None = None
     """(B, T) bool: which tokens are no padding; None: all. Only statistics over tokens ask for it."""
+    causal: bool = True
+    """Whether nobody sees later tokens; otherwise the masks say it all."""
 
 
 class Linear(nn.Module):
@@ -109,6 +112,7 @@ class Attention(nn.Module):
             scale=config.attention_scale,
             softcap=config.attention_softcap,
             sinks=self.sinks,
+            causal=context.causal,
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
 
@@ -144,7 +148,7 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """down(f(up(x))), or gated: down(f(gate(x)) · up(x)) with gate and up in one matrix (Shazeer 2020)."""
 
-    def __init__(self, config: ModelConfig, inner: int | None = None) -> None:
+    def __init__(self, config: ModelConfig | StackConfig, inner: int | None = None) -> None:
         super().__init__()
         inner = config.intermediate_size if inner is None else inner
         if config.gated:

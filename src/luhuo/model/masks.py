@@ -20,6 +20,22 @@ def document_positions(segments: Tensor) -> Tensor:
     return index - starts.cummax(1).values
 
 
+def document_numbers(segments: Tensor) -> Tensor:
+    """The number of each token's document in its row (batch, time), from 0; it grows where the segment changes."""
+    changes = torch.zeros_like(segments, dtype=torch.long)
+    changes[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return changes.cumsum(1)
+
+
+def document_lengths(positions: Tensor, segments: Tensor | None) -> Tensor:
+    """Largest position + 1 of each token's document: (batch, time), or (batch, 1) where a row is one document."""
+    if segments is None:
+        return positions.amax(1, keepdim=True) + 1
+    number = document_numbers(segments)
+    positions = positions.expand(segments.shape)
+    return torch.zeros_like(positions).scatter_reduce(1, number, positions + 1, "amax").gather(1, number)
+
+
 def causal_mask(
     queries: Tensor,
     slots: int,
@@ -28,16 +44,17 @@ def causal_mask(
     segments: Tensor | None = None,
     window: int = 0,
     slopes: Sequence[float] = (),
+    prefix: Tensor | None = None,
 ) -> Tensor:
     """Mask for queries in slots (B or 1, T) that may look at slots 0 … own, S = `slots` in all.
 
     With `segments` (batch, S) only at the same document (padding is one of its own, so that no row is without a
     visible key); with a `window` only at the last so many slots; with `slopes` distances are subtracted (ALiBi,
-    Press et al. 2022).
+    Press et al. 2022). What is marked in `prefix` (batch, S) is visible to later and earlier queries alike.
     """
     keys = torch.arange(slots, device=queries.device)
     distance = queries[..., None] - keys  # (B or 1, T, S)
-    hidden = distance < 0
+    hidden = distance < 0 if prefix is None else (distance < 0) & ~prefix[:, None]
     if window:
         hidden = hidden | (distance >= window)
     if segments is not None:
@@ -46,7 +63,7 @@ def causal_mask(
     if not slopes:
         return mask.masked_fill_(hidden, -torch.inf)[:, None]
     steep = torch.tensor(slopes, dtype=dtype, device=queries.device)[:, None, None]
-    return (-steep * distance[:, None].to(dtype)).masked_fill_(hidden[:, None], -torch.inf)
+    return (-steep * distance[:, None].to(dtype)).masked_fill(hidden[:, None], -torch.inf)
 
 
 def alibi_slopes(heads: int) -> tuple[float, ...]:
@@ -55,3 +72,41 @@ def alibi_slopes(heads: int) -> tuple[float, ...]:
     series = [2 ** (-8 * (i + 1) / lower) for i in range(lower)]
     between = [2 ** (-4 * (i + 1) / lower) for i in range(0, 2 * (heads - lower), 2)]
     return tuple(series + between)
+
+
+def bidirectional_mask(
+    time: int, dtype: torch.dtype, segments: Tensor | None, *, window: int = 0, device: torch.device | None = None
+) -> Tensor | None:
+    """Mask (B or 1, 1, T, T) of an encoder, None if all may look at all.
+
+    With `segments` (B, T) tokens look at their own document only; with a `window` at so many on each side.
+    """
+    hidden = None
+    if window and window < time - 1:
+        index = torch.arange(time, device=device)
+        hidden = ((index[:, None] - index).abs() > window)[None]
+    if segments is not None:
+        apart = segments[:, :, None] != segments[:, None]
+        hidden = apart if hidden is None else hidden | apart
+    if hidden is None:
+        return None
+    return torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
+
+
+def cross_mask(queries: Tensor | None, keys: Tensor | None, time: int, dtype: torch.dtype) -> Tensor | None:
+    """Mask (B, 1, T, S) of a decoder over an encoder's states: document n looks at document n.
+
+    `queries` (B, T) and `keys` (B, S) are segments, None: one document. The least number instead of minus infinity:
+    padding may have nothing to look at.
+    """
+    if queries is None and keys is None:
+        return None
+    if queries is None:
+        assert keys is not None
+        queries = keys.new_ones(len(keys), time)
+    elif keys is None:
+        keys = queries.new_ones(len(queries), 1)
+    apart = queries[:, :, None] != keys[:, None]
+    return torch.zeros(apart.shape, dtype=dtype, device=apart.device).masked_fill_(apart, torch.finfo(dtype).min)[
+        :, None
+    ]

@@ -11,15 +11,18 @@ from luhuo.model.config import RopeConfig
 
 
 def tables(
-    rope: RopeConfig, dim: int, positions: Tensor, length: int, max_positions: int, dtype: torch.dtype
+    rope: RopeConfig, dim: int, positions: Tensor, lengths: Tensor | int, max_positions: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines (…, T, 1, dim) for positions (…, T).
+    """Cosines and signed sines (…, T, 1, dim) for positions (…, T), or (…, T, 2) with two axes.
 
     Neighbouring features (2i, 2i + 1) are a pair if `rope.interleaved`, otherwise (i, i + dim / 2). The sine of a
-    pair's first feature carries the minus sign of the rotation. `length` is the context the positions lie in.
+    pair's first feature carries the minus sign of the rotation. `lengths`, one or (…, T) or (…, 1), is the length of
+    the document each position lies in. With two axes the first half of the pairs turns by the first position.
     """
-    inverse, scale = frequencies(rope, dim, length, max_positions)
+    inverse, scale = frequencies(rope, dim // rope.axes, lengths, max_positions)
     angles = positions[..., None].float() * inverse.to(positions.device)  # (…, T, dim / 2)
+    if rope.axes == 2:
+        angles = angles.flatten(-2)
     cos, sin = angles.cos() * scale, angles.sin() * scale
     if rope.interleaved:
         cos, sin = torch.stack([cos, cos], -1).flatten(-2), torch.stack([-sin, sin], -1).flatten(-2)
@@ -28,9 +31,10 @@ def tables(
     return cos.unsqueeze(-2).to(dtype), sin.unsqueeze(-2).to(dtype)
 
 
-def frequencies(rope: RopeConfig, dim: int, length: int, max_positions: int) -> tuple[Tensor, float]:
+def frequencies(rope: RopeConfig, dim: int, lengths: Tensor | int, max_positions: int) -> tuple[Tensor, float]:
     """Angle per position of each pair (dim / 2,) fp32, and the factor on cosines and sines.
 
+    Where they depend on the length of the document, and `lengths` is a tensor (…), they are (…, dim / 2).
     linear: Chen et al. 2023; dynamic: NTK-aware with the base growing with the context; yarn: Peng et al. 2023;
     longrope: Ding et al. 2024; llama3: the frequency bands of Llama 3.1.
     """
@@ -38,8 +42,10 @@ def frequencies(rope: RopeConfig, dim: int, length: int, max_positions: int) -> 
     plain = rope.theta**-exponents
     if rope.kind == "linear":
         return plain / rope.factor, 1.0
+    longest = torch.as_tensor(lengths)[..., None]  # of the document, (…, 1)
+    exponents, plain = exponents.to(longest.device), plain.to(longest.device)
     if rope.kind == "dynamic":
-        longer = rope.factor * max(length, max_positions) / max_positions - (rope.factor - 1)
+        longer = rope.factor * (longest / max_positions).clamp(min=1) - (rope.factor - 1)
         return (rope.theta * longer ** (dim / (dim - 2))) ** -exponents, 1.0
     original = rope.original_positions or max_positions
     if rope.kind == "llama3":
@@ -47,8 +53,9 @@ def frequencies(rope: RopeConfig, dim: int, length: int, max_positions: int) -> 
     if rope.kind == "yarn":
         return _yarn(plain, rope, dim, original), _yarn_scale(rope)
     if rope.kind == "longrope":
-        factors = rope.long_factors if length > original else rope.short_factors
-        return plain / torch.tensor(factors), _longrope_scale(rope, max_positions / original, original)
+        short, long = torch.tensor([rope.short_factors, rope.long_factors], device=plain.device)
+        factors = torch.where(longest > original, long, short)
+        return plain / factors, _longrope_scale(rope, max_positions / original, original)
     return plain, 1.0
 
 
