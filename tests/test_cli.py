@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,45 @@ def test_help_lists_every_stage_and_imports_no_torch():
 def test_help_and_messages_are_chinese_on_request():
     assert "列出所有阶段" in luhuo("--help", lang="zh").stdout
     assert "没有这个配方文件" in luhuo("run", "nowhere.yaml", lang="zh").stderr
+
+
+def test_no_english_word_is_left_in_a_chinese_help_page():
+    for words in (["--help"], [], ["run", "--help"], ["chat", "-h"], ["pull", "--help"], ["info", "-h"]):
+        page = luhuo(*words, lang="zh")
+        left = re.findall(
+            r"Usage|Options|Commands?\b|Arguments|required|default|Show this|OPTIONS|COMMAND|ARGS", page.stdout
+        )
+        assert page.returncode == 0 and "用法：luhuo" in page.stdout and not left
+
+
+@pytest.mark.parametrize(
+    ("words", "english", "chinese"),
+    [
+        (("rn",), "No such command 'rn'. Did you mean 'run'?", "没有这个命令：rn。是不是 'run'？"),
+        (("run",), "Missing argument 'recipe'.", "缺少参数：recipe。"),
+        (("run", "a", "--bad"), "No such option: --bad", "没有这个选项：--bad。"),
+        (("chat", "a", "--seed", "y"), "Invalid value for '--seed': ", "--seed 的值无效：应为整数。"),
+        (("lineage", "a", "b"), "unexpected extra argument", "多余的参数：b。"),
+        (("run", "a", "--only"), "requires an argument", "选项 --only 需要一个值。"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told_in_both_languages(words: tuple[str, ...], english: str, chinese: str):
+    for lang, said in (("en", english), ("zh", chinese)):
+        result = luhuo(*words, lang=lang)
+        assert (result.returncode, result.stdout) == (2, "") and result.stderr.startswith("luhuo: ")
+        assert said in result.stderr and "--help" in result.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_stopped_says_so_and_exits_with_75(kind: signal.Signals, tmp_path: Path):
+    environment = os.environ | {"LUHUO_LANG": "en"}
+    command = [sys.executable, "-m", "luhuo", "world", "--out", str(tmp_path / "world")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        while not (tmp_path / ".world.partial").exists():
+            assert run.poll() is None
+        run.send_signal(kind)
+        told = run.communicate()[1]
+    assert run.returncode == 75 and "The same command continues" in told and "Traceback" not in told
 
 
 @pytest.mark.parametrize("stage", ["world", "pretrain", "sft", "evaluate"])

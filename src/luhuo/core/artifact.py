@@ -121,8 +121,9 @@ def input_record(name: str, value: str) -> dict[str, Any]:
     root = _common_owner(name, local, files)
     record = {"field": name, "path": value}
     if files != [Path(local)]:
-        fixed = Path(*itertools.takewhile(lambda part: not any(mark in part for mark in MAGIC), Path(local).parts))
-        table = {file.relative_to(fixed).as_posix(): {"sha256": digest.file_digest(file)} for file in files}
+        table = {
+            file.relative_to(fixed_folder(local)).as_posix(): {"sha256": digest.file_digest(file)} for file in files
+        }
         record["digest"] = digest.table_digest(table)
     elif root is None:
         record["digest"] = digest.path_digest(files[0])
@@ -161,6 +162,11 @@ def local_files(name: str, value: str) -> list[Path]:
         where=value,
         fix=tr("Paths are relative to the folder you run luhuo in.", "路径相对于运行 luhuo 时所在的目录。"),
     )
+
+
+def fixed_folder(pattern: str | Path) -> Path:
+    """The folder of a glob above its first part with a mark: names below it do not depend on where the data lies."""
+    return Path(*itertools.takewhile(lambda part: not any(mark in part for mark in MAGIC), Path(pattern).parts))
 
 
 def _common_owner(name: str, value: str, files: list[Path]) -> Path | None:

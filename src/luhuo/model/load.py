@@ -29,7 +29,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     have them, unless `mtp` is false. Raises `LuhuoError` for anything that does not fit.
     """
     root = _local(reference)
-    values = _read_values(root)
+    values = read_values(root)
     config = read_config(values, root / "config.json")
     place = pick_device(device)
     with SafetensorsWeights(root) as weights:
@@ -73,7 +73,8 @@ def _local(reference: str | Path) -> Path:
     return path
 
 
-def _read_values(root: Path) -> dict[str, Any]:
+def read_values(root: Path) -> dict[str, Any]:
+    """The parsed config.json of a model directory. Raises `LuhuoError` if it is not there or no JSON object."""
     file = root / "config.json"
     if not file.is_file():
         raise LuhuoError(
