@@ -1,20 +1,24 @@
 """Optimisers and the parameter groups they work on.
 
-| parameters                     | optimiser=muon | optimiser=adamw | weight decay |
-| ------------------------------ | -------------- | --------------- | ------------ |
-| matrices inside the blocks     | Muon           | AdamW           | yes          |
-| embedding, untied unembedding  | AdamW          | AdamW           | no           |
-| norms                          | AdamW          | AdamW           | no           |
+| parameters                               | optimiser=muon | optimiser=adamw | weight decay | learning rate     |
+| ---------------------------------------- | -------------- | --------------- | ------------ | ----------------- |
+| matrices in the blocks, also of experts  | Muon           | AdamW           | yes          | `learning_rate`   |
+| routers, gates of shared experts         | AdamW          | AdamW           | no           | `learning_rate`   |
+| embeddings, unembedding, positions       | AdamW          | AdamW           | no           | · `embedding_rate` |
+| norms, biases, sinks                     | AdamW          | AdamW           | no           | · `embedding_rate` |
+
+A router's rows are one vector for each expert, like an embedding's: they are not orthogonalised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.train.config import TrainerConfig
 
@@ -22,21 +26,44 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration (Jordan et al. 2024, "Muon"): steep at zero, so five steps suffice."""
 
 
+ROUTERS = ("router", "shared_gate")
+TABLES = ("embedding", "unembedding", "embedding_in", "embedding_out", "positions")
+
+
 @dataclass(frozen=True)
 class Groups:
     """Every trainable parameter, once, by name."""
 
     matrices: dict[str, nn.Parameter]
+    """(rows, columns), or (experts, rows, columns)."""
+    routers: dict[str, nn.Parameter]
     others: dict[str, nn.Parameter]
+
+    def all(self) -> dict[str, nn.Parameter]:
+        """All groups."""
+        return self.others | self.routers | self.matrices
 
 
 def group(model: nn.Module) -> Groups:
-    """Sort the trainable parameters; an assert holds that none is forgotten."""
+    """Sort the trainable parameters; an assert holds that none is forgotten and none is in two groups."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = {name: p for name, p in named.items() if p.ndim == 2 and "embedding" not in name}
-    others = {name: p for name, p in named.items() if p.ndim == 1 or "embedding" in name}
-    assert len(matrices) + len(others) == len(named), "a parameter belongs to no group or to two"
-    return Groups(matrices, others)
+    routers = {name: p for name, p in named.items() if p.ndim > 1 and _kind(name) in ROUTERS}
+    others = {name: p for name, p in named.items() if p.ndim == 1 or _is_table_or_norm(_kind(name))}
+    matrices = {name: p for name, p in named.items() if name not in routers and name not in others}
+    found = Groups(matrices, routers, others)
+    assert found.all().keys() == named.keys(), "a parameter belongs to no group"
+    assert len(matrices) + len(routers) + len(others) == len(named), "a parameter belongs to two groups"
+    assert all(p.ndim in (2, 3) for p in matrices.values()), "a matrix has more than a stack's dimensions"
+    return found
+
+
+def _kind(name: str) -> str:
+    """What a parameter is called in its layer: `blocks.0.attention.out.weight` is an `out`."""
+    return name.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
+def _is_table_or_norm(kind: str) -> bool:
+    return kind in TABLES or kind.endswith(("norm", "bias"))
 
 
 class Optimiser:
@@ -45,13 +72,16 @@ class Optimiser:
     def __init__(self, model: Decoder, config: TrainerConfig) -> None:
         self.groups = group(model)
         rate, decay = config.learning_rate, config.weight_decay
-        plain = {"params": list(self.groups.others.values()), "lr": rate * config.embedding_rate, "weight_decay": 0.0}
+        adam = [
+            {"params": list(self.groups.others.values()), "lr": rate * config.embedding_rate, "weight_decay": 0.0},
+            {"params": list(self.groups.routers.values()), "lr": rate, "weight_decay": 0.0},
+        ]
         self.muon: Muon | None = None
-        adam = [plain]
         if config.optimiser == "muon":
-            self.muon = Muon(self.groups.matrices, model.config.qkv_rows, rate, decay)
+            self.muon = Muon(self.groups.matrices, fused_rows(model.config), rate, decay)
         else:
             adam.append({"params": list(self.groups.matrices.values()), "lr": rate, "weight_decay": decay})
+        adam = [settings for settings in adam if settings["params"]]
         self.adamw = torch.optim.AdamW(adam, betas=(0.9, 0.95), eps=1e-10, fused=True)
         self._rates = [g["lr"] for g in self.adamw.param_groups]
 
@@ -65,7 +95,7 @@ class Optimiser:
 
     def state(self) -> dict[str, Tensor]:
         """All state as named tensors."""
-        names: dict[Tensor, str] = {p: name for name, p in (self.groups.others | self.groups.matrices).items()}
+        names: dict[Tensor, str] = {p: name for name, p in self.groups.all().items()}
         state = {f"{names[p]}:{key}": value for p, values in self.adamw.state.items() for key, value in values.items()}
         if self.muon is not None:
             state |= {f"{name}:momentum": value for name, value in self.muon.momentum.items()}
@@ -73,7 +103,7 @@ class Optimiser:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` gave."""
-        named = self.groups.others | self.groups.matrices
+        named = self.groups.all()
         for key, value in state.items():
             name, kind = key.rsplit(":", 1)
             if kind == "momentum" and self.muon is not None:
@@ -89,13 +119,13 @@ class Muon:
     m ← β·m + g;  u ← orthogonalise(g + β·m);  w ← (1 - η·λ)·w - η·0.2·√max(rows, columns)·u
     The last factor gives u the root mean square of an AdamW step (Moonlight, Liu et al. 2025, section 2.2), so that
     one learning rate serves both. Fused projections are taken apart: query, key, value, gate and up are matrices of
-    their own. Matrices of equal shape go through Newton-Schulz together.
+    their own, and so is each expert's. Matrices of equal shape go through Newton-Schulz together.
     """
 
     def __init__(
         self,
         matrices: dict[str, nn.Parameter],
-        qkv_rows: Sequence[int],
+        fused: Mapping[str, Sequence[int]],
         learning_rate: float,
         weight_decay: float,
         beta: float = 0.95,
@@ -105,8 +135,8 @@ class Muon:
         shapes: dict[tuple[int, int], list[tuple[str, int, int]]] = {}
         for name, p in matrices.items():
             start = 0
-            for rows in _split(name, p, qkv_rows):
-                shapes.setdefault((rows, p.shape[1]), []).append((name, start, start + rows))
+            for rows in _split(name, p, fused):
+                shapes.setdefault((rows, p.shape[-1]), []).append((name, start, start + rows))
                 start += rows
         self._batches = shapes
 
@@ -124,19 +154,26 @@ class Muon:
         nesterov = dict(zip(names, updates, strict=True))
         torch._foreach_mul_(list(self.matrices.values()), 1 - rate * self.weight_decay)  # pyright: ignore[reportPrivateImportUsage]
         for (rows, columns), members in self._batches.items():
-            stacked = torch.stack([nesterov[name][a:b] for name, a, b in members])
-            moves = orthogonalise(stacked).to(stacked.dtype)
+            parts = [nesterov[name][..., a:b, :].reshape(-1, rows, columns) for name, a, b in members]
+            moves = orthogonalise(torch.cat(parts)).to(parts[0].dtype).split([len(part) for part in parts])
             scale = rate * 0.2 * max(rows, columns) ** 0.5
-            targets = [self.matrices[name][a:b] for name, a, b in members]
-            torch._foreach_add_(targets, list(moves.unbind()), alpha=-scale)  # pyright: ignore[reportPrivateImportUsage]
+            targets = [self.matrices[name][..., a:b, :] for name, a, b in members]
+            shaped = [move.view(target.shape) for move, target in zip(moves, targets, strict=True)]
+            torch._foreach_add_(targets, shaped, alpha=-scale)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _split(name: str, parameter: Tensor, qkv_rows: Sequence[int]) -> Sequence[int]:
-    if name.endswith("qkv.weight"):
-        return qkv_rows
-    if name.endswith("gate_up.weight"):
-        return (parameter.shape[0] // 2,) * 2
-    return (parameter.shape[0],)
+def fused_rows(config: ModelConfig) -> dict[str, Sequence[int]]:
+    """Rows of the matrices inside a fused projection, by the end of its name."""
+    rows: dict[str, Sequence[int]] = {"qkv.weight": config.qkv_rows}
+    if config.mla:
+        rows["kv_down.weight"] = (config.mla.kv_rank, config.mla.rope_dim)
+    return rows
+
+
+def _split(name: str, parameter: Tensor, fused: Mapping[str, Sequence[int]]) -> Sequence[int]:
+    if _kind(name) == "gate_up":
+        return (parameter.shape[-2] // 2,) * 2
+    return next((rows for end, rows in fused.items() if name.endswith(end)), (parameter.shape[-2],))
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
