@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.classic_cases import CLASSIC
 from tests.expert_cases import EXPERTS
 from tests.family_checks import SMALL, Case
 
@@ -22,58 +23,6 @@ CASES = {
     "llama-3.1": Case("llama", "LlamaForCausalLM", {**GQA, "rope_parameters": LLAMA3}, "Llama 3.1 to 3.3"),
     "llama-bias": Case("llama", "LlamaForCausalLM", {**GQA, "attention_bias": True, "mlp_bias": True}),
     "qwen3": Case("qwen3", "Qwen3ForCausalLM", {**GQA, "head_dim": 16}, "Qwen3; models born here"),
-}
-
-GPT = {
-    "vocab_size": 97,
-    "n_embd": 32,
-    "n_layer": 3,
-    "n_head": 4,
-    "n_positions": 128,
-    "initializer_range": 0.2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-"""Sizes as GPT-2 and its successors name them."""
-NEO = {**SMALL, "num_layers": 3, "num_heads": 4, "attention_types": [[["global", "local"], 1], [["local"], 1]]}
-NEO = {key: value for key, value in NEO.items() if key not in ("num_hidden_layers", "num_attention_heads")}
-
-CASES |= {
-    "gpt": Case("gpt", "OpenAIGPTLMHeadModel", GPT, "GPT-1"),
-    "gpt2": Case("gpt2", "GPT2LMHeadModel", GPT, "GPT-2, DistilGPT-2, CPM-1, Chinese GPT-2"),
-    "gpt2-variant": Case(
-        "gpt2",
-        "GPT2LMHeadModel",
-        {
-            **GPT,
-            "tie_word_embeddings": False,
-            "scale_attn_weights": False,
-            "n_inner": 40,
-            "activation_function": "relu",
-        },
-    ),
-    "gpt_neo": Case("gpt_neo", "GPTNeoForCausalLM", {**NEO, "window_size": 9}, "GPT-Neo"),
-    "gpt_neox": Case(
-        "gpt_neox", "GPTNeoXForCausalLM", {**SMALL, "rotary_pct": 0.25}, "GPT-NeoX, Pythia, StableLM-alpha, Dolly 2"
-    ),
-    "gpt_neox-sequential": Case(
-        "gpt_neox",
-        "GPTNeoXForCausalLM",
-        {
-            **SMALL,
-            "rope_scaling": {"rope_type": "linear", "factor": 2.0},
-            "rotary_pct": 0.5,
-            "rotary_emb_base": 5000,
-            "use_parallel_residual": False,
-            "tie_word_embeddings": True,
-            "attention_bias": False,
-        },
-    ),
-    "gptj": Case("gptj", "GPTJForCausalLM", {**GPT, "rotary_dim": 4}, "GPT-J"),
-    "gptj-whole": Case("gptj", "GPTJForCausalLM", {**GPT, "rotary_dim": 8, "n_inner": 48}),
-    "codegen": Case("codegen", "CodeGenForCausalLM", {**GPT, "n_head": 8, "rotary_dim": 2}, "CodeGen, MOSS"),
-    "gpt_bigcode": Case("gpt_bigcode", "GPTBigCodeForCausalLM", GPT, "StarCoder, SantaCoder"),
-    "gpt_bigcode-heads": Case("gpt_bigcode", "GPTBigCodeForCausalLM", {**GPT, "multi_query": False}),
 }
 
 WINDOWED = {**GQA, "num_hidden_layers": 4, "sliding_window": 9}
@@ -178,5 +127,6 @@ CASES |= {
     "ernie4.5-bias": Case("ernie4_5", "Ernie4_5ForCausalLM", {**GQA, "head_dim": 8, "use_bias": True}),
     "helium": Case("helium", "HeliumForCausalLM", {**SMALL, "num_key_value_heads": 4, "head_dim": 8}, "Helium 1"),
     "olmo3": Case("olmo3", "Olmo3ForCausalLM", {**WINDOWED, "rope_parameters": WHOLE_YARN}, "OLMo 3"),
+    **CLASSIC,
     **EXPERTS,
 }
