@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.prefix import prefix_positions, prefix_tokens
 from luhuo.model.reread import is_stale, reread
-from luhuo.model.rope import tables
+from luhuo.model.rope import sinusoids, tables
 
 if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
@@ -142,20 +143,24 @@ class Decoder(nn.Module):
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
         return found
 
-    def mtp_logits(self, hidden: Tensor, ids: Tensor, *, segments: Tensor | None = None) -> list[Tensor]:
-        """For each depth k = 0 … the logits (batch, time - k, vocab) of the token k + 2 places further.
+    def mtp_states(self, hidden: Tensor, ids: Tensor, *, segments: Tensor | None = None) -> list[Tensor]:
+        """For each depth k = 0 … the hidden states (batch, time - k, hidden) for the token k + 2 places further.
 
         `hidden` (batch, time, hidden) are those of `Decoder.hidden`, `ids` (batch, time) the tokens that follow
-        theirs, `segments` (batch, time) those of theirs. Where a target lies in another document than its row's
-        token, the logits mean nothing; they enter no others.
+        theirs, `segments` (batch, time) those of theirs. `head` gives the logits. Where a target lies in another
+        document than its row's token they mean nothing; they enter no others.
         """
         found = []
         for depth in range(len(self.mtp)):
             time = ids.shape[1] - depth
             of = None if segments is None else segments[:, :time]
             hidden = self.mtp_hidden(depth, hidden[:, :time], ids[:, depth:], segments=of)
-            found.append(self.head(hidden))
+            found.append(hidden)
         return found
+
+    def mtp_logits(self, hidden: Tensor, ids: Tensor, *, segments: Tensor | None = None) -> list[Tensor]:
+        """Logits (batch, time - k, vocab) of what `mtp_states` gives for each depth k."""
+        return [self.head(states) for states in self.mtp_states(hidden, ids, segments=segments)]
 
     def mtp_cache(self, batch: int, capacity: int = 1) -> KVCache:
         """An empty cache for one depth of multi-token prediction."""
@@ -212,7 +217,17 @@ class Decoder(nn.Module):
             x = self.embedding_in(x)
         if self.positions is not None:
             x = x + F.embedding(positions + self.config.position_offset, self.positions).to(self.dtype)
+        if self.config.positions == "sinusoidal":
+            x = x + sinusoids(positions + self.config.position_offset, self.config.hidden_size).to(x.dtype)
         return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def _query_scale(self, positions: Tensor) -> Tensor | None:
+        """Factors (B or 1, 1, T, 1) on the queries at `positions` (B or 1, T), for `config.log_scale`."""
+        border = self.config.log_scale
+        if not border:
+            return None
+        longer = (positions + 1).float().log() / math.log(border)
+        return longer.clamp(min=1)[:, None, :, None].to(self.dtype)
 
     def _context(self, ids: Tensor, segments: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Context]:
         time, config = ids.shape[1], self.config
@@ -228,7 +243,8 @@ class Decoder(nn.Module):
         masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None)
         lengths = document_lengths(positions, segments) if config.rope.by_length else time
         real = None if segments is None else segments != 0
-        return positions, Context(*self._rope(positions, lengths), masks, None, real, causal=prefix is None)
+        scale = self._query_scale(positions)
+        return positions, Context(*self._rope(positions, lengths), masks, None, real, prefix is None, scale)
 
     def _cached_context(
         self, ids: Tensor, positions: Tensor | None, cache: KVCache, segments: Tensor | None = None
@@ -253,7 +269,8 @@ class Decoder(nn.Module):
         plain = before == 0 or (cache.even and time == 1)
         masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain)
         positions = slots if positions is None else positions
-        return positions, Context(*self._rope(positions, lengths), masks, cache, causal=prefix is None)
+        scale = self._query_scale(positions)
+        return positions, Context(*self._rope(positions, lengths), masks, cache, None, prefix is None, scale)
 
     def _masks(
         self, queries: Tensor, slots: int, *, segments: Tensor | None, prefix: Tensor | None, plain: bool

@@ -18,6 +18,12 @@ class TrainerConfig(Config):
     embedding_rate: float = field(
         3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
     )
+    balance_speed: float = field(
+        1e-3,
+        "Step of the routers' corrections against uneven load, where a model has them.",
+        "路由均衡偏置每步的修正量（模型带该偏置时）。",
+        ge=0,
+    )
     weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
     schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "wsd", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"

@@ -177,6 +177,7 @@ class Trainer:
             return None
         factor = schedule.factor(self.step, self.config)
         self.optimiser.step(factor)
+        self.model.update_balance(self.config.balance_speed)
         self.model.zero_grad(set_to_none=True)
         self.step += 1
         if self.average is not None:
