@@ -110,7 +110,7 @@ def describe(reference: str | Path, *, length: int | None = None, batch: int = 1
     facts: dict[str, Any] = {"reference": str(reference), "path": str(found.path)} | told
     facts["licence"] = facts["licence"] or found.licence
     if isinstance(config, ModelConfig):
-        facts |= _costs(config, length or min(LENGTH, config.max_positions), batch)
+        facts |= costs(config, length or min(LENGTH, config.max_positions), batch)
     return Info(**facts)
 
 
@@ -216,7 +216,7 @@ def _json(file: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _costs(config: ModelConfig, length: int, batch: int) -> dict[str, Any]:
+def costs(config: ModelConfig, length: int, batch: int) -> dict[str, Any]:
     train = count.flops_per_token(config, length)
     numbers = count.cache_per_token(config)
     shown = ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size")
@@ -266,12 +266,12 @@ def _training(config: ModelConfig, form: str, length: int, batch: int) -> dict[s
 
 
 def activations(config: ModelConfig) -> int:
-    """Numbers kept for the backward pass of one token, without recomputation and without attention's matrix.
+    """Numbers kept for the backward pass of one token, without recomputation (after Korthikanti et al. 2022, sec. 4).
 
-    In each block: what enters both norms and what leaves them (4 widths), queries and keys before and after the
-    rotation, values, attention's output, and the inner vectors of the MLP (three of a gated one, two of a plain one)
-    for each expert the token goes to; the final state. Logits are never kept (chunked cross-entropy). After
-    Korthikanti et al. 2022, section 4, with an attention that keeps no score matrix.
+    In each block: what enters both norms and what leaves them (4 widths); queries and keys before and after the
+    rotation, values, attention's output; of a gated MLP the gate before and after its activation, the other half and
+    the product (4 inner widths), of a plain one 2; with experts that for each one a token goes to, and its input and
+    output. Attention's scores, which only the CPU's path keeps, and logits, which are never kept whole, are left out.
     """
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     values = config.kv_heads * config.value_dim
@@ -279,13 +279,14 @@ def activations(config: ModelConfig) -> int:
         queries = keys = config.heads * (config.mla.nope_dim + config.mla.rope_dim)
         values = config.heads * config.value_dim + config.mla.kv_rank + (config.mla.q_rank or 0)
     attention = 2 * (queries + keys) + values + config.heads * config.value_dim
-    inner = 3 if config.gated else 2
+    inner = 4 if config.gated else 2
     total = config.hidden_size
     for layer in range(config.layers):
-        width = config.intermediate_size
+        width, routed = config.intermediate_size, 0
         if config.moe and config.sparse(layer):
             width = config.moe.active * config.moe.intermediate_size + config.moe.shared_size
-        total += 4 * config.hidden_size + attention + inner * width
+            routed = 2 * config.moe.active * config.hidden_size
+        total += 4 * config.hidden_size + attention + inner * width + routed
     return total
 
 

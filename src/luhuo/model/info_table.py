@@ -49,9 +49,10 @@ def print_info(info: Info) -> None:
         console.print(
             tr(
                 "Estimates from the shapes. fp32 and bf16: all weights trained with AdamW, master weights in fp32. "
-                f"int8 and int4: blocks in groups of 32, trained through adapters of rank {RANK}.",
+                f"int8 and int4: blocks in groups of 32, trained through adapters of rank {RANK}. "
+                "Activations without recomputation.",
                 "按形状估算。fp32、bf16：用 AdamW 训练全部权重，主权重为 fp32。"
-                f"int8、int4：各层按 32 个一组量化，经秩 {RANK} 的适配器训练。",
+                f"int8、int4：各层按 32 个一组量化，经秩 {RANK} 的适配器训练。激活值按不重算计。",
             ),
             style="dim",
             soft_wrap=True,
