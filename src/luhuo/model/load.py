@@ -13,11 +13,15 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
-from luhuo.model.families import links, read_config
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_config import EncoderConfig
+from luhuo.model.encoder_decoder import EncoderDecoder
+from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
+from luhuo.model.families import fit, links, read_config
 from luhuo.model.save import TOKENIZER_KEY
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
-MODELS: dict[type, type] = {ModelConfig: Decoder}
+MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, EncoderDecoderConfig: EncoderDecoder}
 """The module that each class of config describes."""
 
 
@@ -33,7 +37,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     config = read_config(values, root / "config.json")
     place = pick_device(device)
     with SafetensorsWeights(root) as weights:
-        config, unused = _prediction(config, weights, mtp)
+        config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")

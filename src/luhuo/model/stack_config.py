@@ -20,9 +20,7 @@ class DisentangledConfig(Config):
     longest: int = field(512, "Distance of the last bucket.", "最后一个桶的距离。", ge=1)
     content_to_position: bool = field(True, "A token's query looks for distances.", "内容查询位置。")
     position_to_content: bool = field(True, "A distance's query looks for tokens.", "位置查询内容。")
-    shared: bool = field(
-        True, "Distances are projected by the tokens' own matrices.", "距离与内容共用投影矩阵。"
-    )
+    shared: bool = field(True, "Distances are projected by the tokens' own matrices.", "距离与内容共用投影矩阵。")
     norm: bool = field(True, "The embeddings of distances are normalised.", "距离嵌入后归一化。")
     kernel: int = field(
         0, "Width of a convolution beside the first block; 0: none.", "首层旁卷积的宽度，0 为没有。", ge=0
@@ -59,9 +57,7 @@ class StackConfig(Config):
     block: Literal["pre", "post"] = field(
         "post", "Where norms stand: pre x+f(n(x)), post n(x+f(x)).", "归一化的位置：前或后。"
     )
-    first_norm: bool = field(
-        True, "The first block normalises in front of its attention.", "首层注意力前有归一化。"
-    )
+    first_norm: bool = field(True, "The first block normalises in front of its attention.", "首层注意力前有归一化。")
     embedding_norm: bool = field(True, "The embeddings are normalised.", "嵌入后归一化。")
     final_norm: bool = field(False, "A norm behind the last block.", "末层之后归一化。")
     embedding_size: int | None = field(

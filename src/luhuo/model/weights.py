@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 import torch
@@ -122,7 +122,7 @@ def fill(model: nn.Module, config: Any, weights: Weights, unused: Collection[str
     links = {link.ours: link for link in families.links(config)}
     strange = sorted(set(parameters) ^ set(links))
     assert not strange, f"{config.family}: parameters and links differ in {strange[:8]}"
-    published = _spelling(weights.shapes(), links.values(), getattr(family, "PREFIX", ""))
+    published = _spelling(weights.shapes(), links.values(), family)
     expected = {name: tuple(part.shape) for name, part in _parts(links.values(), parameters)}
     ignored = re.compile(getattr(family, "IGNORED", r"(?!)"))
     known = {published.get(name, name) for name in expected} | set(unused)
@@ -155,15 +155,17 @@ def _parts(links: Iterable[Link], parameters: dict[str, Any]) -> Iterator[tuple[
         yield from zip(link.theirs, link.split(parameter.detach()), strict=True)
 
 
-def _spelling(shapes: dict[str, tuple[int, ...]], links: Iterable[Link], prefix: str) -> dict[str, str]:
-    """Our spelling of a published name to the file's, which may lack the prefix or have it in addition."""
+def _spelling(shapes: dict[str, tuple[int, ...]], links: Iterable[Link], family: ModuleType) -> dict[str, str]:
+    """Our spelling of a published name to the file's, which may lack the prefix or have it in addition, or be old."""
+    prefix, old = getattr(family, "PREFIX", ""), getattr(family, "OLD_NAMES", {})
     found: dict[str, str] = {}
     for link in links:
         for name in link.theirs:
-            for candidate in (name, name.removeprefix(prefix), prefix + name):
-                if candidate in shapes:
-                    found[name] = candidate
-                    break
+            former = [name.removesuffix(new) + was for new, was in old.items() if name.endswith(new)]
+            spellings = [s for n in (name, *former) for s in (n, n.removeprefix(prefix), prefix + n)]
+            present = next((spelling for spelling in spellings if spelling in shapes), None)
+            if present is not None:
+                found[name] = present
     return found
 
 

@@ -3,12 +3,15 @@
 A family is a module with
 
 - `ARCHITECTURES`: the names in `config.json` it reads; the first is the one it writes unless `write` says another;
-- `read(values)`: the fields of our config for a parsed `config.json`;
+- `read(values)`: the fields of our config for a parsed `config.json` (and `family`, where the file of another family
+  is to write it: some published names stand for several layouts);
 - `write(config)`: the `config.json` of our config;
 - `links(config)`: for each of our parameters, the published tensors it is made of (see `links.py`);
 - `CONFIG`, where it is not a decoder: the config class that `read` is for;
+- `fit(config, names)`, optional: the config completed by what only the names of the published tensors tell;
 - `PREFIX`, optional: what published names begin with in some files and not in others;
-- `IGNORED`, optional: a regular expression of published tensors that carry no weight (tables of old versions).
+- `IGNORED`, optional: a regular expression of published tensors that carry no weight (tables of old versions);
+- `OLD_NAMES`, optional: endings of names, and how old files spell them.
 
 docs/adding-a-model.md walks through an example.
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -68,8 +71,14 @@ def read_config(values: Mapping[str, Any], where: object = None) -> Any:
             found=f"{type(error).__name__}: {error}",
             where=where,
         ) from error
-    fields = {"stop_ids": stop_ids(values), **fields, "family": family}
+    fields = {"stop_ids": stop_ids(values), "family": family, **fields}
     return getattr(module, "CONFIG", ModelConfig).parse(fields, where=str(where))
+
+
+def fit(config: Any, names: Collection[str]) -> Any:
+    """The config completed by what only the names of the published tensors tell (a pooler, a head of its own)."""
+    module = families()[config.family]
+    return module.fit(config, names) if hasattr(module, "fit") else config
 
 
 def write_config(config: Any, dtype: torch.dtype) -> dict[str, Any]:

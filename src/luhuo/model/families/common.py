@@ -40,6 +40,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "relu": "relu",
     "relu2": "relu2",
+    "tanh": "tanh",
 }
 """Published name of an activation to ours."""
 
