@@ -19,6 +19,7 @@ from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.save import TOKENIZER_KEY
+from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
 MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, EncoderDecoderConfig: EncoderDecoder}
@@ -26,15 +27,19 @@ MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, Encode
 
 
 def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Decoder:
-    """Load a model for use (evaluation mode), with `model.tokenizer` if the directory has one.
+    """Load a model for use (evaluation mode), with `model.tokenizer` if the directory has one. An encoder comes as
+    an `Encoder`, an encoder-decoder as an `EncoderDecoder` (see `MODELS`).
 
     `dtype` is the one parameters are kept and computed in: fp32, bf16, fp16, or auto (bf16 where that is fast and
     the weights are bf16 already or large, otherwise fp32). Blocks of multi-token prediction are kept where the files
     have them, unless `mtp` is false. Raises `LuhuoError` for anything that does not fit.
     """
-    root = _local(reference)
+    folder = _local(reference)
+    root = encoder_folder(folder)
     values = read_values(root)
     config = read_config(values, root / "config.json")
+    if isinstance(config, EncoderConfig):
+        config = config.model_copy(update={"sentence": read_sentence(folder)})
     place = pick_device(device)
     with SafetensorsWeights(root) as weights:
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)

@@ -5,21 +5,36 @@ from __future__ import annotations
 import json
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from luhuo.core.atomic import atomic_path, write_json
+from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_config import EncoderConfig
+from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.families import write_config
+from luhuo.model.sentence import write_sentence
 from luhuo.model.weights import published_tensors
+
+if TYPE_CHECKING:
+    from luhuo.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER_KEY = "luhuo.tokenizer"
 """Key in the weights' metadata that holds the fingerprint of the tokenizer they were trained with."""
 
+EXACT = "router.correction"
+"""Parameters that stay in fp32: sums of steps that bf16 would swallow."""
+
+Model = Decoder | Encoder | EncoderDecoder
+"""What can be saved."""
+
 
 def save(
-    model: Decoder,
+    model: Model,
     directory: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -36,17 +51,28 @@ def save(
     if model.tokenizer is not None:
         model.tokenizer.save(root)
         metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
-        stops = (model.tokenizer.end_of_turn_id, model.tokenizer.eos_id)
-        config = config.model_copy(update={"stop_ids": stops, "pad_id": model.tokenizer.pad_id})
+        config = _with_stops(config, model.tokenizer)
     _write_weights(root, model, dtype, metadata, shard_bytes)
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
+    if isinstance(config, EncoderConfig) and config.sentence is not None:
+        write_sentence(root, config.sentence, config.hidden_size)
     write_json(root / "config.json", write_config(config, dtype))
 
 
-def _write_weights(root: Path, model: Decoder, dtype: torch.dtype, metadata: dict[str, str], shard_bytes: int) -> None:
+def _with_stops(config: Any, tokenizer: Tokenizer) -> Any:
+    """The config of a decoder with its tokenizer's stop and padding tokens; others keep their own."""
+    if not isinstance(config, ModelConfig):
+        return config
+    stops = (tokenizer.end_of_turn_id, tokenizer.eos_id)
+    return config.model_copy(update={"stop_ids": stops, "pad_id": tokenizer.pad_id})
+
+
+def _write_weights(root: Path, model: Model, dtype: torch.dtype, metadata: dict[str, str], shard_bytes: int) -> None:
     """Plan the files on the empty device first, so that only one file's tensors are held at a time."""
-    empty = {name: torch.empty(p.shape, dtype=dtype, device="meta") for name, p in model.named_parameters()}
+    kinds = {name: torch.float32 if name.endswith(EXACT) else dtype for name, _ in model.named_parameters()}
+    empty = {name: torch.empty(p.shape, dtype=kinds[name], device="meta") for name, p in model.named_parameters()}
+    kept: dict[str, torch.dtype] = {}
     shards: list[list[str]] = [[]]
     size = total = 0
     for name, tensor in published_tensors(model.config, empty):
@@ -54,6 +80,7 @@ def _write_weights(root: Path, model: Decoder, dtype: torch.dtype, metadata: dic
             shards.append([])
             size = 0
         shards[-1].append(name)
+        kept[name] = tensor.dtype
         size += tensor.nbytes
         total += tensor.nbytes
     if len(shards) == 1:
@@ -62,7 +89,7 @@ def _write_weights(root: Path, model: Decoder, dtype: torch.dtype, metadata: dic
         names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     tensors = published_tensors(model.config, dict(model.named_parameters()))
     for name, members in zip(names, shards, strict=True):
-        held = {key: tensor.to("cpu", dtype) for key, tensor in islice(tensors, len(members))}
+        held = {key: tensor.to("cpu", kept[key]) for key, tensor in islice(tensors, len(members))}
         with atomic_path(root / name) as temporary:
             save_file(held, temporary, metadata)
             _sort_metadata(temporary)
