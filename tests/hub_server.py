@@ -106,7 +106,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def huggingface(self, path: str) -> None:
         """`KIND/OWNER/NAME[/revision/R]` and `KIND/OWNER/NAME/tree/COMMIT`."""
-        kind, owner, name, *rest = path.split("/")
+        kind, owner, name, *rest = [*path.split("/"), "", ""]
+        rest = [part for part in rest if part]
         repository = f"{kind}/{owner}/{name}"
         files = self.hub.repositories.get(repository)
         if files is None:

@@ -33,6 +33,14 @@ def test_a_wrong_number_on_a_device_is_noticed() -> None:
     assert doctor.difference(good, [good[0] * float("nan"), *good[1:]]) == 1.0
 
 
+def test_settings_of_the_network_are_told_and_secrets_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://name:word@mirror.example")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    told = next(check.detail for check in doctor.checks() if check.name == "network")
+    assert "HF_ENDPOINT=https://mirror.example" in told and "HF_TOKEN" in told
+    assert "word" not in told and "secret" not in told
+
+
 def test_findings_are_told_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUHUO_LANG", "zh")
     assert {"磁盘", "缓存", "网络"} <= {check.name for check in doctor.checks()}

@@ -246,3 +246,20 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path):
         (tmp_path / name).write_bytes(b"no archive")
         with pytest.raises(LuhuoError):
             archives.unpack(tmp_path / name, "", tmp_path / "out")
+
+
+def test_a_password_in_an_address_is_sent_and_never_shown(served, monkeypatch):
+    folder, address = served
+    (folder / "simple" / "demo-pkg").mkdir(parents=True)
+    (folder / "simple" / "demo-pkg" / "index.html").write_text("")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{address.replace('//', '//name:word@')}/simple")
+    with pytest.raises(LuhuoError) as error:
+        resolve("pypi:demo-pkg==1.0/x#sha256=" + "0" * 64)
+    assert "127.0.0.1" in str(error.value) and "word" not in str(error.value)
+
+
+def test_offline_no_index_is_asked(served, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", f"{served[1]}/simple")
+    monkeypatch.setenv("LUHUO_OFFLINE", "1")
+    with pytest.raises(LuhuoError, match="LUHUO_OFFLINE"):
+        resolve("pypi:demo-pkg==1.0/x#sha256=" + "0" * 64)

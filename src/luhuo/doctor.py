@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 from luhuo.core.device import cpu_threads, fast_bf16
 from luhuo.core.language import tr
+from luhuo.files.aliases import CARRIED
+from luhuo.files.cache import cache_folder
+from luhuo.files.transport import public
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +29,19 @@ FREE_BYTES = 2_000_000_000
 TOLERANCE = 1e-3
 """Largest difference allowed between a device and the CPU, relative to the largest value."""
 EXTRAS = {"data": ("pyarrow",), "hub": ("huggingface_hub",), "test": ("pytest", "transformers")}
-OFFLINE_VARIABLES = ("LUHUO_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "LUHUO_CACHE", "PIP_INDEX_URL")
+NETWORK_VARIABLES = (
+    "LUHUO_OFFLINE",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "MODELSCOPE_ENDPOINT",
+    "MODELSCOPE_DOMAIN",
+    "LUHUO_CACHE",
+    "HF_HOME",
+    "PIP_INDEX_URL",
+    "HTTPS_PROXY",
+)
+SECRETS = ("HF_TOKEN", "MODELSCOPE_API_TOKEN")
+"""Named, never shown."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +185,7 @@ def _disk() -> Check:
 
 
 def _cache() -> Check:
-    folder = Path(os.environ.get("LUHUO_CACHE") or Path.home() / ".cache" / "luhuo")
+    folder = cache_folder()
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -182,14 +197,17 @@ def _cache() -> Check:
 
 
 def _offline() -> Check:
-    chosen = [f"{name}={os.environ[name]}" for name in OFFLINE_VARIABLES if os.environ.get(name)]
+    chosen = [f"{name}={public(os.environ[name])}" for name in NETWORK_VARIABLES if os.environ.get(name)]
+    chosen += [f"{name}=…" for name in SECRETS if os.environ.get(name)]
     return Check(
         tr("network", "网络"),
         True,
         ", ".join(chosen)
         or tr(
-            "no setting; LUHUO_OFFLINE=1 forbids downloads, HF_ENDPOINT names a mirror",
-            "未设置；LUHUO_OFFLINE=1 禁止下载，HF_ENDPOINT 可指定镜像",
+            f"no setting; LUHUO_OFFLINE=1 forbids downloads, HF_ENDPOINT or MODELSCOPE_ENDPOINT names a mirror; "
+            f"without a model hub: {', '.join(CARRIED)}",
+            f"未设置；LUHUO_OFFLINE=1 禁止下载，HF_ENDPOINT 或 MODELSCOPE_ENDPOINT 指定镜像；"
+            f"无需模型仓库：{'、'.join(CARRIED)}",
         ),
     )
 

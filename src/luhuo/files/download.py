@@ -57,7 +57,7 @@ class OtherFileError(LuhuoError):
             tr("The downloaded file is not the one that was asked for.", "下载到的文件不是所要的那一个。"),
             expected=f"sha256 {wanted.sha256}",
             found=f"sha256 {digest}",
-            where=wanted.url,
+            where=transport.public(wanted.url),
             fix=tr(
                 "Nothing was kept. The server or something between changed it; check the address or the mirror.",
                 "没有保留任何内容。服务器或中间环节改动了它；请检查地址或镜像。",
@@ -220,7 +220,7 @@ def _check_size(wanted: Wanted, part: _Part, total: int | None) -> None:
             tr("The file has not the size it should have.", "文件大小与预期不符。"),
             expected=f"{'' if wanted.size else '<= '}{limit:,} bytes",
             found=f"{total:,} bytes",
-            where=wanted.url,
+            where=transport.public(wanted.url),
         )
     missing = (total or wanted.size or 0) - part.size
     if missing > shutil.disk_usage(wanted.target.parent).free:
@@ -239,7 +239,7 @@ def _append(wanted: Wanted, part: _Part, response: Any, progress: Progress) -> N
                 raise LuhuoError(
                     tr("The file is too large to download.", "文件太大，拒绝下载。"),
                     expected=f"<= {limit:,} bytes",
-                    where=wanted.url,
+                    where=transport.public(wanted.url),
                 )
 
 
@@ -261,6 +261,6 @@ def _failed(wanted: Wanted, part: _Part, error: OSError | http.client.HTTPExcept
     return LuhuoError(
         tr("The download failed.", "下载失败。"),
         found=str(error) or type(error).__name__,
-        where=wanted.url,
+        where=transport.public(wanted.url),
         fix=fix + tr(".", "。"),
     )

@@ -66,7 +66,7 @@ def find(name: str, version: str) -> list[Offer]:
         try:
             links = _links(page)
         except (OSError, ValueError) as error:
-            failures.append(f"{page}: {error}")
+            failures.append(f"{transport.public(page)}: {error}")
             continue
         for offer in links:
             if _is_version(offer.filename, name, version):

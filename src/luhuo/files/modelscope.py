@@ -171,9 +171,9 @@ def _ask(reference: hub.HubReference, call: str, **query: object) -> list[dict[s
                 where=reference,
                 fix=tr("Set MODELSCOPE_API_TOKEN.", "请设置 MODELSCOPE_API_TOKEN。"),
             ) from error
-        raise hub.Unreachable(reference, _endpoint(), error) from error
+        raise hub.Unreachable(reference, transport.public(_endpoint()), error) from error
     except (OSError, http.client.HTTPException) as error:
-        raise hub.Unreachable(reference, _endpoint(), error) from error
+        raise hub.Unreachable(reference, transport.public(_endpoint()), error) from error
     try:
         page = json.loads(answer.body) if answer is not None else {"Success": False, "Message": "HTTP 404"}
         if not page.get("Success", True):
@@ -188,7 +188,9 @@ def _ask(reference: hub.HubReference, call: str, **query: object) -> list[dict[s
         return [dict(row) for row in rows or []]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LuhuoError(
-            tr("The hub's answer cannot be read.", "无法读懂模型仓库的应答。"), found=repr(error), where=url
+            tr("The hub's answer cannot be read.", "无法读懂模型仓库的应答。"),
+            found=repr(error),
+            where=transport.public(url),
         ) from error
 
 

@@ -18,6 +18,7 @@ from luhuo.core.language import tr
 from luhuo.files import archives, index
 from luhuo.files.cache import cache_folder
 from luhuo.files.download import OtherFileError, Wanted, download
+from luhuo.files.transport import public
 
 FORM = re.compile(
     r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^/#\s]+)(?:/(?P<inner>[^#]*))?(?:#sha256=(?P<sha>.*))?"
@@ -105,7 +106,7 @@ def _archive(pinned: Pinned) -> Path:
         ),
         expected=pinned.sha256,
         found=_offers(found) + "".join(f"; {tr('got', '得到')} {digest}" for digest in other),
-        where=tr("indexes: ", "索引：") + ", ".join(index.settings().pages(pinned.name)),
+        where=tr("indexes: ", "索引：") + ", ".join(map(public, index.settings().pages(pinned.name))),
         fix=tr("Check the version, or the index pip is configured for.", "检查版本，或 pip 所配置的索引。"),
     )
 

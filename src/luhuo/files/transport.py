@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import re
 import ssl
 import time
 import urllib.error
@@ -48,6 +49,11 @@ def offline() -> bool:
 def trust(certificates: str) -> None:
     """Check servers against this file of certificates (pip's `cert` setting) as well."""
     _certificates[:] = [certificates]
+
+
+def public(address: str) -> str:
+    """An address without the name and password it may hold, for messages."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", address)
 
 
 def passing(error: OSError | http.client.HTTPException) -> bool:
