@@ -5,7 +5,8 @@ Shapes: N tokens, C hidden size, E experts, k experts a token, I inner width of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,15 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.zeros(moe.experts)) if moe.router_bias else None
         # Moved by `MoE.update_balance`, never by a gradient.
         self.correction = nn.Parameter(torch.zeros(moe.experts), requires_grad=False) if moe.correction else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move like any module, but keep the correction in fp32: bf16 would swallow its small steps."""
+        before = None if self.correction is None else self.correction.detach()
+        super()._apply(fn, recurse)
+        if before is not None and self.correction is not None and self.correction.dtype != before.dtype:
+            device = self.correction.device
+            self.correction.data = torch.empty_like(before, device=device) if before.is_meta else before.to(device)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights (N, k), chosen experts (N, k) and scores (N, E) of tokens (N, C)."""
