@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from tests.classic_layouts import (
+    BAICHUAN,
+    BAICHUAN2,
+    INTERNLM,
+    INTERNLM2,
+    INTERNLM3,
+    MOSS,
+    OLD_FALCON,
+    OLD_STABLELM,
+    QWEN,
+)
 from tests.family_checks import SMALL, Case
 
 GPT = {
@@ -213,5 +224,127 @@ CLASSIC |= {
             "mlp_bias": True,
             "tie_word_embeddings": True,
         },
+    ),
+}
+
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+LONG = {**SMALL, "max_position_embeddings": 32}
+"""A context shorter than the longest text of the checks."""
+XGLM = {
+    "vocab_size": 97,
+    "d_model": 32,
+    "num_layers": 3,
+    "attention_heads": 4,
+    "ffn_dim": 48,
+    "max_position_embeddings": 128,
+    "init_std": 0.2,
+}
+OWN_MPT = {key: value for key, value in MPT.items() if key != "initializer_range"}
+OWN_QWEN = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "kv_channels": 8,
+    "intermediate_size": 96,
+    "seq_length": 32,
+    "max_position_embeddings": 128,
+    "layer_norm_epsilon": 1e-6,
+    "rotary_emb_base": 10000,
+    "tie_word_embeddings": False,
+    "use_dynamic_ntk": True,
+    "use_logn_attn": True,
+    "no_bias": True,
+}
+OWN_BAICHUAN = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "intermediate_size": 64,
+    "model_max_length": 128,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+
+CLASSIC |= {
+    "moss": Case("codegen", "CodeGenForCausalLM", {**GPT, "n_head": 8, "rotary_dim": 2}, "MOSS", layout=MOSS),
+    "falcon-old": Case(
+        "falcon",
+        "FalconForCausalLM",
+        {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+        "Falcon-40B as first published",
+        layout=OLD_FALCON,
+    ),
+    "stablelm-epoch": Case(
+        "stablelm",
+        "StableLmForCausalLM",
+        {**SMALL, "num_key_value_heads": 4, "partial_rotary_factor": 0.5},
+        "StableLM 3B as first published",
+        layout=OLD_STABLELM,
+    ),
+    "mpt-own": Case(
+        "mpt",
+        "mpt:MPT",
+        {
+            **OWN_MPT,
+            "expansion_ratio": 2,
+            "attn_config": {"qk_ln": True, "clip_qkv": 0.7, "alibi_bias_max": 16, "softmax_scale": 0.4},
+        },
+        "MPT-7B StoryWriter",
+    ),
+    "internlm": Case(
+        "internlm",
+        "LlamaForCausalLM",
+        {**LONG, "attention_bias": True, "rope_parameters": DYNAMIC},
+        "InternLM 7B, 20B",
+        layout=INTERNLM,
+    ),
+    "internlm2": Case(
+        "internlm2",
+        "LlamaForCausalLM",
+        {**LONG, "num_key_value_heads": 2, "rope_parameters": {**DYNAMIC, "rope_theta": 5000.0}},
+        "InternLM 2, InternLM 2.5",
+        layout=INTERNLM2,
+    ),
+    "internlm2-bias": Case(
+        "internlm2",
+        "LlamaForCausalLM",
+        {
+            **LONG,
+            "num_key_value_heads": 2,
+            "attention_bias": True,
+            "rope_parameters": {**DYNAMIC, "rope_theta": 5000.0},
+        },
+        layout=INTERNLM2,
+    ),
+    "internlm3": Case(
+        "internlm3",
+        "LlamaForCausalLM",
+        {
+            **LONG,
+            "num_key_value_heads": 2,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 6.0, "rope_theta": 5000.0},
+        },
+        "InternLM 3",
+        layout=INTERNLM3,
+    ),
+    "qwen": Case(
+        "qwen",
+        "Qwen2ForCausalLM",
+        {**SMALL, "num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}},
+        "Qwen 1",
+        layout=QWEN,
+    ),
+    "qwen-long": Case("qwen", "qwen:Qwen", OWN_QWEN, "Qwen 1 beyond its training length"),
+    "baichuan-7b": Case("baichuan", "LlamaForCausalLM", SMALL, "Baichuan 7B", layout=BAICHUAN),
+    "baichuan2-7b": Case("baichuan", "LlamaForCausalLM", SMALL, "Baichuan 2 7B", layout=BAICHUAN2),
+    "baichuan-13b": Case("baichuan", "baichuan:Baichuan", OWN_BAICHUAN, "Baichuan 13B"),
+    "baichuan2-13b": Case("baichuan", "baichuan:Baichuan", {**OWN_BAICHUAN, "z_loss_weight": 0}, "Baichuan 2 13B"),
+    "xglm": Case("xglm", "XGLMForCausalLM", XGLM, "XGLM"),
+    "xglm-unscaled": Case(
+        "xglm", "XGLMForCausalLM", {**XGLM, "scale_embedding": False, "activation_function": "relu"}
     ),
 }

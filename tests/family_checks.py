@@ -55,6 +55,8 @@ class Layout:
     """The reference's files to the published layout."""
     restore: Callable[[dict[str, Any], dict[str, Tensor]], Files]
     """The published layout (as we write it) to the reference's."""
+    prepare: Callable[[Any], object] = bool
+    """What the reference needs in order to be of that layout at all, done to its parameters first."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def reference(case: Case) -> Any:
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer += 0.3 * torch.randn_like(buffer)
+        if case.layout is not None:
+            case.layout.prepare(model)
     return model
 
 

@@ -24,7 +24,7 @@ class RopeConfig(Config):
         "2: half of the pairs turn by the place in the prompt, half by that in the answer.",
         "2：前半按提示位置、后半按回答位置旋转。",
     )
-    kind: Literal["plain", "linear", "dynamic", "yarn", "llama3", "longrope"] = field(
+    kind: Literal["plain", "linear", "dynamic", "doubling", "yarn", "llama3", "longrope"] = field(
         "plain", "How frequencies are stretched.", "频率的拉伸方式。"
     )
     factor: float = field(1.0, "How many times longer the context becomes.", "上下文拉长的倍数。", gt=0)
@@ -59,7 +59,12 @@ class RopeConfig(Config):
     @property
     def by_length(self) -> bool:
         """Whether the frequencies depend on the length of the document."""
-        return self.kind in ("dynamic", "longrope")
+        return self.kind in ("dynamic", "doubling", "longrope")
+
+    @property
+    def by_border(self) -> bool:
+        """Whether they change at certain lengths only, so that a row that grows beyond one is read again."""
+        return self.kind in ("doubling", "longrope")
 
 
 class MLAConfig(Config):
@@ -161,11 +166,11 @@ class ModelConfig(Config):
     logit_scale: float = field(1.0, "Factor on the logits.", "logits 的倍数。")
     logit_softcap: float = field(0.0, "Logits are squashed into ± this.", "logits 的软上限。", ge=0)
 
-    positions: Literal["rope", "learned", "none"] = field(
+    positions: Literal["rope", "learned", "sinusoidal", "none"] = field(
         "rope", "How positions enter; ALiBi is set by its slopes.", "位置编码方式；ALiBi 由斜率给出。"
     )
     position_offset: int = field(
-        0, "Rows before position 0 in a learned table.", "可学习位置表中 0 之前的行数。", ge=0
+        0, "Rows before position 0 in a learned or sinusoidal table.", "位置表中 0 之前的行数。", ge=0
     )
     rope: RopeConfig = field(RopeConfig(), "Rotary positions.", "旋转位置编码。")
     local_rope: RopeConfig | None = field(
@@ -199,6 +204,9 @@ class ModelConfig(Config):
     qk_norm_after_rope: bool = field(False, "It stands behind the rotation.", "在旋转之后归一化。")
     qkv_clip: float = field(0.0, "Queries, keys and values are clamped to ± this.", "查询、键、值的截断。", ge=0)
     attention_scale: float | None = field(None, "Factor on scores; head_dim^-0.5 by default.", "注意力分数的倍数。")
+    log_scale: int = field(
+        0, "Queries at place n beyond it are multiplied by log(n) / log(it).", "超过此长度的查询按对数放大。", ge=0
+    )
     attention_softcap: float = field(0.0, "Scores are squashed into ± this.", "注意力分数的软上限。", ge=0)
     attention_sinks: bool = field(False, "A learned score of “nothing” per head.", "每个头一个可学习的空分数。")
     mla: MLAConfig | None = field(None, "Multi-head latent attention.", "多头潜在注意力。")
@@ -261,7 +269,7 @@ class ModelConfig(Config):
     @property
     def reads_back(self) -> bool:
         """Whether a later token can change what earlier ones are to each other; then a cache keeps their ids."""
-        return self.prefix_end is not None or self.rope.kind == "longrope"
+        return self.prefix_end is not None or self.rope.by_border
 
     def window(self, layer: int) -> int:
         """Tokens a layer sees, its own included; 0: all before it."""

@@ -40,6 +40,8 @@ class Context:
     """(B, T) bool: which tokens are no padding; None: all. Only statistics over tokens ask for it."""
     causal: bool = True
     """Whether nobody sees later tokens; otherwise the masks say it all."""
+    query_scale: Tensor | None = None
+    """Factors on the queries (B or 1, 1, T, 1), where they depend on the position."""
 
 
 class Linear(nn.Module):
@@ -102,6 +104,8 @@ class Attention(nn.Module):
         turned, value = heads.split([config.heads + config.kv_heads, config.kv_heads], 2)
         query, key = self._positioned(turned, context)  # (B, H, T, D), (B, K, T, D)
         value = value.transpose(1, 2)
+        if context.query_scale is not None:
+            query = query * context.query_scale
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
         mixed = attend(

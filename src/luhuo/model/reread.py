@@ -1,7 +1,7 @@
 """When a new token changes what the cached ones are to each other, the whole rows are read again, once.
 
-That is so where a document grows beyond longrope's original context, which gives all its tokens other frequencies, and
-where the end of a prompt arrives after a part of it is in the cache: its tokens were to see one another.
+That is so where a document grows beyond a context that gives all its tokens other frequencies, and where
+the end of a prompt arrives after a part of it is in the cache: its tokens were to see one another.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from luhuo.model.rope import regime
 
 if TYPE_CHECKING:
     from luhuo.model.cache import KVCache
@@ -24,9 +26,9 @@ def is_stale(config: ModelConfig, ids: Tensor, segments: Tensor | None, cache: K
     starts, real = cache.starts(), torch.ones_like(ids, dtype=torch.bool) if segments is None else segments != 0
     ends = starts + real.sum(1)
     stale = torch.zeros_like(starts, dtype=torch.bool)
-    if config.rope.kind == "longrope":
-        border = config.rope.original_positions or config.max_positions
-        stale |= (starts <= border) & (ends > border)
+    if config.rope.by_border:
+        before, after = (regime(config.rope, lengths, config.max_positions) for lengths in (starts, ends))
+        stale |= before != after
     if config.prefix_end is not None:
         old = torch.arange(cache.longest, device=ids.device) < starts[:, None]
         before = ((cache.ids[:, : cache.longest] == config.prefix_end) & old).any(1)

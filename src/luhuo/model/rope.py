@@ -1,4 +1,4 @@
-"""Rotary positions: their frequencies, stretched for long contexts or not, and the tables of one forward pass."""
+"""Rotary positions: their frequencies, stretched for long contexts or not, and tables of one pass; sinusoids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def frequencies(rope: RopeConfig, dim: int, lengths: Tensor | int, max_positions
 
     Where they depend on the length of the document, and `lengths` is a tensor (…), they are (…, dim / 2).
     linear: Chen et al. 2023; dynamic: NTK-aware with the base growing with the context; yarn: Peng et al. 2023;
-    longrope: Ding et al. 2024; llama3: the frequency bands of Llama 3.1.
+    longrope: Ding et al. 2024; llama3: the frequency bands of Llama 3.1; doubling: Qwen 1's, dynamic in whole steps.
     """
     exponents = torch.arange(0, dim, 2, dtype=torch.float32) / dim
     plain = rope.theta**-exponents
@@ -48,6 +48,9 @@ def frequencies(rope: RopeConfig, dim: int, lengths: Tensor | int, max_positions
         longer = rope.factor * (longest / max_positions).clamp(min=1) - (rope.factor - 1)
         return (rope.theta * longer ** (dim / (dim - 2))) ** -exponents, 1.0
     original = rope.original_positions or max_positions
+    if rope.kind == "doubling":
+        longer = 2.0 ** (regime(rope, longest, max_positions) + 1) - 1
+        return (rope.theta * longer ** (dim / (dim - 2))) ** -exponents, 1.0
     if rope.kind == "llama3":
         return _llama3(plain, rope, original), 1.0
     if rope.kind == "yarn":
@@ -57,6 +60,12 @@ def frequencies(rope: RopeConfig, dim: int, lengths: Tensor | int, max_positions
         factors = torch.where(longest > original, long, short)
         return plain / factors, _longrope_scale(rope, max_positions / original, original)
     return plain, 1.0
+
+
+def regime(rope: RopeConfig, lengths: Tensor, max_positions: int) -> Tensor:
+    """A number for each length (…): where it differs, so do the frequencies of a kind that is `by_border`."""
+    times = lengths / (rope.original_positions or max_positions)
+    return times.log2().ceil().clamp(min=0) if rope.kind == "doubling" else (times > 1).float()
 
 
 def _llama3(plain: Tensor, rope: RopeConfig, original: int) -> Tensor:
@@ -107,3 +116,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     partner = turned.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if interleaved else turned.roll(dim // 2, -1)
     turned = torch.addcmul(turned * cos, partner, sin)
     return turned if rest is None else torch.cat([turned, rest], -1)
+
+
+def sinusoids(positions: Tensor, dim: int) -> Tensor:
+    """Vectors (…, dim) fp32 that are added at positions (…): sines, then cosines (Vaswani et al. 2017, section 3.5).
+
+    The frequencies go from 1 to 1/10000 inclusive, as in tensor2tensor.
+    """
+    steps = torch.arange(dim // 2, dtype=torch.float32, device=positions.device) / (dim // 2 - 1)
+    angles = positions[..., None].float() * 10_000.0**-steps
+    return torch.cat([angles.sin(), angles.cos()], -1)
