@@ -1,0 +1,348 @@
+"""GGUF in and out: a model from a file of llama.cpp, and a file for it from a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from torch import Tensor, nn
+
+from luhuo.core.device import fast_bf16, pick_device, pick_dtype
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.files.gguf import GGUF, TensorInfo
+from luhuo.files.gguf_types import FILE_TYPES, TensorType
+from luhuo.files.gguf_write import TensorPlan, write_gguf
+from luhuo.kernels.gguf_dequantise import dequantise
+from luhuo.kernels.gguf_quantise import quantise
+from luhuo.model.config import ModelConfig
+from luhuo.model.decoder import Decoder
+from luhuo.model.families.links import Link
+from luhuo.model.gguf_config import EXTRA, extra_vectors, read_metadata, write_metadata
+from luhuo.model.gguf_layouts import LAYOUTS, Layout
+from luhuo.model.gguf_links import gguf_links
+
+KINDS = {kind.name.lower(): kind for kind in FILE_TYPES}
+"""What can be written, by the name of the export's dtype."""
+
+WHOLE = "tokenizer.huggingface.json"
+UNCOMPARED = {"family", "stop_ids", "pad_id", "bos_id", "mtp_layers", "moe.balance", "moe.balance_over"}
+"""Fields that a file need not give back: they say nothing about the computation."""
+WINDOWLESS = ("llama", "phi3", "starcoder2", "qwen2", "qwen2moe")
+"""Architectures whose windows llama.cpp leaves out."""
+
+
+class GGUFWeights:
+    """The tensors of a file, or of all files of a model that was split; `read` gives float32."""
+
+    def __init__(self, path: Path) -> None:
+        self.where = path
+        first = GGUF(path)
+        self.metadata: Mapping[str, Any] = first.metadata
+        self._places: dict[str, tuple[GGUF, TensorInfo]] = {}
+        for file in _parts(first):
+            for name, info in file.tensors.items():
+                if name in self._places:
+                    raise LuhuoError(
+                        tr("A tensor is in two parts of the model.", "张量出现在模型的两个分片中。"),
+                        found=name,
+                        where=file.path,
+                    )
+                self._places[name] = (file, info)
+        self.shapes = {name: info.shape for name, (_, info) in self._places.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor. Raises `LuhuoError` if its format is not read."""
+        file, info = self._places[name]
+        try:
+            return dequantise(file.data(name), info.kind, info.shape)
+        except LuhuoError as error:
+            error.where = f"{file.path}: {name}"
+            raise
+
+    def vector(self, name: str) -> list[float]:
+        """The numbers of a small tensor."""
+        if name not in self.shapes:
+            raise LuhuoError(
+                tr("A tensor is missing in the GGUF file.", "GGUF 文件缺少张量。"), found=name, where=self.where
+            )
+        return self.read(name).flatten().tolist()
+
+
+def _parts(first: GGUF) -> Iterator[GGUF]:
+    """The file itself and, if it is the first of several, the others that lie beside it."""
+    yield first
+    count = first.metadata.get("split.count") or 1
+    if not isinstance(count, int) or count <= 1:
+        return
+    match = re.fullmatch(r"(.*-)00001(-of-\d{5}\.gguf)", first.path.name)
+    if match is None or first.metadata.get("split.no") != 0:
+        raise LuhuoError(
+            tr("This is a part of a model that was split.", "这是被拆分的模型的一个分片。"),
+            found=first.path.name,
+            where=first.path,
+            fix=tr("Name the first part: …-00001-of-0000N.gguf", "请指定第一个分片：…-00001-of-0000N.gguf"),
+        )
+    for number in range(2, count + 1):
+        yield GGUF(first.path.with_name(f"{match[1]}{number:05d}{match[2]}"))
+
+
+def load_gguf(path: str | Path, dtype: str = "auto", device: str = "auto") -> Decoder:
+    """Load a model from a GGUF file, dequantised, with the tokenizer of its metadata.
+
+    `dtype` and `device` as in `load.load`; auto is bf16 where that is fast and the model is large. Raises
+    `LuhuoError` for an architecture that is not read, or tensors that are missing, unexpected or of the wrong shape.
+    """
+    weights = GGUFWeights(Path(path))
+    layout, config = read_metadata(weights.metadata, weights.shapes, weights.vector, path)
+    place = pick_device(device)
+    with torch.device("meta"):
+        model = Decoder(config)
+    large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
+    if dtype == "auto" and not (fast_bf16(place) and large):
+        dtype = "fp32"
+    model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
+    _fill(model, config, layout, weights)
+    model.tokenizer = read_tokenizer(weights.metadata)
+    return model.to(place).eval()
+
+
+def read_tokenizer(metadata: Mapping[str, Any]) -> Any:
+    """The tokenizer of a file, exactly if the file holds it whole; None if the file has none."""
+    if metadata.get("tokenizer.ggml.model") in (None, "none", "no_vocab"):
+        return None
+    from luhuo.tokenizer.gguf import from_gguf_metadata
+
+    found = from_gguf_metadata(metadata)
+    whole = metadata.get(WHOLE)
+    if isinstance(whole, str):
+        try:
+            core = tokenizers.Tokenizer.from_str(whole)
+        except Exception as error:  # the library raises plain Exception for every defect of the text
+            raise LuhuoError(
+                tr("The tokenizer in the GGUF file is damaged.", "GGUF 文件中的分词器已损坏。"),
+                found=error,
+                where=WHOLE,
+            ) from None
+        found = type(found)(core, found._config, found.chat_template)
+    return found
+
+
+def _fill(model: nn.Module, config: ModelConfig, layout: Layout, weights: GGUFWeights) -> None:
+    """Copy all tensors, one parameter at a time, after names and shapes were compared."""
+    parameters = dict(model.named_parameters())
+    links = list(gguf_links(config, layout.how, parameters))
+    expected = {name: shape for link in links for name, shape in _shapes_of(link, parameters[link.ours])}
+    found = weights.shapes
+    problems = {
+        tr("missing", "缺少"): [name for name in expected if name not in found],
+        tr("unexpected", "多余"): [name for name in found if name not in expected and name not in EXTRA],
+        tr("wrong shape", "形状不符"): [
+            f"{name} {list(found[name])} ≠ {list(shape)}"
+            for name, shape in expected.items()
+            if name in found and _squeezed(found[name]) != _squeezed(shape)
+        ],
+    }
+    told = [f"{label} ({len(names)}): {', '.join(names[:4])}" for label, names in problems.items() if names]
+    if told:
+        raise LuhuoError(
+            tr("The tensors do not fit the metadata.", "张量与元数据不符。"),
+            found="; ".join(told),
+            where=weights.where,
+            fix=tr("Download the file again, or convert the model anew.", "请重新下载该文件，或重新转换模型。"),
+        )
+    with torch.no_grad():
+        for link in links:
+            parts = [weights.read(name).view(expected[name]) for name in link.theirs]
+            parameters[link.ours].copy_(link.join(parts))
+
+
+def _shapes_of(link: Link, parameter: Tensor) -> Iterator[tuple[str, tuple[int, ...]]]:
+    meta = torch.empty(parameter.shape, device="meta")
+    yield from zip(link.theirs, (tuple(part.shape) for part in link.split(meta)), strict=True)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """GGUF does not tell (n,) from (1, n)."""
+    return tuple(size for size in shape if size != 1)
+
+
+def export_gguf(
+    model: Decoder, path: str | Path, kind: str = "f16", *, name: str | None = None, note: Callable[[str], None] = say
+) -> None:
+    """Write a model, its tokenizer and its chat template for llama.cpp.
+
+    `kind` is that of the matrices: f32, f16, bf16, q8_0, q4_0 or q4_1. Norms and vectors stay in float32, a matrix
+    whose rows are no whole number of blocks in f16; the output matrix (or the embedding that serves as one) of a
+    4-bit file is kept in 8 bits, as llama.cpp does. `note` is told what a reader should know. Raises `LuhuoError` if
+    llama.cpp has no such architecture or could not compute this variant of it.
+    """
+    if kind not in KINDS:
+        raise LuhuoError(tr("Unknown format of weights.", "未知的权重格式。"), expected=", ".join(KINDS), found=kind)
+    config = model.config
+    parameters = {key: value for key, value in model.named_parameters() if not key.startswith("mtp.")}
+    layout = find_layout(config)
+    links = list(gguf_links(config, layout.how, parameters))
+    if layout.head and config.tie_embeddings:
+        parameters["unembedding.weight"] = parameters["embedding"]
+        links += gguf_links(config, layout.how, ["unembedding.weight"])
+    _check(config, layout, links, parameters, note)
+    if config.mtp_layers:
+        note(tr("Multi-token prediction is left out of the file.", "文件不含多词元预测部分。"))
+    metadata: dict[str, Any] = {
+        "general.architecture": layout.architecture,
+        "general.type": "model",
+        "general.name": name or Path(path).stem,
+        "general.file_type": FILE_TYPES[KINDS[kind]],
+        "general.quantization_version": 2,
+        **write_metadata(config, layout),
+        **_tokenizer_metadata(model, note),
+    }
+    write_gguf(path, metadata, [*_vector_plans(config), *_plans(links, parameters, KINDS[kind], note)])
+
+
+def find_layout(config: ModelConfig) -> Layout:
+    """How a config is written. Raises `LuhuoError` for a family that is not."""
+    found = [layout for layout in LAYOUTS if config.family in layout.families]
+    if not found:
+        raise LuhuoError(
+            tr("This family of models cannot be written to GGUF.", "这个模型家族无法写成 GGUF。"),
+            expected=", ".join(sorted({family for layout in LAYOUTS for family in layout.families})),
+            found=config.family,
+            fix=tr("Export it in the Hugging Face layout.", "请导出为 Hugging Face 目录格式。"),
+        )
+    if len(found) == 2:  # Falcon, with a norm for each branch or with one for both
+        return found[0] if config.block == "parallel_two" else found[1]
+    return found[0]
+
+
+def _check(
+    config: ModelConfig,
+    layout: Layout,
+    links: list[Link],
+    parameters: Mapping[str, Tensor],
+    note: Callable[[str], None],
+) -> None:
+    """Read the metadata that will be written: what does not come back, llama.cpp cannot know."""
+    shapes = {name: shape for link in links for name, shape in _shapes_of(link, parameters[link.ours])}
+    vectors = extra_vectors(config)
+    shapes |= {name: (len(values),) for name, values in vectors.items()}
+    metadata = {"general.architecture": layout.architecture, **write_metadata(config, layout)}
+    _, again = read_metadata(metadata, shapes, vectors.__getitem__, layout.architecture)
+    before, after = _flat(config.model_dump()), _flat(again.model_dump())
+    if layout.head:
+        after["tie_embeddings"] = before["tie_embeddings"]
+    different = {
+        key: f"{value} → {after.get(key)}"
+        for key, value in before.items()
+        if key not in UNCOMPARED and not _alike(value, after.get(key))
+    }
+    if layout.architecture in WINDOWLESS and different.pop("windows", None):
+        window = max(config.windows)
+        note(
+            tr(
+                f"llama.cpp leaves out this model's window: beyond {window} tokens it computes something else.",
+                f"llama.cpp 不使用该模型的窗口：超过 {window} 个词元后结果会不同。",
+            )
+        )
+    if different:
+        raise LuhuoError(
+            tr(
+                f"llama.cpp's architecture {layout.architecture} has no way to say this variant.",
+                f"llama.cpp 的 {layout.architecture} 架构无法表示这个变体。",
+            ),
+            found="; ".join(f"{key}: {value}" for key, value in different.items()),
+            fix=tr("Export it in the Hugging Face layout.", "请导出为 Hugging Face 目录格式。"),
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, floats as they are in single precision."""
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return abs(one - other) <= 1e-5 * max(abs(one), abs(other))
+    return one == other
+
+
+def _tokenizer_metadata(model: Decoder, note: Callable[[str], None]) -> dict[str, Any]:
+    if model.tokenizer is None:
+        note(tr("The model has no tokenizer: neither has the file.", "模型没有分词器，文件里也没有。"))
+        return {"tokenizer.ggml.model": "none"}
+    from luhuo.tokenizer.gguf_export import gguf_metadata
+
+    exported = gguf_metadata(model.tokenizer, model.config.vocab_size)
+    if exported.agreement < 1:
+        note(
+            tr(
+                f"llama.cpp does not know how this tokenizer cuts text. The nearest way it knows is {exported.pre}, "
+                f"with equal ids on {exported.agreement:.0%} of the probe's lines; Luhuo reads the exact one back.",
+                f"llama.cpp 不认识该分词器的切分方式。最接近的是 {exported.pre}，"
+                f"在 {exported.agreement:.0%} 的测试行上编号相同；炉火读回的是原分词器。",
+            )
+        )
+    return exported.metadata
+
+
+def _vector_plans(config: ModelConfig) -> list[TensorPlan]:
+    plans = []
+    for name, values in extra_vectors(config).items():
+        tensor = torch.tensor(values, dtype=torch.float32)
+        plans.append(TensorPlan(name, (len(values),), TensorType.F32, lambda tensor=tensor: [tensor.numpy()]))
+    return plans
+
+
+def _plans(
+    links: Iterable[Link], parameters: Mapping[str, Tensor], kind: TensorType, note: Callable[[str], None]
+) -> list[TensorPlan]:
+    """All tensors, each turned into bytes only when it is written."""
+    plans, unfit = [], []
+    tied = "unembedding.weight" not in parameters
+    for link in links:
+        for index, (name, shape) in enumerate(_shapes_of(link, parameters[link.ours])):
+            stored = _stored(name, shape, kind, tied)
+            if shape[-1] % stored.weights:
+                unfit.append(name)
+                stored = TensorType.F16
+            pieces = _pieces(link, index, parameters[link.ours], stored, name)
+            plans.append(TensorPlan(name, shape, stored, pieces))
+    if unfit:
+        note(
+            tr(
+                f"{len(unfit)} matrices stay in F16, their rows are no multiple of 32: {', '.join(unfit[:3])}…",
+                f"{len(unfit)} 个矩阵保留为 F16（行宽不是 32 的倍数）：{', '.join(unfit[:3])}…",
+            )
+        )
+    return plans
+
+
+SMALL = re.compile(r"norm|ffn_gate_inp|position_embd|\.bias$")
+
+
+def _stored(name: str, shape: tuple[int, ...], kind: TensorType, tied: bool) -> TensorType:
+    """The format of one tensor."""
+    if len(shape) < 2 or SMALL.search(name):
+        return TensorType.F32
+    last = name == "output.weight" or (tied and name == "token_embd.weight")
+    return TensorType.Q8_0 if last and kind in (TensorType.Q4_0, TensorType.Q4_1) else kind
+
+
+def _pieces(link: Link, index: int, parameter: Tensor, kind: TensorType, name: str) -> Callable[[], Iterator[Any]]:
+    def produce() -> Iterator[Any]:
+        part = link.split(parameter.detach().float() if parameter.dtype == torch.float16 else parameter.detach())
+        for piece in quantise(part[index], kind, name):
+            yield piece.numpy()
+
+    return produce
