@@ -1,9 +1,9 @@
 """Cross-entropy of a large output layer, without ever holding all logits.
 
-For rows in chunks: logits, their log-sum-exp, the loss, and at once the gradients with respect to hidden states and
-weight. A chunk's logits stay in the processor's cache and their memory is used again; it is one chunk instead of
-tokens × vocabulary, and the backward pass costs one multiplication (the idea of Liger-Kernel, Hsu et al. 2024).
-4,096 tokens, vocabulary 4,096, width 192, bf16 on one core: 58 ms, of which the products are 38; plainly, 184 ms.
+For rows in chunks: logits, their softmax, the loss, and at once the gradients with respect to hidden states and
+weight. It is one chunk instead of tokens × vocabulary, its memory is used again, and the backward pass costs one
+multiplication (the idea of Liger-Kernel, Hsu et al. 2024). Chunks must not be small: the weight's gradient is added to
+for each, and with 21 rows at a vocabulary of 49,152 that took four times as long as with 512 (one core).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 4 * 2**20
-"""Size of a chunk's fp32 logits."""
+ROWS = {"cpu": 512}
+"""Rows of a chunk; 4,096 on other devices."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -25,19 +25,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         training = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if training else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
-        size = max(16, CHUNK_BYTES // (4 * weight.shape[0]))
+        size = min(len(targets), ROWS.get(hidden.device.type, 4096))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
         shares = torch.empty(scores.shape, dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(targets), size):
+        for start in range(0, len(targets), max(1, size)):
             h, target = hidden[start : start + size], targets[start : start + size, None]
-            logits, share = scores[: len(h)], shares[: len(h)]
-            torch.mm(h, matrix.t(), out=logits)
-            top = share.copy_(logits).amax(-1, keepdim=True)
-            sums = share.sub_(top).exp_().sum(-1, keepdim=True)
-            total += (top + sums.log() - logits.gather(1, target)).sum()
+            logits = torch.mm(h, matrix.t(), out=scores[: len(h)])
+            share = torch.softmax(shares[: len(h)].copy_(logits), -1)
+            top, place = logits.max(-1, keepdim=True)
+            # log-sum-exp from the largest share, which is never too small for a logarithm
+            total += (top.float() - share.gather(1, place).log() - logits.gather(1, target).float()).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            share.div_(sums).scatter_add_(1, target, share.new_full(target.shape, -1.0))
+            share.scatter_add_(1, target, share.new_full(target.shape, -1.0))
             slope = logits.copy_(share)
             torch.mm(slope, matrix, out=grad_hidden[start : start + size])
             grad_weight += torch.mm(slope.t(), h)
