@@ -126,6 +126,8 @@ def _qkv(config: ModelConfig, how: Arrangement, name: str, blk: str, kind: str) 
 
     def to_gguf(tensor: Tensor) -> list[Tensor]:
         q, k, v = tensor.split(sizes)
+        if tensor.is_meta:  # the order of rows changes no shape, and torch needs seconds to find that out
+            return [q, k, v]
         return [changes[0](q, counts[0]), changes[0](k, counts[1]), v]
 
     def from_gguf(parts: Sequence[Tensor]) -> Tensor:
@@ -137,7 +139,7 @@ def _qkv(config: ModelConfig, how: Arrangement, name: str, blk: str, kind: str) 
             name,
             (f"{blk}attn_qkv.{kind}",),
             lambda parts: from_gguf(parts[0].split(sizes)),
-            lambda tensor: [torch.cat(to_gguf(tensor))],
+            lambda tensor: [tensor if tensor.is_meta else torch.cat(to_gguf(tensor))],
         )
     return Link(name, tuple(f"{blk}attn_{part}.{kind}" for part in "qkv"), from_gguf, to_gguf)
 
