@@ -15,7 +15,9 @@ from luhuo.model import info
 from luhuo.model.cache import KVCache
 from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
 from luhuo.model.decoder import Decoder
+from luhuo.model.gguf import export_gguf
 from luhuo.model.initialise import initialise
+from luhuo.model.load import load
 from luhuo.model.save import save
 from luhuo.model.weights import published_tensors
 from luhuo.tokenizer.training import train
@@ -166,9 +168,9 @@ def test_the_licence_comes_from_the_card_or_the_licence_file(folder: Path, files
 
 def gguf(path: Path) -> Path:
     metadata = {
-        "general.architecture": "llama",
+        "general.architecture": "unheard-of",
         "general.license": "apache-2.0",
-        "llama.context_length": 64,
+        "unheard-of.context_length": 64,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": ["a", "b", "<end>"],
@@ -187,10 +189,20 @@ def gguf(path: Path) -> Path:
 
 def test_a_gguf_file_is_described_from_its_header(tmp_path: Path) -> None:
     found = info.describe(gguf(tmp_path / "m.gguf"))
-    assert (found.format, found.architecture, found.licence, found.context) == ("gguf", "llama", "apache-2.0", 64)
+    assert (found.format, found.architecture, found.licence, found.context) == ("gguf", "unheard-of", "apache-2.0", 64)
     assert found.parts == {"embedding": 96, "attention": 1024, "mlp": 2048, "norms": 32, "experts": 2048}
     assert found.stored == {"F32": found.parameters}
     assert found.tokenizer == info.TokenizerInfo("gpt2, smollm", 3, True, ("<end>",))
+
+
+def test_a_gguf_file_of_a_known_architecture_has_the_figures_of_the_model_it_came_from(folder: Path, tmp_path: Path):
+    export_gguf(load(folder, dtype="fp32", device="cpu"), tmp_path / "m.gguf", "q8_0")
+    before, after = info.describe(folder, length=64), info.describe(tmp_path / "m.gguf", length=64)
+    for name in ("family", "parameters", "active", "context", "flops", "cache_per_token", "serve", "train"):
+        assert getattr(before, name) == getattr(after, name), name
+    assert dict(sorted(before.parts.items())) == dict(sorted(after.parts.items()))
+    assert set(after.stored) == {"Q8_0", "F32"} and after.tokenizer.vocabulary == 300
+    assert after.tokenizer.stop_tokens == ("<|im_end|>",)
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from luhuo.core.atomic import write_json
 from luhuo.core.digest import file_digest
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import Progress
 from luhuo.files import transport
@@ -68,7 +68,7 @@ class OtherFileError(LuhuoError):
 def download(wanted: Wanted, progress: Progress | None = None) -> Path:
     """Fetch a file, continuing an earlier try; the target, which stands there only when it is whole and right.
 
-    Another process at the same file is waited for. Raises `OtherFileError`, and `LuhuoError` if the server refuses or
+    Another process at the same file is waited for. Raises `OtherFileError`, and `RunFailed` if the server refuses or
     stops delivering; what has arrived is kept for the next try. A full disk raises `OSError`.
     """
     target = wanted.target
@@ -254,11 +254,11 @@ def _check_whole(wanted: Wanted, part: _Part, total: int | None) -> None:
         )
 
 
-def _failed(wanted: Wanted, part: _Part, error: OSError | http.client.HTTPException) -> LuhuoError:
+def _failed(wanted: Wanted, part: _Part, error: OSError | http.client.HTTPException) -> RunFailed:
     fix = tr("Check the network and run the same command again", "检查网络后重新运行同一命令")
     if part.size:
         fix += tr(f"; it continues after {part.size / 1e6:,.1f} MB", f"；会从 {part.size / 1e6:,.1f} MB 处继续")
-    return LuhuoError(
+    return RunFailed(
         tr("The download failed.", "下载失败。"),
         found=str(error) or type(error).__name__,
         where=transport.public(wanted.url),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.files import aliases
 
@@ -69,7 +69,7 @@ class HubReference:
         ]
 
 
-class Unreachable(LuhuoError):
+class Unreachable(RunFailed):
     """The hub does not answer at all: another hub, a mirror or a local copy may help."""
 
     def __init__(self, reference: HubReference, host: str, found: object) -> None:

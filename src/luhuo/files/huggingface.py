@@ -135,14 +135,14 @@ def _explained(error: Exception, reference: hub.HubReference) -> Exception:
         RevisionNotFoundError,
     )
 
-    host = _endpoint() or constants.ENDPOINT
+    host = transport.public(_endpoint() or constants.ENDPOINT)
     chain = list(_chain(error))
     for cause in chain:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return cause
     codes = [getattr(getattr(e, "response", None), "status_code", None) for e in chain]
     code = next((c for c in codes if c is not None), None)
-    first = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    first = transport.public(": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]]))
     if any(isinstance(e, RevisionNotFoundError) for e in chain):
         return _refusal(tr("The repository has no such revision.", "仓库没有这个版本。"), reference, first)
     if any(isinstance(e, GatedRepoError) for e in chain) or code == 403:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.files import transport
 
@@ -58,7 +58,7 @@ def settings() -> Settings:
 
 
 def find(name: str, version: str) -> list[Offer]:
-    """The archives of a version that the configured places offer. Raises `LuhuoError` if no place answers."""
+    """The archives of a version that the configured places offer. Raises `RunFailed` if a place does not answer."""
     offers: dict[str, Offer] = {}
     failures = []
     pages = settings().pages(name)
@@ -72,7 +72,7 @@ def find(name: str, version: str) -> list[Offer]:
             if _is_version(offer.filename, name, version):
                 offers.setdefault(f"{offer.filename} {offer.sha256}", offer)
     if not offers and failures:
-        raise LuhuoError(
+        raise RunFailed(
             tr("A package index does not answer.", "软件包索引没有应答。"),
             found="; ".join(failures),
             fix=tr(

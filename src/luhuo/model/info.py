@@ -22,10 +22,11 @@ from luhuo.core.language import tr
 from luhuo.files.references import resolve
 from luhuo.model import count
 from luhuo.model.config import ModelConfig
-from luhuo.model.families import read_config
+from luhuo.model.families import fit, links, read_config
 from luhuo.model.info_gguf import read_gguf
 from luhuo.model.load import MODELS, read_values
-from luhuo.model.weights import weight_files
+from luhuo.model.sentence import encoder_folder
+from luhuo.model.weights import SafetensorsWeights, weight_files
 
 BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
 """Bits a weight of a matrix takes; int8 and int4 in groups of 32 with a 16-bit scale (GGUF's Q8_0 and Q4_0)."""
@@ -103,7 +104,7 @@ def describe(reference: str | Path, *, length: int | None = None, batch: int = 1
     """
     found = resolve(str(reference))
     if found.path.is_file():
-        told, config = read_gguf(found.path), None
+        told, config = read_gguf(found.path)
         told["tokenizer"] = TokenizerInfo(**told["tokenizer"])
     else:
         told, config = _read_folder(found.path)
@@ -114,23 +115,35 @@ def describe(reference: str | Path, *, length: int | None = None, batch: int = 1
     return Info(**facts)
 
 
-def _read_folder(root: Path) -> tuple[dict[str, Any], Any]:
+def _read_folder(folder: Path) -> tuple[dict[str, Any], Any]:
     """What a model directory in the Hugging Face layout tells, and its config."""
+    root = encoder_folder(folder)
     values = read_values(root)
-    config = read_config(values, root / "config.json")
     files = weight_files(root)
+    with SafetensorsWeights(root) as weights:
+        config = _as_stored(read_config(values, root / "config.json"), weights.shapes())
     names = values.get("architectures") or [values.get("model_type")]
     facts = {
         "format": "safetensors",
         "architecture": ", ".join(map(str, names)),
         "family": config.family,
-        "licence": _licence(root),
+        "licence": _licence(folder),
         "bytes": sum(file.stat().st_size for file in files),
         "stored": _stored(files),
         "parts": parts(config),
         "tokenizer": _tokenizer(root, getattr(config, "stop_ids", ())),
     }
     return facts, config
+
+
+def _as_stored(config: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
+    """The config with the optional parts that the files hold: heads, poolers, blocks of multi-token prediction."""
+    config = fit(config, shapes)
+    if getattr(config, "mtp_layers", 0):
+        names = {name for link in links(config) if link.ours.startswith("mtp.") for name in link.theirs}
+        if not names & shapes.keys():
+            return config.model_copy(update={"mtp_layers": 0})
+    return config
 
 
 def parts(config: Any) -> dict[str, int]:

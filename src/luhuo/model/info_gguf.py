@@ -12,6 +12,9 @@ from typing import Any
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.gguf import GGUF
+from luhuo.model.config import ModelConfig
+from luhuo.model.gguf import GGUFWeights
+from luhuo.model.gguf_config import read_metadata
 
 PARTS = (
     (r".*norm.*", "norms"),
@@ -27,8 +30,11 @@ PARTS = (
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
-def read_gguf(path: Path) -> dict[str, Any]:
-    """The fields of `Info` that the header of a GGUF file fills. Raises `LuhuoError` if it is no sound model file."""
+def read_gguf(path: Path) -> tuple[dict[str, Any], ModelConfig | None]:
+    """The fields of `Info` that the header of a GGUF file fills, and its config where its architecture is known here.
+
+    Raises `LuhuoError` if it is no sound model file.
+    """
     file = GGUF(path)
     metadata = file.metadata
     architecture = metadata.get("general.architecture")
@@ -47,10 +53,11 @@ def read_gguf(path: Path) -> dict[str, Any]:
         parts[next((part for pattern, part in PARTS if re.fullmatch(pattern, name)), "other")] += numbers
     context = metadata.get(f"{architecture}.context_length")
     licence = metadata.get("general.license")
-    return {
+    config = _config(path)
+    facts = {
         "format": "gguf",
         "architecture": architecture,
-        "family": None,
+        "family": config.family if config else None,
         "licence": licence if isinstance(licence, str) else None,
         "bytes": path.stat().st_size,
         "stored": dict(stored),
@@ -58,6 +65,16 @@ def read_gguf(path: Path) -> dict[str, Any]:
         "context": context if isinstance(context, int) else None,
         "tokenizer": _tokenizer(metadata),
     }
+    return facts, config
+
+
+def _config(path: Path) -> ModelConfig | None:
+    """The shape of the model; None for an architecture that is not read, of which the header still tells much."""
+    try:
+        weights = GGUFWeights(path)
+        return read_metadata(weights.metadata, weights.shapes, weights.vector, path)[1]
+    except LuhuoError:
+        return None
 
 
 def _tokenizer(metadata: Mapping[str, Any]) -> dict[str, Any]:

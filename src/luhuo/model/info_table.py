@@ -50,9 +50,10 @@ def print_info(info: Info) -> None:
             tr(
                 "Estimates from the shapes. fp32 and bf16: all weights trained with AdamW, master weights in fp32. "
                 f"int8 and int4: blocks in groups of 32, trained through adapters of rank {RANK}. "
-                "Activations without recomputation.",
+                "In training: weights, gradients, optimiser. Activations without recomputation.",
                 "按形状估算。fp32、bf16：用 AdamW 训练全部权重，主权重为 fp32。"
-                f"int8、int4：各层按 32 个一组量化，经秩 {RANK} 的适配器训练。激活值按不重算计。",
+                f"int8、int4：各层按 32 个一组量化，经秩 {RANK} 的适配器训练。"
+                "训练状态为权重、梯度与优化器；激活值按不重算计。",
             ),
             style="dim",
             soft_wrap=True,
@@ -135,10 +136,9 @@ def _needs(info: Info) -> Table:
     headings = (
         tr("format", "格式"),
         tr("weights", "权重"),
-        tr("cache/token", "缓存/词元"),
         tr("cache", "缓存"),
         tr("to serve", "服务共需"),
-        tr("trained weights, gradients, optimiser", "训练：权重、梯度、优化器"),
+        tr("in training", "训练状态"),
         tr("activations", "激活"),
         tr("to train", "训练共需"),
     )
@@ -147,6 +147,6 @@ def _needs(info: Info) -> Table:
     for name, serve in info.serve.items():
         train = info.train[name]
         states = train["weights"] + train["gradients"] + train["optimiser"]
-        cells = (serve["weights"], info.cache_per_token[name], serve["cache"], serve["total"])
+        cells = (serve["weights"], serve["cache"], serve["total"])
         table.add_row(name, *map(size, (*cells, states, train["activations"], train["total"])))
     return table

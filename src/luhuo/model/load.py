@@ -1,4 +1,4 @@
-"""Reading a model directory in the Hugging Face layout: safetensors only, checked before anything is used."""
+"""Opening a model: a directory in the Hugging Face layout (safetensors only, checked before use) or a GGUF file."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, Encode
 
 
 def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Decoder:
-    """Load a model for use (evaluation mode), with `model.tokenizer` if the directory has one. An encoder comes as
-    an `Encoder`, an encoder-decoder as an `EncoderDecoder` (see `MODELS`).
+    """Load a model directory, a GGUF file, or a reference or short name of either, for use (evaluation mode), with
+    `model.tokenizer` if it has one. An encoder comes as an `Encoder`, an encoder-decoder as an `EncoderDecoder` (see
+    `MODELS`).
 
     `dtype` is the one parameters are kept and computed in: fp32, bf16, fp16, or auto (bf16 where that is fast and
     the weights are bf16 already or large, otherwise fp32). Blocks of multi-token prediction are kept where the files
     have them, unless `mtp` is false. Raises `LuhuoError` for anything that does not fit.
     """
     folder = _local(reference)
+    if folder.is_file():
+        from luhuo.model.gguf import load_gguf
+
+        return load_gguf(folder, dtype, device)
     root = encoder_folder(folder)
     values = read_values(root)
     config = read_config(values, root / "config.json")
@@ -73,10 +78,13 @@ def _local(reference: str | Path) -> Path:
         from luhuo.files.references import resolve
 
         path = resolve(str(reference)).path
-    if not path.is_dir():
+    if not path.is_dir() and path.suffix != ".gguf":
         raise LuhuoError(
-            tr("There is no model directory here.", "这里没有模型目录。"),
-            expected=tr("a folder with config.json and safetensors files", "含 config.json 与 safetensors 文件的目录"),
+            tr("There is no model here.", "这里没有模型。"),
+            expected=tr(
+                "a folder with config.json and safetensors files, or a GGUF file",
+                "含 config.json 与 safetensors 文件的目录，或 GGUF 文件",
+            ),
             where=reference,
         )
     return path

@@ -1,0 +1,102 @@
+"""`luhuo export`: write a model for other programs, as a Hugging Face directory or a GGUF file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.files.references import resolve
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "hf": ("fp32", "bf16", "fp16"),
+    "gguf": ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"),
+}
+"""Number formats each layout can be written in."""
+
+SPELLINGS = {"fp32": "f32", "fp16": "f16", "int8": "q8_0", "int4": "q4_0"}
+"""Our names of number formats as GGUF has them."""
+
+KEPT = ("README.md", "LICENSE*", "NOTICE*")
+"""Files of the source that go along with its weights."""
+
+
+def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
+    """Write the model under the final name `out` when it is whole. Raises `LuhuoError` if the format is not known,
+    `out` is taken, or the model cannot be written in it."""
+    if to not in FORMATS:
+        raise LuhuoError(tr("Unknown format.", "未知的格式。"), expected=", ".join(FORMATS), found=to, where="--to")
+    kind = SPELLINGS.get(dtype, dtype) if to == "gguf" and dtype else dtype
+    if kind is not None and kind not in FORMATS[to]:
+        raise LuhuoError(
+            tr("This number format cannot be written there.", "该格式不支持这种数值类型。"),
+            expected=", ".join(FORMATS[to]),
+            found=dtype,
+            where="--dtype",
+        )
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise LuhuoError(
+            tr("There is something under this name already.", "该名称下已有内容。"),
+            where=out,
+            fix=tr("Choose another --out, or remove it.", "换一个 --out，或先删除。"),
+        )
+    source = resolve(reference).path
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        if to == "gguf":
+            _to_gguf(source, kind or "f16", partial, out.stem)
+        else:
+            _to_directory(source, kind, partial)
+        if out.is_dir():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)
+    print(out)
+
+
+def _to_directory(source: Path, dtype: str | None, partial: Path) -> None:
+    """A model directory in the Hugging Face layout, by default in the numbers the source is stored in."""
+    from luhuo.model.load import load
+    from luhuo.model.save import save
+
+    kind = dtype or _stored_in(source)
+    model: Any = load(source, dtype="bf16" if kind == "bf16" else "fp32", device="cpu")
+    save(model, partial, dtype=_torch_dtype(kind))
+    if source.is_dir():
+        for pattern in KEPT:
+            for file in source.glob(pattern):
+                shutil.copyfile(file, partial / file.name)
+
+
+def _to_gguf(source: Path, kind: str, partial: Path, name: str) -> None:
+    """A GGUF file with the tokenizer and the chat template; 16-bit sources are read as they are stored."""
+    from luhuo.model.gguf import export_gguf
+    from luhuo.model.load import load
+
+    model: Any = load(source, dtype="bf16" if _stored_in(source) == "bf16" else "fp32", device="cpu")
+    export_gguf(model, partial, kind, name=name)
+
+
+def _stored_in(source: Path) -> str:
+    """The number format that `config.json` names; fp32 where it says none."""
+    if not source.is_dir():
+        return "fp32"
+    from luhuo.model.load import read_values
+    from luhuo.model.sentence import encoder_folder
+
+    values = read_values(encoder_folder(source))
+    named = str(values.get("dtype") or values.get("torch_dtype") or "float32")
+    return {"bfloat16": "bf16", "float16": "fp16"}.get(named, "fp32")
+
+
+def _torch_dtype(kind: str) -> Any:
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
