@@ -199,14 +199,20 @@ def write_rope(config: ModelConfig) -> dict[str, Any]:
     """Rotary settings in both styles, so that transformers 4.57 and 5 read them."""
     rope = config.rope
     found = write_rope_parameters(rope, config.head_dim)
-    plain = {key: value for key, value in found.items() if key != "rope_theta"}
-    scaling = None if rope.kind == "plain" else {**plain, "type": plain["rope_type"]}
-    return {
+    beside = {"rope_theta", "partial_rotary_factor"}
+    values = {
         "rope_theta": rope.theta,
-        "rope_scaling": scaling,
+        "rope_scaling": None,
         "rope_parameters": found,
         "partial_rotary_factor": (rope.dim or config.head_dim) / config.head_dim,
     }
+    if rope.kind == "longrope":  # Phi-3 of version 4 takes three keys here and no other
+        beside |= {"rope_type", "original_max_position_embeddings"}
+        values["original_max_position_embeddings"] = rope.original_positions or config.max_positions
+    if rope.kind != "plain":
+        scaling = {key: value for key, value in found.items() if key not in beside}
+        values["rope_scaling"] = {**scaling, "type": found["rope_type"]}
+    return values
 
 
 def write_rope_parameters(rope: RopeConfig, head_dim: int) -> dict[str, Any]:
