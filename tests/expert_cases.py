@@ -46,6 +46,25 @@ OSS_YARN = {
     "original_max_position_embeddings": 32,
 }
 
+GRANITE_FACTORS = {
+    "embedding_multiplier": 3.0,
+    "logits_scaling": 1.7,
+    "residual_multiplier": 0.6,
+    "attention_multiplier": 0.3,
+}
+HUNYUAN_ROPE = {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}
+GROK = {
+    **GQA,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "rms_norm_eps": 1e-5,
+    "attn_output_multiplier": 0.4,
+    "max_attn_value": 3.0,
+    "embedding_multiplier_scale": 4.0,
+    "output_multiplier_scale": 0.6,
+    "tie_word_embeddings": True,
+}
+
 EXPERTS = {
     "mixtral": Case("mixtral", "MixtralForCausalLM", {**GQA, **LOCAL_EXPERTS}, "Mixtral 8x7B, 8x22B"),
     "mixtral-window": Case(
@@ -129,4 +148,61 @@ EXPERTS = {
         {**DEEPSEEK, **GROUPS, "num_key_value_heads": 2, "head_dim": 8, "attention_bias": True},
         "GLM-4.5-Air",
     ),
+    "minicpm3": Case(
+        "minicpm3",
+        "MiniCPM3ForCausalLM",
+        {**LATENT, "scale_emb": 3, "scale_depth": 1.4, "dim_model_base": 16},
+        "MiniCPM3-4B",
+    ),
+    "minicpm3-long": Case(
+        "minicpm3",
+        "MiniCPM3ForCausalLM",
+        {
+            **LATENT,
+            "q_lora_rank": None,
+            "v_head_dim": None,
+            "tie_word_embeddings": False,
+            "attention_bias": True,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0, 1.3],
+                "long_factor": [1.5, 4.0],
+                "original_max_position_embeddings": 26,
+            },
+        },
+    ),
+    "olmoe": Case("olmoe", "OlmoeForCausalLM", {**GQA, **QWEN_EXPERTS}, "OLMoE-1B-7B"),
+    "granite-moe": Case(
+        "granite_moe",
+        "GraniteMoeForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, **GRANITE_FACTORS, "tie_word_embeddings": True},
+        "Granite 3 1B-A400M, 3B-A800M, PowerMoE",
+    ),
+    "granite-moe-shared": Case(
+        "granite_moe",
+        "GraniteMoeSharedForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, **GRANITE_FACTORS, "shared_intermediate_size": 24, "attention_bias": True},
+    ),
+    "minimax-m2": Case(
+        "minimax_m2",
+        "MiniMaxM2ForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, "head_dim": 16, "rotary_dim": 8},
+        "MiniMax-M2",
+    ),
+    "hunyuan": Case(
+        "hunyuan",
+        "HunYuanDenseV1ForCausalLM",
+        {**GQA, "head_dim": 16, "tie_word_embeddings": True, "rope_parameters": HUNYUAN_ROPE},
+        "Hunyuan 0.5B to 7B",
+    ),
+    "hunyuan-bias": Case("hunyuan", "HunYuanDenseV1ForCausalLM", {**GQA, "head_dim": 8, "attention_bias": True}),
+    "hunyuan-moe": Case(
+        "hunyuan",
+        "HunYuanMoEV1ForCausalLM",
+        {**GQA, "head_dim": 16, "num_experts": 4, "moe_topk": [2, 2, 2], "rope_parameters": HUNYUAN_ROPE},
+        "Hunyuan-A13B",
+    ),
+    "grok1": Case("grok1", "grok1:Grok1", GROK, "Grok-1"),
+    "grok1-untied": Case("grok1", "grok1:Grok1", {**GROK, "tie_word_embeddings": False}),
 }
