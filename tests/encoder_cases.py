@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.encoder_layouts import CPM2
 from tests.family_checks import SMALL, Case
 
 BERT = {**SMALL, "type_vocab_size": 2}
@@ -21,6 +22,11 @@ YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_p
 PLAIN = {"rope_type": "default", "rope_theta": 50.0}
 THREE = {"num_labels": 3}
 QA, CLASSES, TOKENS = "ForQuestionAnswering", "ForSequenceClassification", "ForTokenClassification"
+
+
+T5 = {"vocab_size": 97, "d_model": 32, "d_kv": 6, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+      "initializer_factor": 1.2, "decoder_start_token_id": 0}  # fmt: skip
+GATED = {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 
 
 def case(family: str, reference: str, settings: dict[str, Any], models: str = "", **more: Any) -> Case:
@@ -47,6 +53,7 @@ ENCODER_CASES = {
     "albert-bare": case("albert", "AlbertModel", ALBERT, hidden_act="gelu"),
     "albert-classes": case("albert", "Albert" + CLASSES, ALBERT, **THREE),
     "albert-tokens": case("albert", "Albert" + TOKENS, ALBERT),
+    "t5-encoder": case("t5_encoder", "T5EncoderModel", T5, "T5's encoder", feed_forward_proj="gated-gelu"),
     "electra": case("electra", "ElectraForPreTraining", ALBERT, "ELECTRA"),
     "electra-generator": case("electra", "ElectraForMaskedLM", ALBERT, embedding_size=32),
     "electra-classes": case("electra", "Electra" + CLASSES, ALBERT, **THREE),
@@ -70,9 +77,6 @@ ENCODER_CASES = {
                             rope_parameters={"full_attention": YARN, "sliding_attention": PLAIN}),
 }  # fmt: skip
 
-T5 = {"vocab_size": 97, "d_model": 32, "d_kv": 6, "d_ff": 48, "num_layers": 2, "num_heads": 4,
-      "initializer_factor": 1.2, "decoder_start_token_id": 0}  # fmt: skip
-GATED = {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 BART = {"vocab_size": 97, "d_model": 32, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
         "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "max_position_embeddings": 64,
         "init_std": 0.2}  # fmt: skip
@@ -83,6 +87,7 @@ ENCODER_DECODER_CASES = {
                        relative_attention_max_distance=12),
     "t5-1.1": case("t5", "T5ForConditionalGeneration", GATED, "T5 1.1, Flan-T5", num_decoder_layers=3),
     "t5-gated-silu": case("t5", "T5ForConditionalGeneration", T5, feed_forward_proj="gated-silu"),
+    "cpm-2": Case("cpm2", "T5ForConditionalGeneration", {**GATED, "num_decoder_layers": 3}, "CPM-2", layout=CPM2),
     "mt5": case("mt5", "MT5ForConditionalGeneration", GATED, "mT5"),
     "bart": case("bart", "BartForConditionalGeneration", BART, "BART, Chinese BART"),
     "bart-scaled": case("bart", "BartForConditionalGeneration", BART, scale_embedding=True,

@@ -7,8 +7,9 @@ from typing import Any
 
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families.common import Values, activation, activation_name, read_keys
-from luhuo.model.families.encoders import linear, qkv
+from luhuo.model.families.encoders import qkv
 from luhuo.model.families.links import Link, rows, same
+from luhuo.model.stack_config import StackConfig
 
 CONFIG = EncoderDecoderConfig
 ARCHITECTURES = ("T5ForConditionalGeneration", "T5WithLMHeadModel")
@@ -43,8 +44,20 @@ def read(values: Values) -> dict[str, Any]:
 
 def read_fields(values: Values, act: str) -> dict[str, Any]:
     """What T5 and mT5 share; `act` is what the MLP is if the config does not say."""
+    stack, layers = read_stack(values, act), values["num_layers"]
+    return {
+        "start_id": values.get("pad_token_id", 0),
+        "pad_id": 0,
+        **read_keys(values, KEYS),
+        "encoder": {**stack, "layers": layers},
+        "decoder": {**stack, "layers": values.get("num_decoder_layers") or layers},
+    }
+
+
+def read_stack(values: Values, act: str) -> dict[str, Any]:
+    """Fields of a stack but its number of layers."""
     gate, _, name = str(values.get("feed_forward_proj", act)).rpartition("-")
-    stack = {
+    return {
         "norm_eps": 1e-6,
         **read_keys(values, STACK_KEYS),
         "norm": "rms",
@@ -59,14 +72,6 @@ def read_fields(values: Values, act: str) -> dict[str, Any]:
         "gated": gate == "gated",
         "activation": "gelu_tanh" if gate and name == "gelu" else activation(name),
     }
-    layers = values["num_layers"]
-    return {
-        "start_id": values.get("pad_token_id", 0),
-        "pad_id": 0,
-        **read_keys(values, KEYS),
-        "encoder": {**stack, "layers": layers},
-        "decoder": {**stack, "layers": values.get("num_decoder_layers") or layers},
-    }
 
 
 def write(config: EncoderDecoderConfig) -> dict[str, Any]:
@@ -77,14 +82,20 @@ def write(config: EncoderDecoderConfig) -> dict[str, Any]:
 
 def write_fields(config: EncoderDecoderConfig) -> dict[str, Any]:
     """What T5 and mT5 share."""
-    stack = config.encoder
-    name = "gelu" if stack.gated and stack.activation == "gelu_tanh" else activation_name(stack.activation)
     return {
         "is_encoder_decoder": True,
         **{theirs: getattr(config, ours) for theirs, ours in KEYS.items() if getattr(config, ours) is not None},
+        **write_stack(config.encoder),
+        "num_decoder_layers": config.decoder.layers,
+    }
+
+
+def write_stack(stack: StackConfig) -> dict[str, Any]:
+    """The keys of a stack."""
+    name = "gelu" if stack.gated and stack.activation == "gelu_tanh" else activation_name(stack.activation)
+    return {
         **{theirs: getattr(stack, ours) for theirs, ours in STACK_KEYS.items()},
         "num_layers": stack.layers,
-        "num_decoder_layers": config.decoder.layers,
         "feed_forward_proj": f"gated-{name}" if stack.gated else name,
     }
 
@@ -97,29 +108,34 @@ def fit(config: EncoderDecoderConfig, names: Collection[str]) -> EncoderDecoderC
 def links(config: EncoderDecoderConfig) -> Iterator[Link]:
     """Tensors."""
     yield same("embedding", "shared.weight")
-    for half, stack in (("encoder", config.encoder), ("decoder", config.decoder)):
-        for layer in range(stack.layers):
-            ours, theirs = f"{half}.blocks.{layer}.", f"{half}.block.{layer}.layer."
-            at = theirs + "0.SelfAttention."
-            yield from qkv(stack, ours + "attention.qkv", lambda part, at=at: at + PARTS[part])
-            yield same(ours + "attention.out.weight", at + "o.weight")
-            if layer == 0:
-                yield same(half + ".bucket_bias", at + "relative_attention_bias.weight")
-            yield same(ours + "attention_norm.weight", theirs + "0.layer_norm.weight")
-            if half == "decoder":
-                at, size = theirs + "1.EncDecAttention.", stack.heads * stack.head_dim
-                yield same(ours + "cross.query.weight", at + "q.weight")
-                yield rows(ours + "cross.key_value.weight", [(at + "k.weight", size), (at + "v.weight", size)])
-                yield same(ours + "cross.out.weight", at + "o.weight")
-                yield same(ours + "cross_norm.weight", theirs + "1.layer_norm.weight")
-            theirs += "2." if half == "decoder" else "1."
-            inner, at = stack.intermediate_size, theirs + "DenseReluDense."
-            if stack.gated:
-                yield rows(ours + "mlp.gate_up.weight", [(at + "wi_0.weight", inner), (at + "wi_1.weight", inner)])
-            else:
-                yield same(ours + "mlp.up.weight", at + "wi.weight")
-            yield same(ours + "mlp.down.weight", at + "wo.weight")
-            yield same(ours + "mlp_norm.weight", theirs + "layer_norm.weight")
-        yield from linear(half + ".norm", half + ".final_layer_norm", bias=False)
+    yield from stack_links(config.encoder, "encoder.", "encoder.")
+    yield from stack_links(config.decoder, "decoder.", "decoder.", decoder=True)
     if not config.tie_embeddings:
         yield same("unembedding.weight", "lm_head.weight")
+
+
+def stack_links(stack: StackConfig, ours: str, theirs: str, *, decoder: bool = False) -> Iterator[Link]:
+    """The tensors of one stack."""
+    for layer in range(stack.layers):
+        block, parts = f"{ours}blocks.{layer}.", f"{theirs}block.{layer}.layer."
+        at = parts + "0.SelfAttention."
+        yield from qkv(stack, block + "attention.qkv", lambda part, at=at: at + PARTS[part])
+        yield same(block + "attention.out.weight", at + "o.weight")
+        if layer == 0:
+            yield same(ours + "bucket_bias", at + "relative_attention_bias.weight")
+        yield same(block + "attention_norm.weight", parts + "0.layer_norm.weight")
+        if decoder:
+            at, size = parts + "1.EncDecAttention.", stack.heads * stack.head_dim
+            yield same(block + "cross.query.weight", at + "q.weight")
+            yield rows(block + "cross.key_value.weight", [(at + "k.weight", size), (at + "v.weight", size)])
+            yield same(block + "cross.out.weight", at + "o.weight")
+            yield same(block + "cross_norm.weight", parts + "1.layer_norm.weight")
+        parts += "2." if decoder else "1."
+        inner, at = stack.intermediate_size, parts + "DenseReluDense."
+        if stack.gated:
+            yield rows(block + "mlp.gate_up.weight", [(at + "wi_0.weight", inner), (at + "wi_1.weight", inner)])
+        else:
+            yield same(block + "mlp.up.weight", at + "wi.weight")
+        yield same(block + "mlp.down.weight", at + "wo.weight")
+        yield same(block + "mlp_norm.weight", parts + "layer_norm.weight")
+    yield same(ours + "norm.weight", theirs + "final_layer_norm.weight")
