@@ -1,26 +1,26 @@
 """The one renderer: a conversation to token ids and loss mask, through the tokenizer's own chat template.
 
-Where an answer begins is found by rendering: the text up to the generation prompt must be a prefix of the whole.
-The text is cut there before it is encoded: training sees exactly the prompt tokens that generation starts from.
-Special tokens come from the template only. The same characters inside a message are hidden from the template behind
-private characters and encoded as plain text: a user cannot end a turn or open another role by typing it.
+The text is cut where an answer begins before it is encoded: training sees exactly the prompt tokens that generation
+starts from. Special tokens come from the template only; what a user typed is text (look_alikes.py). How an answer is
+found in the text is told in turns.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
-from luhuo.core.errors import LuhuoError
-from luhuo.core.language import tr
+from luhuo.dialogue import turns
 from luhuo.dialogue.conversation import Conversation
-from luhuo.dialogue.template import render_text
+from luhuo.dialogue.look_alikes import View
+from luhuo.dialogue.turns import HistoryRewritten
 from luhuo.tokenizer.tokenizer import Tokenizer
 
-PRIVATE_PLANES = range(0xF0000, 0xFF000, 0x1000)
-"""Where the characters that stand for special tokens in messages may lie (Unicode private use, plane 15)."""
+__all__ = ["HistoryRewritten", "Rendered", "fit", "render", "render_all"]
+
+CONTEXT_CHARS = 512
+"""Text before a cut that is encoded again to see how what follows it is written."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +39,61 @@ class Rendered:
         return sum(self.mask)
 
 
-class HistoryRewritten(LuhuoError):
-    """The template renders old answers otherwise than fresh ones, so one rendering cannot hold several targets."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(
-            tr(
-                "The chat template renders an earlier answer differently once the conversation goes on.",
-                "对话继续之后，模板会以不同方式渲染先前的回答。",
-            ),
-            where=tr(f"message {number}", f"第 {number} 条消息"),
-            fix=tr(
-                "Train one turn at a time (Conversation.one_by_one does it).",
-                "每次只训练一轮（Conversation.one_by_one 会拆分）。",
-            ),
-        )
-
-
-def render(conversation: Conversation, tokenizer: Tokenizer, *, generation_prompt: bool = False) -> Rendered:
+def render(
+    conversation: Conversation,
+    tokenizer: Tokenizer,
+    *,
+    generation_prompt: bool = False,
+    variables: Mapping[str, Any] | None = None,
+) -> Rendered:
     """Token ids and loss mask. With `generation_prompt` the result ends where an answer is to begin.
 
-    Targets are the content of assistant turns with `train` and the token that ends the turn; headers are not.
+    Targets are what the assistant writes from the generation prompt on, in turns with `train`, and the token that
+    ends the turn. Where a template closes no turn and the model stops by opening the next one (GLM-4), that opening is
+    a target, and the last turn gets the tokenizer's end of turn. `variables` go to the template (`tools`,
+    `documents`, `enable_thinking`, …).
+
     Raises `HistoryRewritten` when a turn to be trained does not stand in the whole as it would be generated (not for
-    a prompt, which is rendered as the template wants it), and `LuhuoError` when there is no template or it refuses
-    the conversation.
+    a prompt, which is rendered as the template wants it), and `LuhuoError` when there is no template, it refuses the
+    conversation, or a turn to be trained cannot be told from the rest.
     """
-    hidden = _Hidden(conversation, tokenizer)
-    full = hidden.text(len(conversation.messages), generation_prompt)
+    view = View(conversation, tokenizer, variables)
+    full, found = turns.find(view, generation_prompt)
+    encoder = _Encoder(view)
     ids: list[int] = []
     mask: list[int] = []
-    at = 0
+    at, open_turn = 0, False
+    count = len(conversation.messages)
     for i, message in enumerate(conversation.messages):
-        if message.role != "assistant":
+        target = message.is_target and not generation_prompt
+        if i not in found:
+            if target:
+                raise turns.missing(i, i + 1 == count)
             continue
-        start = hidden.text(i, True)
-        end = hidden.text(i + 1, False)
-        if not (full.startswith(end) and end.startswith(start) and at <= len(start)):
-            if message.is_target and not generation_prompt:
-                raise HistoryRewritten(i + 1)
-            continue
-        context, answer = hidden.encode(full[at : len(start)]), hidden.encode(full[len(start) : len(end)])
-        supervised = _through_last(answer, tokenizer.special_ids) if message.is_target else 0
+        turn = found[i]
+        context, answer = encoder.next(full[at : turn.start]), encoder.next(full[turn.start : turn.end])
+        supervised, closed = _targets(answer, tokenizer) if target else (0, True)
         ids += context + answer
-        mask += [0] * len(context) + [1] * supervised + [0] * (len(answer) - supervised)
-        at = len(end)
-    rest = hidden.encode(full[at:])
-    return Rendered(ids + rest, mask + [0] * len(rest))
+        mask += [int(open_turn and k == 0 and t in tokenizer.turn_end_ids) for k, t in enumerate(context)]
+        mask += [1] * supervised + [0] * (len(answer) - supervised)
+        at, open_turn = turn.end, not closed
+    rest = encoder.next(full[at:])
+    ids += rest
+    mask += [int(open_turn and k == 0 and t in tokenizer.turn_end_ids) for k, t in enumerate(rest)]
+    if open_turn and not rest and view.opens_with(tokenizer.turn_end_ids):
+        ids, mask = [*ids, tokenizer.end_of_turn_id], [*mask, 1]
+    return Rendered(ids, mask)
 
 
-def render_all(conversation: Conversation, tokenizer: Tokenizer) -> Iterator[Rendered]:
+def render_all(
+    conversation: Conversation, tokenizer: Tokenizer, variables: Mapping[str, Any] | None = None
+) -> Iterator[Rendered]:
     """The conversation for training: one rendering, or one a target turn if the template rewrites history."""
     try:
-        yield render(conversation, tokenizer)
+        yield render(conversation, tokenizer, variables=variables)
     except HistoryRewritten:
         for part in conversation.one_by_one():
-            yield render(part, tokenizer)
+            yield render(part, tokenizer, variables=variables)
 
 
 def fit(
@@ -127,82 +127,51 @@ def _lenient(conversation: Conversation, tokenizer: Tokenizer, generation_prompt
         return render(conversation.one_by_one()[-1], tokenizer, generation_prompt=generation_prompt)
 
 
-def _through_last(ids: list[int], special: frozenset[int]) -> int:
-    """Number of ids up to and with the last special one; all of them if there is none."""
-    return next((i + 1 for i in range(len(ids) - 1, -1, -1) if ids[i] in special), len(ids))
+def _targets(answer: list[int], tokenizer: Tokenizer) -> tuple[int, bool]:
+    """How many ids of an answer are targets, and whether one of them closes the turn.
+
+    Behind the answer stand special tokens and blanks only; of these, all up to the first that ends a turn count, or
+    up to the last special one if none is known to.
+    """
+    start = len(answer)
+    while start and (answer[start - 1] in tokenizer.special_ids or not tokenizer.decode([answer[start - 1]]).strip()):
+        start -= 1
+    for i in range(start, len(answer)):
+        if answer[i] in tokenizer.turn_end_ids:
+            return i + 1, True
+    for i in range(len(answer) - 1, start - 1, -1):
+        if answer[i] in tokenizer.special_ids:
+            return i + 1, True
+    return len(answer), False
 
 
-class _Hidden:
-    """A conversation whose messages have their special-token look-alikes replaced by private characters."""
+class _Encoder:
+    """Encodes the pieces of one text in turn, each as it is written behind the one before.
 
-    def __init__(self, conversation: Conversation, tokenizer: Tokenizer) -> None:
-        if tokenizer.chat_template is None:
-            raise LuhuoError(
-                tr(
-                    "This model has no chat template: it was not made for chat.",
-                    "该模型没有对话模板：它不是对话模型。",
-                ),
-                expected=tr("chat_template in tokenizer_config.json", "tokenizer_config.json 中的 chat_template"),
-                fix=tr(
-                    "Use a model made for chat, or put a chat_template.jinja into its directory.",
-                    "请使用对话模型，或在模型目录中放入 chat_template.jinja。",
-                ),
-            )
-        self._template: str = tokenizer.chat_template
-        self._tokenizer = tokenizer
-        self._names, pattern = _special_names(tokenizer)
-        self._tokens = _template_tokens(tokenizer)
-        self._base = _free_plane(conversation, len(self._names))
-        index = {name: i for i, name in enumerate(self._names)}
-        self._messages = [
-            {"role": m.role, "content": pattern.sub(lambda found: chr(self._base + index[found[0]]), m.content)}
-            for m in conversation.messages
-        ]
-        first, last = chr(self._base), chr(self._base + max(len(self._names) - 1, 0))
-        self._private = re.compile(f"([{first}-{last}])")
+    SentencePiece puts a blank before a text, which must not come before every piece. So a piece is encoded together
+    with some text before it, whose tokens are then taken off again.
+    """
 
-    def text(self, end: int, generation_prompt: bool) -> str:
-        """The template's text for the first `end` messages."""
-        if end == 0:
-            return ""
-        return render_text(
-            self._template, self._messages[:end], generation_prompt=generation_prompt, tokens=self._tokens
-        )
+    def __init__(self, view: View) -> None:
+        self._view, self._tokenizer = view, view.tokenizer
+        self._before = ""
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a piece of the template's text; private characters become the plain text they stand for."""
+    def next(self, text: str) -> list[int]:
+        """Ids of the next piece."""
         ids: list[int] = []
-        for i, part in enumerate(self._private.split(text)):
-            if i % 2:
-                ids += self._tokenizer.encode(self._names[ord(part) - self._base])
-            elif part:
-                ids += self._tokenizer.encode(part, special=True)
+        for part, hidden in self._view.parts(text):
+            ids += self._continued(part, hidden)
+            self._before = "\n" if hidden else (self._before + part)[-CONTEXT_CHARS:]
         return ids
 
+    def _continued(self, text: str, hidden: bool) -> list[int]:
+        if not self._before:
+            return self._ids(text, hidden)
+        for anchor in dict.fromkeys((self._before, "\n", "x")):
+            head, whole = self._ids(anchor, hidden), self._ids(anchor + text, hidden)
+            if whole[: len(head)] == head:
+                return whole[len(head) :]
+        return self._ids(text, hidden)
 
-@lru_cache(maxsize=16)
-def _special_names(tokenizer: Tokenizer) -> tuple[list[str], re.Pattern[str]]:
-    names = [tokenizer.decode([i]) for i in sorted(tokenizer.special_ids)]
-    names = sorted({name for name in names if name}, key=lambda name: (-len(name), name))
-    return names, re.compile("|".join(map(re.escape, names)) or r"(?!)")
-
-
-@lru_cache(maxsize=16)
-def _template_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.end_of_turn_id, "pad_token": tokenizer.pad_id}
-    return {name: "" if i is None else tokenizer.decode([i]) for name, i in ids.items()}
-
-
-def _free_plane(conversation: Conversation, count: int) -> int:
-    """The first code point of `count` private characters that no message uses."""
-    used = {ord(c) >> 12 for m in conversation.messages for c in m.content if ord(c) >= PRIVATE_PLANES[0]}
-    for base in PRIVATE_PLANES:
-        if not used.intersection(range(base >> 12, ((base + count) >> 12) + 1)):
-            return base
-    raise LuhuoError(
-        tr(
-            "A message uses every block of Unicode's private plane 15.",
-            "消息占用了 Unicode 第 15 私用平面的所有区段。",
-        ),
-        found=tr("text that cannot be rendered safely", "无法安全渲染的文本"),
-    )
+    def _ids(self, text: str, hidden: bool) -> list[int]:
+        return self._tokenizer.encode_literally(text) if hidden else self._tokenizer.encode(text, special=True)

@@ -1,202 +1,137 @@
-"""Chat templates: Jinja text from a model directory, run in a sandbox with bounded work and size.
-
-A template is data from strangers. It sees plain messages only, reaches no Python attribute, and every loop step,
-call and written character is counted, so that it can neither hang the process nor fill its memory.
-"""
+"""Chat templates: Jinja text from a model directory, rendered in a sandbox as `transformers` renders it."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.dialogue.sandbox import MARK_END, MARK_START, Sandbox
 
-MAX_STEPS = 200_000
-"""Loop steps and calls that one rendering may take."""
-MAX_SIZE = 8_000_000
-"""Characters that one rendering may write, and the longest text or list it may build."""
-MAX_SECONDS = 10.0
+MAX_TEMPLATE = 200_000
+"""Characters of a template; published ones stay below 20,000."""
+MAX_DEPTH = 64
+"""Nesting of data given to a template."""
 
-METHODS = """
-strip lstrip rstrip startswith endswith split rsplit splitlines lower upper title capitalize find rfind index count
-isdigit isalpha isspace removeprefix removesuffix partition rpartition replace items keys values get
-""".split()  # noqa: SIM905
-FILTERS = """
-trim length count string upper lower title capitalize first last list default d map select reject selectattr rejectattr
-items int float safe escape e sort unique dictsort reverse abs round
-""".split()  # noqa: SIM905
-
-
-class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}`: a mark of other tools; the renderer finds the answers by itself."""
-
-    tags = {"generation"}  # noqa: RUF012 (the interface of jinja2)
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Budget(threading.local):
-    """Work and characters left to the rendering that this thread does."""
-
-    def reset(self) -> None:
-        self.steps, self.size, self.end = MAX_STEPS, MAX_SIZE, time.monotonic() + MAX_SECONDS
-
-    def step(self, count: int = 1) -> None:
-        self.steps -= count
-        if self.steps < 0 or time.monotonic() > self.end:
-            raise SecurityError(f"more than {MAX_STEPS:,} steps or {MAX_SECONDS:.0f} s")
-
-    def write(self, value: Any) -> Any:
-        self.size -= len(str(value))
-        if self.size < 0:
-            raise SecurityError(f"more than {MAX_SIZE:,} characters")
-        return value
-
-    def loop(self, items: Any) -> list[Any]:
-        steps = []
-        for item in items:
-            self.step()
-            steps.append(item)
-        return steps
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Only plain text and list operations; each is measured before it is done."""
-
-    intercepted_binops = frozenset(["*", "+", "-", "**", "%", "//"])
-
-    def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation])
-        self.budget = _Budget()
-        own = {"tojson": _tojson, "replace": _replace, "join": _join}
-        meters = {"luhuo_loop": self.budget.loop, "luhuo_write": self.budget.write, "luhuo_concat": _concat}
-        self.filters = {name: f for name, f in self.filters.items() if name in FILTERS} | own | meters
-        self.globals = {"raise_exception": _raise, "namespace": self.globals["namespace"], "range": self._range}
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        return _meter(super()._parse(source, name, filename))
-
-    def _range(self, *bounds: int) -> range:
-        steps = range(*bounds)
-        self.budget.step(len(steps))
-        return steps
-
-    def wrap_str_format(self, value: Any) -> None:
-        """`str.format` is an attribute like any other here, and not among the allowed ones."""
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        plain = isinstance(obj, (str, list, tuple, dict, int, float))
-        return super().is_safe_attribute(obj, attr, value) and (not plain or attr in METHODS)
-
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        self.budget.step()
-        if getattr(obj, "__name__", "") == "replace" and isinstance(getattr(obj, "__self__", None), str):
-            return _replace(obj.__self__, *args)
-        return _sized(super().call(context, obj, *args, **kwargs))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        numbers = isinstance(left, (int, float)) and isinstance(right, (int, float))
-        if operator == "**" or not (numbers or operator == "+"):
-            raise SecurityError(f"the operator {operator} on {type(left).__name__}")
-        return _sized(super().call_binop(context, operator, left, right))
-
-
-def _meter(tree: nodes.Template) -> nodes.Template:
-    """Put a counter around every loop and everything written."""
-    for loop in tree.find_all(nodes.For):
-        loop.iter = _filtered(loop.iter, "luhuo_loop")
-    for output in tree.find_all(nodes.Output):
-        output.nodes = [n if isinstance(n, nodes.TemplateData) else _filtered(n, "luhuo_write") for n in output.nodes]
-    return _Concats().visit(tree)
-
-
-class _Concats(NodeTransformer):
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:  # noqa: N802 (the interface of jinja2)
-        self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes), "luhuo_concat")
-
-
-def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)  # type: ignore[arg-type]
-
-
-def _sized(value: Any) -> Any:
-    if isinstance(value, (str, list, tuple)) and len(value) > MAX_SIZE:
-        raise SecurityError(f"a value longer than {MAX_SIZE:,}")
-    if isinstance(value, int) and abs(value) > 1 << 63:
-        raise SecurityError("a number beyond 64 bits")
-    return value
-
-
-def _concat(parts: list[Any], separator: str = "") -> str:
-    texts = [str(part) for part in parts]
-    if sum(map(len, texts)) + len(separator) * len(texts) > MAX_SIZE:
-        raise SecurityError(f"a text longer than {MAX_SIZE:,}")
-    return separator.join(texts)
-
-
-def _join(parts: Iterable[Any], separator: str = "") -> str:
-    return _concat(list(parts), separator)
-
-
-def _replace(text: str, old: str, new: str, count: int = -1) -> str:
-    if len(text) + text.count(old) * len(new) > MAX_SIZE:
-        raise SecurityError(f"a text longer than {MAX_SIZE:,}")
-    return text.replace(old, new, count)
-
-
-def _tojson(value: Any, indent: int | None = None, ensure_ascii: bool = False, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=min(indent, 8) if indent else None)
-
-
-def _raise(message: str) -> None:
-    raise jinja2.TemplateError(str(message)[:500])
-
-
-@lru_cache(maxsize=32)
-def _compiled(source: str) -> tuple[_Sandbox, jinja2.Template]:
-    sandbox = _Sandbox()
-    return sandbox, sandbox.from_string(source)
+Message = Mapping[str, Any]
 
 
 def render_text(
     source: str,
-    messages: list[dict[str, str]],
+    messages: Sequence[Message],
     *,
     generation_prompt: bool = False,
     tokens: Mapping[str, str] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> str:
-    """The template's text for these messages. `tokens` are names such as `eos_token` that templates use.
+    """The template's text for these messages.
 
-    The current date (`strftime_now`) is not offered: equal conversations give equal text on every day.
-    Raises `LuhuoError` when the template is not valid, refuses the messages, or exceeds its bounds.
+    `tokens` are names such as `eos_token`; `variables` whatever else the template knows (`tools`, `documents`,
+    `enable_thinking`, …); `now` is the time that `strftime_now` tells, by default the current one (or that of
+    `SOURCE_DATE_EPOCH`). Raises `LuhuoError` when the template is not valid, refuses the messages, or exceeds its
+    bounds.
     """
-    if len(source) > 1_000_000:
-        raise _refused("the template is longer than 1,000,000 characters")
+    options = {"generation_prompt": generation_prompt, "tokens": tokens, "variables": variables, "now": now}
+    return render_marked(source, messages, **options)[0]
+
+
+def render_marked(
+    source: str,
+    messages: Sequence[Message],
+    *,
+    generation_prompt: bool = False,
+    tokens: Mapping[str, str] | None = None,
+    variables: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+) -> tuple[str, list[tuple[int, int]]]:
+    """As `render_text`, with the spans that the template marks as the assistant's (`{% generation %}`)."""
+    if len(source) > MAX_TEMPLATE:
+        raise refused(f"the template is longer than {MAX_TEMPLATE:,} characters")
+    marked = "endgeneration" in source
+    given = {"tools": None, "documents": None, **(tokens or {}), **(variables or {})}
+    given |= {"messages": list(messages), "add_generation_prompt": generation_prompt}
     try:
         sandbox, template = _compiled(source)
-        sandbox.budget.reset()
-        return template.render(messages=messages, add_generation_prompt=generation_prompt, **(tokens or {}))
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        raise _refused(f"{type(error).__name__}: {error}") from None
+        sandbox.budget.reset(now)
+        text = template.render({name: _plain(value, marked) for name, value in given.items()})
+    except (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
+        raise refused(f"{type(error).__name__}: {error}") from None
+    return _spans(text) if marked else (text, [])
 
 
-def _refused(why: str) -> LuhuoError:
+@lru_cache(maxsize=32)
+def _compiled(source: str) -> tuple[Sandbox, jinja2.Template]:
+    sandbox = Sandbox()
+    try:
+        return sandbox, sandbox.from_string(source)
+    except (SyntaxError, RecursionError, MemoryError) as error:  # of the code that jinja2 makes of it
+        raise refused(f"{type(error).__name__}: {error}") from None
+
+
+def literals(source: str) -> str:
+    """The text that a template writes itself, its pieces apart: what stands outside of expressions, and strings."""
+    try:
+        tree = Sandbox().parse(source)
+    except (jinja2.TemplateError, RecursionError) as error:
+        raise refused(f"{type(error).__name__}: {error}") from None
+    pieces = [node.data for node in tree.find_all(nodes.TemplateData)]
+    pieces += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return "\0".join(pieces)
+
+
+def _spans(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text without marks, and what stood between them."""
+    pieces: list[str] = []
+    spans: list[tuple[int, int]] = []
+    at, start, depth = 0, 0, 0
+    for index, part in enumerate(text.split(MARK_START)):
+        if index:
+            start = at if depth == 0 else start
+            depth += 1
+        for number, piece in enumerate(part.split(MARK_END)):
+            if number:
+                depth -= 1
+                if depth == 0:
+                    spans.append((start, at))
+            pieces.append(piece)
+            at += len(piece)
+    return "".join(pieces), spans
+
+
+def _plain(value: Any, marked: bool, depth: int = 0) -> Any:
+    """The value as JSON would hold it: nothing else reaches a template. Our own marks in it become U+FFFD."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"data nested deeper than {MAX_DEPTH}")
+    if isinstance(value, str):
+        text = str.__str__(value)
+        return text.replace(MARK_START, "\ufffd").replace(MARK_END, "\ufffd") if marked else text
+    if value is None or type(value) in (bool, int, float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, marked, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, marked, depth + 1) for item in value]
+    raise TypeError(f"a template takes text, numbers, lists and objects, not {type(value).__name__}")
+
+
+def refused(why: str) -> LuhuoError:
+    """The error for a template that cannot be used."""
     return LuhuoError(
         tr("The chat template could not be rendered.", "对话模板无法渲染。"),
         found=why,

@@ -127,7 +127,8 @@ def read_tekken(file: Path) -> tuple[dict[bytes, int], str, dict[str, int]]:
         config = content["config"]
         reserved = int(config["default_num_special_tokens"])
         size = int(config["default_vocab_size"]) - reserved
-        named = {int(t["rank"]): str(t["token_str"]) for t in content.get("special_tokens") or _TEKKEN_V3}
+        named = {int(t["rank"]): str(t["token_str"]) for t in content.get("special_tokens") or ()}
+        named = named or dict(enumerate(TEKKEN_SPECIAL.split()))
         special = {named.get(i, f"<SPECIAL_{i}>"): i for i in range(reserved)}
         entries = sorted(content["vocab"], key=lambda entry: entry["rank"])[:size]
         ranks = {base64.b64decode(e["token_bytes"], validate=True): int(e["rank"]) + reserved for e in entries}
@@ -137,13 +138,10 @@ def read_tekken(file: Path) -> tuple[dict[bytes, int], str, dict[str, int]]:
     return checked_ranks(ranks, file), pattern, special
 
 
-_TEKKEN_V3 = [
-    {"rank": i, "token_str": token}
-    for i, token in enumerate(
-        "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] "
-        "[TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX]".split()  # noqa: SIM905
-    )
-]
+TEKKEN_SPECIAL = (
+    "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] "
+    "[TOOL_CALLS] [IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX]"
+)
 """Special tokens of files that list none."""
 
 

@@ -18,10 +18,10 @@ from luhuo.tokenizer.framing import frame
 from luhuo.tokenizer.sentencepiece import BPE, CONTROL, UNKNOWN, Model, Piece
 from luhuo.tokenizer.settings import Settings
 
-MBART = (
+MBART_LANGUAGES = (
     "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP "
     "nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"
-).split()  # noqa: SIM905
+)
 CHATGLM = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
 CHATGLM3 = (*CHATGLM, "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
 WITHOUT_BOS = ("Baichuan", "Yi", "XLNet", "Pegasus", "BigBird", "Rembert", "Camembert")
@@ -36,7 +36,7 @@ def build(model: Model, settings: Settings) -> tokenizers.Tokenizer:
     if kind.startswith("XLMRoberta") or (not kind and name.startswith("xlm-roberta")):
         return _fairseq(model, [], ["<s>"], ["</s>"])
     if kind.startswith("MBartTokenizer"):
-        return _fairseq(model, MBART, [], ["</s>", str(settings.config.get("src_lang") or "en_XX")])
+        return _fairseq(model, MBART_LANGUAGES.split(), [], ["</s>", str(settings.config.get("src_lang") or "en_XX")])
     if kind.startswith("Albert") or (not kind and name == "albert"):
         return _albert(model, settings)
     if kind.startswith("DebertaV2") or (not kind and name == "deberta-v2"):
@@ -77,7 +77,7 @@ def _fairseq(model: Model, languages: Sequence[str], before: list[str], after: l
 
 
 def _albert(model: Model, settings: Settings) -> tokenizers.Tokenizer:
-    """Quotes, accents and case are levelled first; pieces that end in digit and comma are avoided (Lan et al. 2020)."""
+    """Quotes, accents and case are levelled first; pieces ending in digit and comma are avoided (Lan et al. 2020)."""
     steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not settings.config.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]

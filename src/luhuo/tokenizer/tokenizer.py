@@ -180,6 +180,12 @@ class Tokenizer:
             return text.encode()
         return bytes(byte_of()[c] for c in text)
 
+    @property
+    def template_tokens(self) -> dict[str, str]:
+        """What chat templates call `bos_token`, `eos_token` and the like: those that the tokenizer has."""
+        named = {role: value for role in settings.ROLES if (value := self._config.get(role))}
+        return {role: value["content"] if isinstance(value, dict) else value for role, value in named.items()}
+
     @functools.cached_property
     def added_tokens(self) -> dict[int, str]:
         """Tokens that are recognised as a whole before anything else: the special ones and others, by id."""
