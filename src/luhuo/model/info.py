@@ -13,18 +13,17 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from luhuo.core.artifact import MANIFEST, read_manifest
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.references import resolve
-from luhuo.model import count
+from luhuo.model import count, count_stack
 from luhuo.model.config import ModelConfig
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.info_gguf import read_gguf
-from luhuo.model.load import MODELS, read_values
+from luhuo.model.load import read_values
 from luhuo.model.sentence import encoder_folder
 from luhuo.model.weights import SafetensorsWeights, weight_files
 
@@ -64,7 +63,7 @@ class Info:
     architecture: str
     family: str | None
     licence: str | None
-    bytes: int
+    bytes: int | None
     stored: dict[str, int]
     """Numbers stored in the weight files, by type."""
     parts: dict[str, int]
@@ -102,12 +101,12 @@ def describe(reference: str | Path, *, length: int | None = None, batch: int = 1
     length: tokens of a sequence for the figures that depend on it; by default the model's context, at most 4,096.
     Raises `LuhuoError` for what is no model.
     """
-    found = resolve(str(reference))
+    found = resolve(str(reference), weights=False)
     if found.path.is_file():
         told, config = read_gguf(found.path)
         told["tokenizer"] = TokenizerInfo(**told["tokenizer"])
     else:
-        told, config = _read_folder(found.path)
+        told, config = _read_folder(found.path, whole=Path(reference).exists())
     facts: dict[str, Any] = {"reference": str(reference), "path": str(found.path)} | told
     facts["licence"] = facts["licence"] or found.licence
     if isinstance(config, ModelConfig):
@@ -115,25 +114,37 @@ def describe(reference: str | Path, *, length: int | None = None, batch: int = 1
     return Info(**facts)
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Any], Any]:
-    """What a model directory in the Hugging Face layout tells, and its config."""
+def _read_folder(folder: Path, *, whole: bool) -> tuple[dict[str, Any], Any]:
+    """What a model directory in the Hugging Face layout tells, and its config.
+
+    whole: False for what came from a hub without its weights, where they are not looked at.
+    """
     root = encoder_folder(folder)
     values = read_values(root)
-    files = weight_files(root)
-    with SafetensorsWeights(root) as weights:
-        config = _as_stored(read_config(values, root / "config.json"), weights.shapes())
+    config = read_config(values, root / "config.json")
+    files: list[Path] = []
+    if whole or any(root.glob("*.safetensors")):
+        files = weight_files(root)
+        with SafetensorsWeights(root) as weights:
+            config = _as_stored(config, weights.shapes())
     names = values.get("architectures") or [values.get("model_type")]
     facts = {
         "format": "safetensors",
         "architecture": ", ".join(map(str, names)),
         "family": config.family,
         "licence": _licence(folder),
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": sum(file.stat().st_size for file in files) or _announced(root),
         "stored": _stored(files),
         "parts": parts(config),
         "tokenizer": _tokenizer(root, getattr(config, "stop_ids", ())),
     }
     return facts, config
+
+
+def _announced(root: Path) -> int | None:
+    """The size of the weights as their index gives it; None for a model in one file, which has no index."""
+    size = _json(root / "model.safetensors.index.json").get("metadata", {}).get("total_size")
+    return int(size) if isinstance(size, (int, float)) else None
 
 
 def _as_stored(config: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
@@ -147,15 +158,8 @@ def _as_stored(config: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
 
 
 def parts(config: Any) -> dict[str, int]:
-    """Parameters by part. Of a decoder they are computed; of another kind counted in an empty model."""
-    if isinstance(config, ModelConfig):
-        return count.parameters(config)
-    with torch.device("meta"):
-        model = MODELS[type(config)](config)
-    counted: Counter[str] = Counter()
-    for name, parameter in model.named_parameters():
-        counted[name.partition(".")[0]] += parameter.numel()
-    return dict(counted)
+    """Parameters by part, computed from the shape."""
+    return count.parameters(config) if isinstance(config, ModelConfig) else count_stack.parameters(config)
 
 
 def _stored(files: list[Path]) -> dict[str, int]:
