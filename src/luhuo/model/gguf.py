@@ -20,21 +20,31 @@ from luhuo.files.gguf_types import FILE_TYPES, TensorType
 from luhuo.files.gguf_write import TensorPlan, write_gguf
 from luhuo.kernels.gguf_dequantise import dequantise
 from luhuo.kernels.gguf_quantise import quantise
-from luhuo.model.config import ModelConfig
+from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.families.links import Link
 from luhuo.model.gguf_config import EXTRA, extra_vectors, read_metadata, write_metadata
 from luhuo.model.gguf_layouts import LAYOUTS, Layout
 from luhuo.model.gguf_links import gguf_links
+from luhuo.model.rope import frequencies
 
 KINDS = {kind.name.lower(): kind for kind in FILE_TYPES}
 """What can be written, by the name of the export's dtype."""
 
 WHOLE = "tokenizer.huggingface.json"
-UNCOMPARED = {"family", "stop_ids", "pad_id", "bos_id", "mtp_layers", "moe.balance", "moe.balance_over"}
-"""Fields that a file need not give back: they say nothing about the computation."""
-WINDOWLESS = ("llama", "phi3", "starcoder2", "qwen2", "qwen2moe")
-"""Architectures whose windows llama.cpp leaves out."""
+UNCOMPARED = re.compile(
+    r"family|stop_ids|pad_id|bos_id|mtp_layers|max_positions|moe\.balance(_over)?|(local_)?rope(\.(?!mscale_all_dim).*)?"
+)
+"""Fields that a file need not give back: they say nothing about the computation, or are compared by what they do."""
+
+WINDOWED = ("gemma2", "gemma3", "cohere2", "exaone4")
+"""Architectures whose windows llama.cpp does not leave out."""
+
+GROWING = ("dynamic", "doubling")
+"""Rotations that change once a text is longer than those of the training; llama.cpp leaves them as they are."""
+
+DEEPSEEK_WITHOUT_QUERY_LATENT = (26, 27)
+"""Numbers of layers by which llama.cpp knows the models that have none."""
 
 
 class GGUFWeights:
@@ -234,15 +244,11 @@ def _check(
     shapes |= {name: (len(values),) for name, values in vectors.items()}
     metadata = {"general.architecture": layout.architecture, **write_metadata(config, layout)}
     _, again = read_metadata(metadata, shapes, vectors.__getitem__, layout.architecture)
-    before, after = _flat(config.model_dump()), _flat(again.model_dump())
+    different = _differences(config, again)
     if layout.head:
-        after["tie_embeddings"] = before["tie_embeddings"]
-    different = {
-        key: f"{value} → {after.get(key)}"
-        for key, value in before.items()
-        if key not in UNCOMPARED and not _alike(value, after.get(key))
-    }
-    if layout.architecture in WINDOWLESS and different.pop("windows", None):
+        different.pop("tie_embeddings", None)
+    if layout.architecture not in WINDOWED and config.windows:
+        different.pop("windows", None)
         window = max(config.windows)
         note(
             tr(
@@ -250,6 +256,15 @@ def _check(
                 f"llama.cpp 不使用该模型的窗口：超过 {window} 个词元后结果会不同。",
             )
         )
+    if config.positions == "rope" and config.rope.kind in GROWING:
+        note(
+            tr(
+                f"llama.cpp does not stretch this model's positions: beyond {config.max_positions} tokens it computes "
+                "something else.",
+                f"llama.cpp 不拉伸该模型的位置编码：超过 {config.max_positions} 个词元后结果会不同。",
+            )
+        )
+    different |= _unfit(config, layout)
     if different:
         raise LuhuoError(
             tr(
@@ -259,6 +274,60 @@ def _check(
             found="; ".join(f"{key}: {value}" for key, value in different.items()),
             fix=tr("Export it in the Hugging Face layout.", "请导出为 Hugging Face 目录格式。"),
         )
+
+
+def _differences(config: ModelConfig, again: ModelConfig) -> dict[str, str]:
+    """What a config and the one that was read back compute differently."""
+    before, after = _flat(config.model_dump()), _flat(again.model_dump())
+    found = {
+        key: f"{value} → {after.get(key)}"
+        for key, value in before.items()
+        if not UNCOMPARED.fullmatch(key) and not _alike(value, after.get(key))
+    }
+    if config.positions == "rope":
+        for name, one, other in (
+            ("rope", config.rope, again.rope),
+            ("local_rope", config.local_rope or config.rope, again.local_rope or again.rope),
+        ):
+            if not (_same_rotation(one, other, config) or (name == "local_rope" and not config.windows)):
+                found[name] = f"{one.kind} → {other.kind}"
+    return found
+
+
+def _same_rotation(one: RopeConfig, other: RopeConfig, config: ModelConfig) -> bool:
+    """Whether both turn the same features by the same angles, in short texts and in long ones."""
+    dim = config.rope_dim
+    if (
+        one.interleaved != other.interleaved
+        or one.axes != other.axes
+        or (other.dim or config.head_dim) != (one.dim or config.head_dim)
+    ):
+        return False
+    for length in (1,) if one.kind in GROWING else (1, config.max_positions + 1):
+        angles, scale = frequencies(one, dim // one.axes, length, config.max_positions)
+        others, other_scale = frequencies(other, dim // other.axes, length, config.max_positions)
+        if not (_alike(scale, other_scale) and torch.allclose(angles, others, rtol=1e-4)):
+            return False
+    return True
+
+
+def _unfit(config: ModelConfig, layout: Layout) -> dict[str, str]:
+    """What llama.cpp's code takes for granted and no key says."""
+    found = {}
+    biases = {"qkv_bias": config.qkv_bias, "out_bias": config.out_bias, "mlp_bias": config.mlp_bias}
+    if layout.biases == "none":
+        found = {key: tr("not known there", "不支持") for key in ("out_bias", "mlp_bias") if biases[key]}
+    elif layout.biases == "all":
+        found = {key: tr("needed there", "必须有") for key, value in biases.items() if not value}
+    if layout.square and config.heads * config.head_dim != config.hidden_size:
+        found["head_dim"] = f"{config.heads} · {config.head_dim} ≠ {config.hidden_size}"
+    if layout.architecture == "command-r" and config.qk_norm != "none" and config.layers < 64:
+        found["qk_norm"] = tr("only known with 64 layers", "仅支持 64 层的模型")
+    if layout.architecture == "olmoe" and config.kv_heads != config.heads:
+        found["kv_heads"] = f"{config.kv_heads} ≠ {config.heads}"
+    if config.mla is not None and config.mla.q_rank is None and config.layers not in DEEPSEEK_WITHOUT_QUERY_LATENT:
+        found["mla.q_rank"] = tr("needed there", "必须有")
+    return found
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

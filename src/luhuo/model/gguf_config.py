@@ -24,6 +24,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 Vector = Callable[[str], list[float]]
 """The numbers of a small tensor of the file."""
 
+SIGMOID = 2
+"""`expert_gating_func` of routing by sigmoids."""
+
 EXTRA = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 """Tensors that belong to the config, not to the weights."""
 
@@ -108,15 +111,25 @@ def shortest(value: float) -> float:
 def _choose(candidates: list[Layout], get: Callable[[str], Any], shapes: Shapes) -> Layout:
     """The layout among those of one architecture."""
     first = candidates[0]
-    chosen = {
-        "llama": "MixtralForCausalLM" if get("expert_count") else "LlamaForCausalLM",
-        "deepseek2": "DeepseekV3ForCausalLM" if get("expert_gating_func") == 2 else "DeepseekV2ForCausalLM",
-    }.get(first.architecture, first.published)
+    chosen = first.published
+    if first.architecture == "llama":
+        chosen = _llama(get, shapes)
+    elif first.architecture == "deepseek2":
+        chosen = "DeepseekV3ForCausalLM" if get("expert_gating_func") == SIGMOID else "DeepseekV2ForCausalLM"
     found = [layout for layout in candidates if layout.published == chosen]
     if len(found) == 1:
         return found[0]
     two_norms = "blk.0.attn_norm_2.weight" in shapes
     return next(layout for layout in found if (layout.how.first_norm == "attn_norm_2") == two_norms)
+
+
+def _llama(get: Callable[[str], Any], shapes: Shapes) -> str:
+    """Which of the models that llama.cpp calls llama."""
+    if get("expert_count"):
+        return "MixtralForCausalLM"
+    if _has_bias(shapes, "attn_q") != _has_bias(shapes, "attn_output"):
+        return "InternLM3ForCausalLM"
+    return "MistralForCausalLM" if get("attention.sliding_window") else "LlamaForCausalLM"
 
 
 def _values(get: Callable[[str], Any], shapes: Shapes) -> dict[str, Any]:
@@ -140,6 +153,7 @@ def _values(get: Callable[[str], Any], shapes: Shapes) -> dict[str, Any]:
         "use_qkv_bias": qkv,
         "use_bias": qkv,
         "mlp_bias": mlp,
+        "bias": out,
         "use_qk_norm": "blk.0.attn_q_norm.weight" in shapes,
         "qk_layernorm": "blk.0.attn_q_norm.weight" in shapes,
     }
@@ -204,11 +218,15 @@ def fit_llama3(factors: list[float], theta: float, dim: int, values: Mapping[str
     factor = round(float(divisors.max()), 4)
     plain = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     between = (divisors > 1 + 1e-6) & (divisors < factor * (1 - 1e-6))
-    if factor > 1 and int(between.sum()) >= 2:
+    if factor > 1 and between.any():
         blend = (1 / divisors[between] - 1 / factor) / (1 - 1 / factor)
         x = plain[between]
-        slope = float((blend[-1] - blend[0]) / (x[-1] - x[0]))
-        high = 1 + float(1 / (slope * x[0] - blend[0]))
+        if len(x) > 1:
+            slope = float((blend[-1] - blend[0]) / (x[-1] - x[0]))
+            high = 1 + float(1 / (slope * x[0] - blend[0]))
+        else:  # the published models' upper border
+            high = 4.0
+            slope = float((blend[0] + 1 / (high - 1)) / x[0])
         rope = RopeConfig(
             theta=theta,
             kind="llama3",
@@ -247,7 +265,14 @@ def _special(layout: Layout, get: Callable[[str], Any], values: Mapping[str, Any
         ratio = values["intermediate_size"] // hidden
         return {"attn_config": attention, "expansion_ratio": ratio, "no_bias": True}
     if family == "falcon":
-        return {"num_ln_in_parallel_attn": 2 if layout.how.first_norm == "attn_norm_2" else None, "alibi": False}
+        two = layout.how.first_norm == "attn_norm_2"
+        newer = two or 1 < values["num_kv_heads"] < heads
+        count = (2 if two else 1) if newer else None
+        return {"new_decoder_architecture": newer, "num_ln_in_parallel_attn": count, "alibi": False}
+    if family == "exaone4":
+        # llama.cpp knows the model with windows by its number of layers.
+        windowed = values["num_hidden_layers"] == 64
+        return {"sliding_window": values.get("sliding_window", 4096) if windowed else None}
     if family == "granite":
         return {"logits_scaling": values.get("logit_scale", 1.0), "attention_multiplier": get("attention.scale") or 0}
     if family in ("gemma2", "gemma3"):
@@ -366,7 +391,7 @@ def _write_deepseek(config: ModelConfig) -> dict[str, Any]:
         "expert_shared_count": moe.shared_size // moe.intermediate_size,
         "expert_weights_scale": moe.scale,
         "expert_weights_norm": moe.normalise,
-        "expert_gating_func": 2 if moe.score == "sigmoid" else 1,
+        "expert_gating_func": SIGMOID if moe.score == "sigmoid" else 1,
         "expert_group_count": moe.groups if moe.groups > 1 else None,
         "expert_group_used_count": moe.active_groups if moe.groups > 1 else None,
     }
