@@ -53,6 +53,15 @@ GRANITE_FACTORS = {
     "attention_multiplier": 0.3,
 }
 HUNYUAN_ROPE = {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 50.0, "factor": 1.0}
+PHI_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.1, 1.5, 2.0],
+    "long_factor": [1.0, 2.0, 3.0, 5.0],
+    "short_mscale": 1.24,
+    "long_mscale": 1.24,
+    "original_max_position_embeddings": 64,
+}
 GROK = {
     **GQA,
     "num_experts": 4,
@@ -205,4 +214,15 @@ EXPERTS = {
     ),
     "grok1": Case("grok1", "grok1:Grok1", GROK, "Grok-1"),
     "grok1-untied": Case("grok1", "grok1:Grok1", {**GROK, "tie_word_embeddings": False}),
+    "phimoe": Case(
+        "phimoe",
+        "PhimoeForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, "attention_bias": True, "lm_head_bias": True, "rope_parameters": PHI_ROPE},
+        "Phi-3.5-MoE",
+    ),
+    "phimoe-window": Case(
+        "phimoe",
+        "PhimoeForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, "sliding_window": 9, "router_jitter_noise": 0.2},
+    ),
 }

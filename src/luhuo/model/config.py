@@ -91,7 +91,12 @@ class MoEConfig(Config):
         0, "Inner width of the expert that all tokens use; 0: none.", "共享专家的内部宽度。", ge=0
     )
     shared_gate: bool = field(False, "A sigmoid gate on the shared expert.", "共享专家带 sigmoid 门。")
-    score: Literal["softmax", "sigmoid"] = field("softmax", "Function of the router's logits.", "路由打分函数。")
+    score: Literal["softmax", "sigmoid", "sparsemixer"] = field(
+        "softmax", "Function of the router's logits.", "路由打分函数。"
+    )
+    jitter: float = field(
+        0.0, "sparsemixer: experts further below the best than twice this do not count.", "sparsemixer：阈值。", ge=0
+    )
     normalise: bool = field(True, "Weights of the chosen experts add up to one.", "所选专家的权重归一。")
     scale: float = field(1.0, "The weights are multiplied by this.", "权重的倍数。")
     correction: bool = field(
@@ -231,6 +236,8 @@ class ModelConfig(Config):
             raise ValueError(f"longrope has {len(self.rope.short_factors)} factors for {self.rope_dim // 2} pairs")
         if self.rope.axes == 2 and self.prefix_end is None:
             raise ValueError("two rotary axes need prefix_end: the second counts from there")
+        if self.local_rope is not None and (self.rope.axes == 2 or self.local_rope.axes == 2):
+            raise ValueError("two rotary axes do not go with a rope of their own for windowed layers")
         if self.mla is not None and self.prefix_end is not None:
             raise ValueError("prefix_end does not go with multi-head latent attention")
         if self.rope_dim > self.head_dim:

@@ -53,6 +53,8 @@ def choose(logits: Tensor, moe: MoEConfig, correction: Tensor | None = None) -> 
     counts in the choice only. With groups, the experts of the best `active_groups` compete (DeepSeek-V2, section
     2.1.3: a group is as good as its best expert; V3: as the sum of its best two).
     """
+    if moe.score == "sparsemixer":
+        return _sparsemixer(logits, moe)
     scores = torch.softmax(logits, -1) if moe.score == "softmax" else torch.sigmoid(logits)
     with torch.no_grad():
         wanted = scores if correction is None else scores + correction.float()
@@ -67,6 +69,22 @@ def choose(logits: Tensor, moe: MoEConfig, correction: Tensor | None = None) -> 
     if moe.normalise:
         weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
     return weights * moe.scale, chosen, scores
+
+
+def _sparsemixer(logits: Tensor, moe: MoEConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """The choice of Phi-3.5-MoE (Liu et al. 2023, "Sparse Backpropagation for MoE Training"), without its sampling.
+
+    One expert after the other is chosen; its weight is its share among those left that come near it in relation to
+    their size. The weights of different experts do not add up to one.
+    """
+    left, weights, chosen = logits, [], []
+    for _ in range(moe.active):
+        best, index = left.max(-1, keepdim=True)
+        far = (best - logits) / torch.maximum(logits.abs(), best) > 2 * moe.jitter
+        weights.append(left.masked_fill(far, -torch.inf).softmax(-1).gather(1, index))
+        chosen.append(index)
+        left = left.scatter(1, index, -torch.inf)
+    return torch.cat(weights, 1) * moe.scale, torch.cat(chosen, 1), torch.softmax(logits, -1)
 
 
 class Experts(nn.Module):

@@ -53,9 +53,12 @@ def sparse_links(
         yield from block_links(config, ours, theirs, attention, norms)
         sparse = config.sparse(layer)
         yield from (experts if sparse else mlp_links)(config, ours + "mlp.", theirs + (feed if sparse else "mlp."))
-    yield same("norm.weight", "model.norm.weight")
+    for kind in ["weight", "bias"] if config.norm_bias else ["weight"]:
+        yield same(f"norm.{kind}", f"model.norm.{kind}")
     if not config.tie_embeddings:
         yield same("unembedding.weight", "lm_head.weight")
+    if config.head_bias:
+        yield same("head_bias", "lm_head.bias")
 
 
 def block_links(
