@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,17 @@ def test_a_pull_that_was_interrupted_continues(model, environment, tmp_path: Pat
         again = luhuo(environment | at(hub), "pull", "ms:owner/demo")
         assert again.returncode == 0, again.stderr
         assert hub.sent == size
+
+
+@pytest.mark.parametrize("scheme", ["hf", "ms"])
+def test_info_of_a_model_at_a_hub_does_not_fetch_its_weights(scheme, model, environment):
+    with serve(Hub({"models/owner/demo": model})) as hub:
+        result = luhuo(environment | at(hub), "info", f"{scheme}:owner/demo", "--json")
+        assert hub.sent == 0
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["architecture"], found["licence"], found["stored"]) == ("Qwen3ForCausalLM", "mit", {})
+    assert found["parameters"] == 12_848 and found["serve"]["bf16"]["weights"] == 2 * 12_848
 
 
 def test_pull_without_a_name_lists_the_short_names(environment):

@@ -80,6 +80,13 @@ def test_a_model_comes_without_pickles_code_and_duplicates(served, scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_without_weights_only_the_small_files_come(served, scheme):
+    folder = resolve(f"{scheme}:owner/demo", weights=False).path
+    assert tree(folder) == [name for name in FETCHED if name != "model.safetensors"]
+    assert resolve(f"{scheme}:owner/demo").path == folder and tree(folder) == FETCHED
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_one_file_comes_alone(served, scheme):
     path = resolve(f"gguf:{scheme}:owner/demo/model.Q4_0.gguf").path
     assert path.read_bytes() == MODEL["model.Q4_0.gguf"]
@@ -257,6 +264,13 @@ def test_offline_takes_what_is_in_the_cache_and_opens_no_connection(served, sche
     with pytest.raises(LuhuoError, match="switched off"):
         resolve(f"{scheme}:owner/other")
     assert not served.requests
+
+
+def test_the_offline_switch_of_the_hub_s_own_client_is_named(served, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(LuhuoError, match="switched off") as error:
+        resolve("hf:owner/demo")
+    assert error.value.found == "HF_HUB_OFFLINE" and not served.requests
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -16,6 +16,7 @@ from luhuo.model.cache import KVCache
 from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.gguf import export_gguf
+from luhuo.model.info_table import print_info
 from luhuo.model.initialise import initialise
 from luhuo.model.load import load
 from luhuo.model.save import save
@@ -205,12 +206,21 @@ def test_a_gguf_file_of_a_known_architecture_has_the_figures_of_the_model_it_cam
     assert after.tokenizer.stop_tokens == ("<|im_end|>",)
 
 
-@pytest.mark.parametrize("lang", ["en", "zh"])
-def test_the_command_prints_tables_in_both_languages_and_json(folder: Path, lang: str) -> None:
-    page = luhuo("info", str(folder), "--batch", "2", lang=lang).stdout
-    for word in {"en": ("feed-forward", "to serve", "licence"), "zh": ("前馈层", "服务共需", "许可")}[lang]:
-        assert word in page
-    values = json.loads(luhuo("info", str(folder), "--json", lang=lang).stdout)
+@pytest.mark.parametrize(
+    ("lang", "words"), [("en", ("feed-forward", "to serve", "licence")), ("zh", ("前馈层", "服务共需", "许可"))]
+)
+def test_the_tables_are_in_the_reader_s_language_and_fit_a_terminal(
+    folder: Path, monkeypatch, capsys, lang, words
+) -> None:
+    monkeypatch.setenv("LUHUO_LANG", lang)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_info(info.describe(folder, batch=2))
+    page = capsys.readouterr().out
+    assert all(word in page for word in words) and "…" not in page
+
+
+def test_the_command_prints_json(folder: Path) -> None:
+    values = json.loads(luhuo("info", str(folder), "--json", lang="zh").stdout)
     assert values["parameters"] == sum(values["parts"].values()) and values["serve"]["int4"]["total"] > 0
 
 

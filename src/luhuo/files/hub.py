@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from luhuo.files import aliases
 
 HUBS = ("hf", "ms")
 
+WEIGHTS = ("*.safetensors",)
 MODEL_FILES = (
-    "*.safetensors",
     "*.json",  # configuration, index of the weights, tokenizer, modules of a sentence encoder
     "*.jinja",
     "*.txt",  # vocab.txt, merges.txt
@@ -23,7 +23,8 @@ MODEL_FILES = (
     "README.md",
     "LICENSE*",
 )
-"""What a model needs. Pickled weights can run code and are never fetched; a GGUF file is fetched when it is named."""
+"""What a model needs beside its weights. Pickled weights can run code and are never fetched; a GGUF file is fetched
+when it is named."""
 
 DUPLICATES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "metal/*", "consolidated*", "*.fp16.*", "*.bf16.*")
 """The same weights once more, for other programs."""
@@ -40,6 +41,8 @@ class HubReference:
     inner: str = ""
     revision: str | None = None
     dataset: bool = False
+    weights: bool = True
+    """False: of a whole model, everything but the weights."""
 
     def __str__(self) -> str:
         inner = f"/{self.inner}" if self.inner else ""
@@ -51,7 +54,7 @@ class HubReference:
         """Glob patterns of the files to fetch (`*` crosses folders, as the hub's own client has it); None is all."""
         if self.inner:
             return [self.inner, f"{self.inner}/*"]
-        return None if self.dataset else list(MODEL_FILES)
+        return None if self.dataset else [*MODEL_FILES, *(WEIGHTS if self.weights else ())]
 
     @property
     def ignored(self) -> list[str]:
@@ -95,17 +98,18 @@ def parse(scheme: str, rest: str) -> HubReference:
     return HubReference(scheme, "/".join(parts[:2]), "/".join(parts[2:]), revision or None, dataset)
 
 
-def fetch(scheme: str, rest: str) -> Path:
+def fetch(scheme: str, rest: str, *, weights: bool = True) -> Path:
     """Download what is not in the cache; the path of the file or folder, or the glob. Raises `LuhuoError`."""
     from luhuo.files import huggingface, modelscope
 
-    reference = parse(scheme, rest)
+    reference = replace(parse(scheme, rest), weights=weights)
     hub = huggingface if scheme == "hf" else modelscope
     root = hub.snapshot(reference)
     path = root / reference.inner
     if any(mark in reference.inner for mark in "*?["):
         return path
-    if not reference.inner and not reference.dataset and not any(root.rglob("*.safetensors")):
+    whole = weights and not reference.inner and not reference.dataset
+    if whole and not any(root.rglob("*.safetensors")):
         _refuse_other_weights(reference, hub.names)
     if not path.exists():
         raise missing_file(reference, hub.names)

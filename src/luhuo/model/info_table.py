@@ -71,7 +71,7 @@ def _facts(info: Info) -> Table:
         (tr("path", "路径"), info.path),
         (tr("architecture", "架构"), info.architecture + family),
         (tr("licence", "许可"), info.licence or unknown),
-        (tr("weights", "权重"), f"{info.format}, {size(info.bytes)}: {types}"),
+        (tr("weights", "权重"), ", ".join(filter(None, [info.format, size(info.bytes) if info.bytes else "", types]))),
         (tr("parameters", "参数量"), f"{info.parameters:,} ({amount(info.parameters)})"),
     ]
     if info.active is not None and info.active != info.parameters:

@@ -88,7 +88,7 @@ def _lines(files: Sequence[str | Path]) -> list[str]:
 
 
 def _measure(reference: str, lines: list[str]) -> Row:
-    tokenizer = Tokenizer.load(resolve(reference).path)
+    tokenizer = Tokenizer.load(resolve(reference, weights=False).path)
     start = time.perf_counter()
     encoded = tokenizer.encode_batch(lines)
     seconds = time.perf_counter() - start
