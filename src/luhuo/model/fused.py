@@ -24,7 +24,7 @@ def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def normalise_backward(gradient: Tensor, unit: Tensor, scale: Tensor) -> Tensor:
     """Gradient of `normalise`: (g - u · mean(g · u)) · r, with u the normalised x."""
     size = unit.shape[-1]
-    dots = torch.mv((gradient * unit).view(-1, size), gradient.new_full((size,), -1 / size))
+    dots = torch.mv((gradient * unit).reshape(-1, size), gradient.new_full((size,), -1 / size))
     return torch.addcmul(gradient, unit, dots.view(scale.shape)).mul_(scale)
 
 
@@ -39,12 +39,15 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, scale, weight = ctx.saved_tensors
         gradient = gradients[0]
-        slope = (gradient * unit).flatten(0, -2).sum(0, dtype=torch.float32)
+        slope = (gradient * unit).flatten(0, -weight.dim() - 1).sum(0, dtype=torch.float32)
         return normalise_backward(gradient * weight.to(gradient.dtype), unit, scale), slope.to(weight.dtype), None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019)."""
+    """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019).
+
+    The weight's shape is that of x's last dimensions, one or several.
+    """
     if torch.is_grad_enabled():
         return _RMSNorm.apply(x, weight, eps)  # type: ignore[return-value]
     return normalise(x, eps)[0] * weight.to(x.dtype)
