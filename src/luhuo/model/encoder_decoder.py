@@ -120,16 +120,26 @@ class EncoderDecoder(nn.Module):
 
 @torch.inference_mode()
 def generate_greedily(
-    model: EncoderDecoder, ids: Tensor, *, segments: Tensor | None = None, max_tokens: int = 64
+    model: EncoderDecoder,
+    ids: Tensor,
+    *,
+    segments: Tensor | None = None,
+    max_tokens: int = 64,
+    first_id: int | None = None,
 ) -> list[list[int]]:
     """The likeliest next token again and again, for each row of `ids` (batch, length), up to a stop token (which is
-    the last of the result) or `max_tokens`. The model's forced first and last tokens are honoured."""
+    the last of the result) or `max_tokens`.
+
+    The model's forced first and last tokens are honoured; `first_id` stands in for the former (the language that a
+    multilingual model shall write).
+    """
     config = model.config
     if config.start_id is None:
         raise LuhuoError(
             tr("The config names no token to start from.", "配置没有指明起始词元。"),
             expected="decoder_start_token_id",
         )
+    first_id = config.forced_first_id if first_id is None else first_id
     cache = CrossCache(config, len(ids), max_tokens + 1, model.dtype, model.device)
     written: list[list[int]] = [[] for _ in range(len(ids))]
     last = ids.new_full((len(ids), 1), config.start_id)
@@ -137,8 +147,8 @@ def generate_greedily(
     for step in range(max_tokens):
         logits = model(source, last, segments=segments, cache=cache)[:, -1]
         source, chosen = None, logits.argmax(-1)
-        if step == 0 and config.forced_first_id is not None:
-            chosen = torch.full_like(chosen, config.forced_first_id)
+        if step == 0 and first_id is not None:
+            chosen = torch.full_like(chosen, first_id)
         elif step == max_tokens - 1 and config.forced_last_id is not None:
             chosen = torch.full_like(chosen, config.forced_last_id)
         open_rows = [not row or row[-1] not in config.stop_ids for row in written]
