@@ -18,6 +18,7 @@ from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
+from luhuo.model.packed import unpacked
 from luhuo.model.save import TOKENIZER_KEY
 from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
@@ -46,7 +47,8 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     if isinstance(config, EncoderConfig):
         config = config.model_copy(update={"sentence": read_sentence(folder)})
     place = pick_device(device)
-    with SafetensorsWeights(root) as weights:
+    with SafetensorsWeights(root) as files:
+        weights = unpacked(files, values)
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
@@ -56,7 +58,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
             dtype = "fp32"
         model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
         fill(model, config, weights, unused)
-        fingerprint = weights.metadata.get(TOKENIZER_KEY)
+        fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = _tokenizer(root, fingerprint)
     return model.to(place).eval()
 
