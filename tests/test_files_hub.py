@@ -363,6 +363,36 @@ def test_a_repository_with_only_other_weights_says_which_and_fetches_none(served
     assert served.sent == 0
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_one_gguf_file_of_a_repository_need_not_be_named(served, scheme, monkeypatch):
+    path = resolve(f"gguf:{scheme}:owner/demo").path
+    assert path.read_bytes() == MODEL["model.Q4_0.gguf"] and not served.asked(sha256(WEIGHTS))
+    with monkeypatch.context() as patch:
+        patch.setenv("LUHUO_OFFLINE", "1")
+        served.requests.clear()
+        assert resolve(f"gguf:{scheme}:owner/demo").path == path and not served.requests
+    served.repositories["models/owner/demo"]["b.gguf"] = b"GGUF" * 10
+    with pytest.raises(LuhuoError, match="name the one") as error:
+        resolve(f"gguf:{scheme}:owner/demo")
+    assert error.value.fix == f"gguf:{scheme}:owner/demo/b.gguf"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_parts_of_a_split_gguf_file_come_together(served, scheme):
+    parts = {f"m-0000{i}-of-00002.gguf": b"GGUF" + bytes([i]) for i in (1, 2)}
+    served.repositories["models/owner/split"] = parts | {"other.gguf": b"GGUF"}
+    path = resolve(f"gguf:{scheme}:owner/split/m-00001-of-00002.gguf").path
+    assert tree(path.parent) == list(parts) and path.name == "m-00001-of-00002.gguf"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_pickle_in_a_named_folder_comes_only_under_its_own_name(served, scheme):
+    files = {"sub/model.safetensors": WEIGHTS, "sub/pytorch_model.bin": b"pickle" * 5_000, "sub/empty.txt": b""}
+    served.repositories["models/owner/nested"] = files
+    assert tree(resolve(f"{scheme}:owner/nested/sub").path) == ["empty.txt", "model.safetensors"]
+    assert resolve(f"{scheme}:owner/nested/sub/pytorch_model.bin").path.read_bytes()[:6] == b"pickle"
+
+
 def test_gguf_names_one_file_in_a_folder_a_glob_or_a_path(tmp_path):
     for name in ("a.gguf", "sub/b.gguf"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

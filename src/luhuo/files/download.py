@@ -39,7 +39,7 @@ IDLE_TRIES = 3
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file to fetch. `sha256` and `size` (bytes) are checked where they are known."""
+    """One file to fetch. The digest decides whether it is right; without one, the size in bytes does."""
 
     url: str
     target: Path
@@ -213,12 +213,13 @@ def _validator(headers: Any) -> str | None:
 
 def _check_size(wanted: Wanted, part: _Part, total: int | None) -> None:
     """Refuse what is too large or of another size than announced, and a disk it does not fit on, before writing."""
-    limit = wanted.size or FILE_BYTES
-    if total is not None and (total > limit or (wanted.size is not None and total != wanted.size)):
+    limit = max(wanted.size or 0, FILE_BYTES)
+    exact = wanted.size if wanted.sha256 is None else None
+    if total is not None and (total > limit or (exact is not None and total != exact)):
         part.drop()
         raise LuhuoError(
             tr("The file has not the size it should have.", "文件大小与预期不符。"),
-            expected=f"{'' if wanted.size else '<= '}{limit:,} bytes",
+            expected=f"<= {limit:,} bytes" if exact is None else f"{exact:,} bytes",
             found=f"{total:,} bytes",
             where=transport.public(wanted.url),
         )
@@ -228,7 +229,7 @@ def _check_size(wanted: Wanted, part: _Part, total: int | None) -> None:
 
 
 def _append(wanted: Wanted, part: _Part, response: Any, progress: Progress) -> None:
-    limit = wanted.size or FILE_BYTES
+    limit = max(wanted.size or 0, FILE_BYTES)
     with part.path.open("ab") as handle:
         while block := response.read(CHUNK):
             handle.write(block)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import ModuleType
 
 from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
@@ -28,6 +30,9 @@ when it is named."""
 
 DUPLICATES = ("onnx/*", "openvino/*", "coreml/*", "original/*", "metal/*", "consolidated*", "*.fp16.*", "*.bf16.*")
 """The same weights once more, for other programs."""
+
+SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+"""The end of the name of a GGUF file that is one of several: they come together."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -53,13 +58,15 @@ class HubReference:
     def patterns(self) -> list[str] | None:
         """Glob patterns of the files to fetch (`*` crosses folders, as the hub's own client has it); None is all."""
         if self.inner:
-            return [self.inner, f"{self.inner}/*"]
+            return [SPLIT.sub(r"-?????-of-\1.gguf", self.inner), f"{self.inner}/*"]
         return None if self.dataset else [*MODEL_FILES, *(WEIGHTS if self.weights else ())]
 
     @property
     def ignored(self) -> list[str]:
-        """Patterns of the files to leave out."""
-        return [] if self.inner or self.dataset else list(DUPLICATES)
+        """Patterns of the files to leave out: a pickle in a folder of a model comes only under its own name."""
+        if self.dataset:
+            return []
+        return [f"{self.inner}/*{end}" for end in PICKLES] if self.inner else list(DUPLICATES)
 
     def chosen(self, names: Iterable[str]) -> list[str]:
         """Those of a repository's files that this reference asks for."""
@@ -98,12 +105,39 @@ def parse(scheme: str, rest: str) -> HubReference:
     return HubReference(scheme, "/".join(parts[:2]), "/".join(parts[2:]), revision or None, dataset)
 
 
-def fetch(scheme: str, rest: str, *, weights: bool = True) -> Path:
-    """Download what is not in the cache; the path of the file or folder, or the glob. Raises `LuhuoError`."""
+def one_gguf(scheme: str, rest: str) -> str:
+    """The reference to the one GGUF file below what is named; `LuhuoError` that lists them if there are more."""
+    reference = parse(scheme, rest)
+    if reference.inner.endswith(".gguf") or any(mark in reference.inner for mark in "*?["):
+        return rest
+    below = f"{reference.inner}/" if reference.inner else ""
+    packed = sorted(n for n in _client(scheme).names(reference) if n.endswith(".gguf") and n.startswith(below))
+    first = [name for name in packed if SPLIT.sub(r"-00001-of-\1.gguf", name) == name]
+    if len(first) > 1:
+        raise _name_one(reference, first)
+    return str(replace(reference, inner=first[0])).partition(":")[2] if first else rest
+
+
+def _name_one(reference: HubReference, packed: list[str]) -> LuhuoError:
+    return LuhuoError(
+        tr("This repository holds GGUF files: name the one to take.", "该仓库有多个 GGUF 文件：请指明用哪一个。"),
+        found=", ".join(packed),
+        where=reference,
+        fix=f"gguf:{replace(reference, inner=packed[0])}",
+    )
+
+
+def _client(scheme: str) -> ModuleType:
+    """The module that speaks with a hub: `snapshot(reference)` and `names(reference)`."""
     from luhuo.files import huggingface, modelscope
 
+    return huggingface if scheme == "hf" else modelscope
+
+
+def fetch(scheme: str, rest: str, *, weights: bool = True) -> Path:
+    """Download what is not in the cache; the path of the file or folder, or the glob. Raises `LuhuoError`."""
     reference = replace(parse(scheme, rest), weights=weights)
-    hub = huggingface if scheme == "hf" else modelscope
+    hub = _client(scheme)
     root = hub.snapshot(reference)
     path = root / reference.inner
     if any(mark in reference.inner for mark in "*?["):
@@ -137,12 +171,7 @@ def _refuse_other_weights(reference: HubReference, names: Callable[[HubReference
     packed = [name for name in there if name.endswith(".gguf")]
     pickled = [name for name in there if name.endswith(PICKLES)]
     if packed:
-        raise LuhuoError(
-            tr("This repository holds GGUF files: name the one to take.", "该仓库是 GGUF 文件：请指明用哪一个。"),
-            found=", ".join(packed),
-            where=reference,
-            fix=f"gguf:{reference.scheme}:{reference.repository}/{packed[0]}",
-        )
+        raise _name_one(reference, packed)
     if pickled:
         raise LuhuoError(
             tr("This repository has only pickled weights.", "该仓库只有 pickle 权重。"),

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,13 @@ def snapshot(reference: hub.HubReference) -> Path:
 
 
 def names(reference: hub.HubReference) -> list[str]:
-    """The paths of all files of the repository; empty where the hub cannot be asked."""
+    """The paths of all files of the repository, offline of those in the cache; none where the hub does not answer."""
     from huggingface_hub import HfApi
 
     try:
+        if transport.offline():
+            root = Path(_download(replace(reference, inner="nothing but the folder")))
+            return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
         return HfApi(endpoint=_endpoint()).list_repo_files(
             reference.repository, revision=reference.revision, repo_type=_kind(reference)
         )

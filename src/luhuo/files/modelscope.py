@@ -55,9 +55,8 @@ def snapshot(reference: hub.HubReference) -> Path:
     Files lie once under their digest and are linked into a folder for each state of the repository, so that a new
     state neither mixes with an old one nor costs its unchanged files again.
     """
-    store = cache_folder() / "modelscope" / ("datasets" if reference.dataset else "models") / reference.repository
-    listed = store / "listed" / f"{value_digest(reference.revision or REVISION)[:16]}.json"
-    entries = _entries(reference, listed)
+    store = _store(reference)
+    entries = _entries(reference)
     chosen = set(reference.chosen(entry.path for entry in entries))
     files = [entry for entry in entries if entry.path in chosen]
     root = store / "snapshots" / value_digest([[e.path, e.key] for e in entries])[:16]
@@ -74,7 +73,11 @@ def snapshot(reference: hub.HubReference) -> Path:
 
 def names(reference: hub.HubReference) -> list[str]:
     """The paths of all files of the repository."""
-    return [entry.path for entry in _list(reference)]
+    return [entry.path for entry in _entries(reference)]
+
+
+def _store(reference: hub.HubReference) -> Path:
+    return cache_folder() / "modelscope" / ("datasets" if reference.dataset else "models") / reference.repository
 
 
 def _endpoint() -> str:
@@ -93,8 +96,9 @@ def _address(reference: hub.HubReference, call: str, **query: object) -> str:
     return f"{_endpoint()}/api/v1/{kind}/{place}/{call}?{urllib.parse.urlencode(query)}"
 
 
-def _entries(reference: hub.HubReference, listed: Path) -> list[Entry]:
+def _entries(reference: hub.HubReference) -> list[Entry]:
     """The list from the hub, remembered; what is remembered where downloads are switched off."""
+    listed = _store(reference) / "listed" / f"{value_digest(reference.revision or REVISION)[:16]}.json"
     if transport.offline():
         if not listed.is_file():
             raise LuhuoError(

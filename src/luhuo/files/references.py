@@ -72,12 +72,15 @@ def _alias(name: str, alias: aliases.Alias, weights: bool) -> Resolved:
 
 def _gguf(reference: str, rest: str) -> Resolved:
     """The one GGUF file that a path or another reference names."""
-    inside = resolve(rest)
+    scheme, colon, place = rest.partition(":")
+    inside = resolve(f"{scheme}:{hub.one_gguf(scheme, place)}" if colon and scheme in hub.HUBS else rest)
     if any(mark in str(inside.path) for mark in MAGIC):
         found = [Path(name) for name in glob.glob(str(inside.path), recursive=True)]  # noqa: PTH207 (absolute globs)
     else:
         found = sorted(inside.path.rglob("*.gguf")) if inside.path.is_dir() else [inside.path]
     files = sorted(file for file in found if file.suffix == ".gguf" and file.is_file())
+    if len(files) > 1 and len({hub.SPLIT.sub("", file.name) for file in files}) == 1:
+        files = files[:1]  # the first part of a model in several files, beside the others
     if len(files) != 1:
         raise LuhuoError(
             tr("This does not name one GGUF file.", "这里没有指明一个 GGUF 文件。"),
