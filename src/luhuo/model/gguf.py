@@ -9,7 +9,7 @@ from typing import Any
 
 import tokenizers
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from luhuo.core.device import fast_bf16, pick_device, pick_dtype
 from luhuo.core.errors import LuhuoError
@@ -113,11 +113,17 @@ def load_gguf(path: str | Path, dtype: str = "auto", device: str = "auto") -> De
     place = pick_device(device)
     with torch.device("meta"):
         model = Decoder(config)
+    links = _fitting_links(model, layout, weights)
     large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
     if dtype == "auto" and not (fast_bf16(place) and large):
         dtype = "fp32"
     model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
-    _fill(model, config, layout, weights)
+    with torch.no_grad():
+        for link in links:
+            parts = [
+                weights.read(name).view(shape) for name, shape in _shapes_of(link, model.get_parameter(link.ours))
+            ]
+            model.get_parameter(link.ours).copy_(link.join(parts))
     model.tokenizer = read_tokenizer(weights.metadata)
     return model.to(place).eval()
 
@@ -143,10 +149,10 @@ def read_tokenizer(metadata: Mapping[str, Any]) -> Any:
     return found
 
 
-def _fill(model: nn.Module, config: ModelConfig, layout: Layout, weights: GGUFWeights) -> None:
-    """Copy all tensors, one parameter at a time, after names and shapes were compared."""
+def _fitting_links(model: Decoder, layout: Layout, weights: GGUFWeights) -> list[Link]:
+    """Where all parameters come from, after names and shapes were compared."""
     parameters = dict(model.named_parameters())
-    links = list(gguf_links(config, layout.how, parameters))
+    links = list(gguf_links(model.config, layout.how, parameters))
     expected = {name: shape for link in links for name, shape in _shapes_of(link, parameters[link.ours])}
     found = weights.shapes
     problems = {
@@ -166,10 +172,7 @@ def _fill(model: nn.Module, config: ModelConfig, layout: Layout, weights: GGUFWe
             where=weights.where,
             fix=tr("Download the file again, or convert the model anew.", "请重新下载该文件，或重新转换模型。"),
         )
-    with torch.no_grad():
-        for link in links:
-            parts = [weights.read(name).view(expected[name]) for name in link.theirs]
-            parameters[link.ours].copy_(link.join(parts))
+    return links
 
 
 def _shapes_of(link: Link, parameter: Tensor) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -353,7 +356,7 @@ def _tokenizer_metadata(model: Decoder, note: Callable[[str], None]) -> dict[str
     from luhuo.tokenizer.gguf_export import gguf_metadata
 
     exported = gguf_metadata(model.tokenizer, model.config.vocab_size)
-    if exported.agreement < 1:
+    if not exported.exact:
         note(
             tr(
                 f"llama.cpp does not know how this tokenizer cuts text. The nearest way it knows is {exported.pre}, "

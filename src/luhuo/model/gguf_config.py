@@ -30,6 +30,16 @@ SIGMOID = 2
 EXTRA = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 """Tensors that belong to the config, not to the weights."""
 
+REQUIRED = ("block_count", "embedding_length", "attention.head_count")
+SIZES = (
+    "embedding_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "rope.dimension_count",
+    "expert_count",
+)
+
 NAMES: dict[str, tuple[str, ...]] = {
     "block_count": ("num_hidden_layers", "n_layer", "n_layers"),
     "context_length": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"),
@@ -80,6 +90,7 @@ def read_metadata(metadata: Mapping[str, Any], shapes: Shapes, vector: Vector, w
             fix=tr("Load the model in the Hugging Face layout instead.", "请改为加载 Hugging Face 目录格式的该模型。"),
         )
     get = _getter(metadata, str(architecture), where)
+    _check_sizes(get, shapes, where)
     layout = _choose(candidates, get, shapes)
     values = {"architectures": [layout.published], **_values(get, shapes), **_tokens(metadata), **layout.fixed}
     values |= _rope(get, shapes, vector, values)
@@ -101,6 +112,25 @@ def _getter(metadata: Mapping[str, Any], architecture: str, where: object) -> Ca
         return shortest(value) if isinstance(value, float) else value
 
     return get
+
+
+def _check_sizes(get: Callable[[str], Any], shapes: Shapes, where: object) -> None:
+    """Sizes must be there and no larger than the tensors: nothing is built for layers and heads that no one has."""
+    blocks = {name.split(".")[1] for name in shapes if name.startswith("blk.")}
+    largest = max((max(shape, default=0) for shape in shapes.values()), default=0)
+    limits = {"block_count": len(blocks), **dict.fromkeys(SIZES, largest)}
+    for key, limit in limits.items():
+        value = get(key)
+        if value is None and key not in REQUIRED:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+            raise LuhuoError(
+                tr("A size in the GGUF file's metadata is missing or absurd.", "GGUF 元数据中的尺寸缺失或不合理。"),
+                expected=tr(f"1 to {limit}, as the tensors say", f"1 到 {limit}（依张量而定）"),
+                found=value,
+                where=f"{where}: {key}",
+                fix=tr("Download the file again, or convert the model anew.", "请重新下载该文件，或重新转换模型。"),
+            )
 
 
 def shortest(value: float) -> float:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,9 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.gguf_types import ValueType
 from luhuo.files.gguf_write import Typed
-from luhuo.tokenizer.gguf import PREFIX
+from luhuo.tokenizer.gguf import PREFIX, from_gguf_metadata
 from luhuo.tokenizer.patterns import RECIPES
-from luhuo.tokenizer.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
+from luhuo.tokenizer.sentencepiece import BLANK, BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
 from luhuo.tokenizer.tokenizer import BYTE_TOKEN, Tokenizer
 
 UNUSED = 5
@@ -56,6 +55,7 @@ PROBE = (
     "{\"name\": \"炉火\", \"list\": [1, 2, 3], \"ok\": true}",
     "What is the capital of France? Answer in one sentence.",
     "中文English混排text，全角ＡＢＣ１２３，标点。",
+    "cafe\u0301 nai\u0308ve A\u030angstro\u0308m",
     "ALLCAPS camelCaseWord snake_case_word kebab-case-word",
 )  # fmt: skip
 """Lines in both languages, with digits, marks, blanks, code and other scripts."""
@@ -63,12 +63,14 @@ PROBE = (
 
 @dataclass(frozen=True)
 class Exported:
-    """Metadata for a GGUF file, and the way of cutting text it names."""
+    """Metadata for a GGUF file, and the way of cutting text (or the kind) it names."""
 
     metadata: dict[str, Any]
-    pre: str | None
+    pre: str
+    exact: bool
+    """Whether llama.cpp has a name for this way of cutting; if not, the whole tokenizer travels along."""
     agreement: float
-    """Share of probe lines that llama.cpp is expected to give equal ids; 1 where the way of cutting has a name."""
+    """Share of probe lines to which llama.cpp is expected to give equal ids."""
 
 
 def gguf_metadata(tokenizer: Tokenizer, rows: int) -> Exported:
@@ -84,16 +86,14 @@ def gguf_metadata(tokenizer: Tokenizer, rows: int) -> Exported:
             found=tokenizer.vocab_size,
         )
     kind = content["model"]["type"]
+    pre, agreement, exact = None, 1.0, "Replace" in tokenizer._decoders
     if kind == "BPE" and tokenizer._byte_level:
-        pre, agreement = nearest_pre(tokenizer._core)
+        pre, agreement, exact = nearest_pre(tokenizer._core)
         special = {"model": "gpt2", "pre": pre, **_merges(content)}
     elif kind == "BPE":
-        pre, agreement = "default", 1.0
-        special = {"model": "llama", "pre": pre, **_scores_of_merges(tokenizer, content, rows), **_blanks(content)}
+        special = {"model": "llama", **_scores_of_merges(tokenizer, content, rows), **_blanks(content)}
     elif kind == "Unigram":
-        pre, agreement = "default", 1.0
-        special = {"model": "t5", "pre": pre, **_unigram_scores(content, rows), **_blanks(content)}
-        special |= _charsmap(content)
+        special = {"model": "t5", **_unigram_scores(content, rows), **_blanks(content), **_charsmap(content)}
     else:
         raise LuhuoError(
             tr("This kind of tokenizer cannot be written to GGUF.", "这种分词器无法写入 GGUF。"),
@@ -105,37 +105,41 @@ def gguf_metadata(tokenizer: Tokenizer, rows: int) -> Exported:
     metadata = {PREFIX + key: value for key, value in found.items()}
     if tokenizer.chat_template is not None:
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
-    if agreement < 1:
-        metadata[WHOLE] = tokenizer._core.to_str()
-    return Exported(metadata, pre, agreement)
+    if pre is None:
+        again = from_gguf_metadata({key: _plain(value) for key, value in metadata.items()})
+        agreement = agreement_on(PROBE, again.encode, tokenizer)
+    if not (exact and agreement == 1):
+        exact, metadata[WHOLE] = False, tokenizer._core.to_str()
+    return Exported(metadata, pre or special["model"], exact, agreement)
 
 
-def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float]:
-    """The name of the way of cutting with equal ids on most probe lines, and on what share of them.
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Typed) else value
 
-    A recipe that cuts the probe exactly as the tokenizer does, and treats known pieces alike, is the name of it: ids
-    may agree by chance where the vocabulary is small.
+
+def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float, bool]:
+    """The name of the way of cutting with equal ids on most probe lines, on what share, and whether it is the same.
+
+    It is the same if it cuts the probe as the tokenizer does, and treats known pieces alike: ids may agree by chance
+    where the vocabulary is small.
     """
     content = json.loads(core.to_str())
     whole = bool(content["model"].get("ignore_merges"))
     expected = [core.encode(line, add_special_tokens=False).ids for line in PROBE]
     cuts = [_pieces(core.normalizer, core.pre_tokenizer, line) for line in PROBE]
-    best = ("default", -1.0, False)
+    best = ("default", -1.0)
     for name, recipe in RECIPES.items():
-        other = tokenizers.Tokenizer.from_str(json.dumps({**content, "model": {**content["model"]}}))
+        other = tokenizers.Tokenizer.from_str(json.dumps(content))
         other.normalizer = recipe.normalizer()
         other.pre_tokenizer = recipe.pre_tokenizer()
-        same = recipe.whole_pieces == whole and all(
+        if recipe.whole_pieces == whole and all(
             _pieces(other.normalizer, other.pre_tokenizer, line) == cut for line, cut in zip(PROBE, cuts, strict=True)
-        )
-        if same:
-            return name, 1.0
+        ):
+            return name, 1.0, True
         ids = [other.encode(line, add_special_tokens=False).ids for line in PROBE]
         share = sum(a == b for a, b in zip(ids, expected, strict=True)) / len(PROBE)
-        if share > best[1]:
-            best = (name, share, same)
-    # Even with equal ids on every line of the probe, another way of cutting is another way.
-    return best[0], min(best[1], 1 - 1 / len(PROBE))
+        best = max(best, (name, share), key=lambda found: found[1])
+    return *best, False
 
 
 def _pieces(normalizer: Any, pre_tokenizer: Any, line: str) -> list[str]:
@@ -161,6 +165,8 @@ def _tokens(tokenizer: Tokenizer, rows: int) -> tuple[list[str], list[int]]:
             kinds.append(BYTE)
         else:
             kinds.append(NORMAL)
+    if not tokenizer._byte_level and "Replace" not in tokenizer._decoders:  # kinds born here write blanks as they are
+        texts = {number: text.replace(" ", BLANK) for number, text in texts.items()}
     return [texts[number] for number in range(rows)], kinds
 
 
@@ -232,8 +238,6 @@ def _parts(step: dict[str, Any] | None, inside: str) -> list[dict[str, Any]]:
     return [] if step is None else step.get(inside, [step])
 
 
-def agreement_on(lines: list[str], encode: Callable[[str], list[int]], tokenizer: Tokenizer) -> float:
-    """Share of lines to which another encoder gives the same ids as the tokenizer; NaN without lines."""
-    if not lines:
-        return math.nan
+def agreement_on(lines: Sequence[str], encode: Callable[[str], list[int]], tokenizer: Tokenizer) -> float:
+    """Share of lines to which another encoder gives the same ids as the tokenizer."""
     return sum(encode(line) == tokenizer.encode(line) for line in lines) / len(lines)
