@@ -127,7 +127,7 @@ def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float, bool]:
     whole = bool(content["model"].get("ignore_merges"))
     expected = [core.encode(line, add_special_tokens=False).ids for line in PROBE]
     cuts = [_pieces(core.normalizer, core.pre_tokenizer, line) for line in PROBE]
-    best = ("default", -1.0)
+    best: tuple[str, float] = ("default", -1.0)
     for name, recipe in RECIPES.items():
         other = tokenizers.Tokenizer.from_str(json.dumps(content))
         other.normalizer = recipe.normalizer()
@@ -139,7 +139,7 @@ def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float, bool]:
         ids = [other.encode(line, add_special_tokens=False).ids for line in PROBE]
         share = sum(a == b for a, b in zip(ids, expected, strict=True)) / len(PROBE)
         best = max(best, (name, share), key=lambda found: found[1])
-    return *best, False
+    return best[0], best[1], False
 
 
 def _pieces(normalizer: Any, pre_tokenizer: Any, line: str) -> list[str]:
