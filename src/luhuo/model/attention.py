@@ -85,7 +85,9 @@ def _plain_attention(
         if sinks is not None:
             nothing = sinks.to(scores.dtype)[:, None, None].expand(batch, heads, count, 1)
             scores = torch.cat([scores, nothing], -1)
-        share = torch.softmax(scores.float(), -1).to(query.dtype)[..., :slots]
+        share = torch.softmax(scores.to(torch.promote_types(scores.dtype, torch.float32)), -1).to(query.dtype)[
+            ..., :slots
+        ]
         rows = share.view(batch, kv_heads, -1, slots) @ value
         parts.append(rows.view(batch, heads, count, -1))
     return torch.cat(parts, 2)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(x · r, r) with r = 1 / sqrt(mean(x²) + eps) over the last dimension, kept as a dimension of size 1."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
     return x * scale, scale
 
