@@ -246,11 +246,12 @@ def unused_port() -> int:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_hub_that_is_not_there_names_the_offline_choices(scheme, monkeypatch):
+@pytest.mark.parametrize("form", ["", "gguf:"])
+def test_a_hub_that_is_not_there_names_the_offline_choices(scheme, form, monkeypatch):
     for name in ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
     with pytest.raises(hub.Unreachable) as error:
-        resolve(f"{scheme}:owner/demo")
+        resolve(f"{form}{scheme}:owner/demo")
     for choice in ("smollm2-135m-instruct", "folder", "HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "HTTPS_PROXY"):
         assert choice in (error.value.fix or "")
 

@@ -47,18 +47,20 @@ def snapshot(reference: hub.HubReference) -> Path:
 
 
 def names(reference: hub.HubReference) -> list[str]:
-    """The paths of all files of the repository, offline of those in the cache; none where the hub does not answer."""
-    from huggingface_hub import HfApi
-
+    """The paths of all files of the repository; where downloads are switched off, of those in the cache."""
     try:
+        from huggingface_hub import HfApi
+
         if transport.offline():
             root = Path(_download(replace(reference, inner="nothing but the folder")))
             return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
         return HfApi(endpoint=_endpoint()).list_repo_files(
             reference.repository, revision=reference.revision, repo_type=_kind(reference)
         )
-    except (OSError, ValueError):
-        return []
+    except ImportError:
+        raise missing_extra("huggingface-hub", "hub") from None
+    except Exception as error:  # as above
+        raise _explained(error, reference) from error
 
 
 def _endpoint() -> str | None:
