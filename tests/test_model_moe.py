@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
+from luhuo.model import moe
 from luhuo.model.config import ModelConfig, MoEConfig
 from luhuo.model.count import active_parameters, parameters
 from luhuo.model.decoder import Decoder
@@ -93,6 +94,20 @@ def test_sorted_products_equal_the_definition_with_their_gradients(changes: dict
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_the_grouped_kernel_is_called_as_the_loop_over_experts_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 16, generator=generator).bfloat16().requires_grad_()
+    weight = torch.randn(4, 24, 16, generator=generator).bfloat16().requires_grad_()
+    counts, slope = torch.tensor([5, 0, 9, 6]), torch.randn(20, 24, generator=generator).bfloat16()
+    found = []
+    for kernel in (False, True):
+        monkeypatch.setattr(moe, "_has_grouped_product", lambda *_, kernel=kernel: kernel)
+        result = moe.grouped_linear(x, weight, counts)
+        found.append([result, *torch.autograd.grad(result, [x, weight], slope)])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_no_token_is_dropped_when_all_want_the_same_experts() -> None:
     layer = random_layer(with_experts(router_bias=True))
     with torch.no_grad():
@@ -116,16 +131,16 @@ def test_softmax_weights_are_those_of_the_chosen_experts_normalised_or_not() -> 
 
 
 def test_a_correction_changes_the_choice_and_never_the_weights() -> None:
-    moe = EXPERTS.model_copy(update={"score": "sigmoid", "correction": True, "normalise": False})
+    settings = EXPERTS.model_copy(update={"score": "sigmoid", "correction": True, "normalise": False})
     logits, correction = random_states(5, 8), torch.tensor([0.0, 0, 0, 0, 0, 0, 0, 9])
-    weights, chosen, _ = choose(logits, moe, correction)
+    weights, chosen, _ = choose(logits, settings, correction)
     assert (chosen == 7).any(1).all()
     torch.testing.assert_close(weights, logits.sigmoid().gather(1, chosen))
 
 
 @pytest.mark.parametrize("group_score", ["max", "top2"])
 def test_experts_are_chosen_within_the_best_groups(group_score: str) -> None:
-    moe = MoEConfig.parse(
+    settings = MoEConfig.parse(
         {
             "experts": 12,
             "active": 4,
@@ -136,7 +151,7 @@ def test_experts_are_chosen_within_the_best_groups(group_score: str) -> None:
         }
     )
     logits = random_states(30, 12)
-    _, chosen, scores = choose(logits, moe)
+    _, chosen, scores = choose(logits, settings)
     for row, picked in zip(scores, chosen, strict=True):
         groups = row.view(4, 3)
         values = groups.max(1).values if group_score == "max" else groups.sort(1).values[:, 1:].sum(1)
@@ -294,11 +309,11 @@ def test_a_correction_stays_in_fp32_where_all_else_is_bf16(tmp_path: Path) -> No
 
 def test_every_kind_of_parameter_of_a_mixture_is_initialised() -> None:
     model = initialise(Decoder(with_experts(**EVERYTHING)), 0)
-    moe = model.expert_layers()[0]
-    assert moe.router.weight.std().item() == pytest.approx(0.02, rel=0.2)
-    assert moe.experts.gate_up.std().item() == pytest.approx(16**-0.5, rel=0.1)
-    assert not moe.experts.down.any()
-    assert not any(p.any() for name, p in moe.named_parameters() if name.endswith(("bias", "correction")))
+    layer = model.expert_layers()[0]
+    assert layer.router.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert layer.experts.gate_up.std().item() == pytest.approx(16**-0.5, rel=0.1)
+    assert not layer.experts.down.any()
+    assert not any(p.any() for name, p in layer.named_parameters() if name.endswith(("bias", "correction")))
 
 
 def test_muon_treats_every_expert_as_matrices_of_its_own() -> None:

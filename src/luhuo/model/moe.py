@@ -156,14 +156,15 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """x (M, columns) times one of weight (E, rows, columns): the first counts[0] rows the first, and so on."""
     weight = weight.to(x.dtype)
     if _has_grouped_product(x, weight):
-        ends = counts.cumsum(0).to(torch.int32)
-        return torch._grouped_mm(x, weight.mT, offs=ends)  # pyright: ignore[reportPrivateImportUsage]
+        return F.grouped_mm(x, weight.mT, offs=counts.cumsum(0).to(torch.int32))
     return _GroupedLinear.apply(x, weight, counts.tolist())  # type: ignore[return-value]
 
 
 def _has_grouped_product(x: Tensor, weight: Tensor) -> bool:
-    """The grouped kernel is for CUDA and bf16, with rows and columns in multiples of 16 bytes."""
-    return x.is_cuda and x.dtype == torch.bfloat16 and weight.shape[1] % 8 == 0 and weight.shape[2] % 8 == 0
+    """PyTorch's kernel is fast in bf16 on CUDA from Ampere on; rows and columns are multiples of 16 bytes."""
+    if not x.is_cuda or x.dtype != torch.bfloat16 or weight.shape[1] % 8 or weight.shape[2] % 8:
+        return False
+    return torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
 class _GroupedLinear(torch.autograd.Function):
