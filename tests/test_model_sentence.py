@@ -1,4 +1,4 @@
-"""Sentence encoders: folders in their published layout, vectors that do not depend on the batch, WordPiece in Chinese."""
+"""Sentence encoders: folders in their published layout, vectors that do not depend on the batch; Chinese WordPiece."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ A family is a module with
 - `links(config)`: for each of our parameters, the published tensors it is made of (see `links.py`);
 - `CONFIG`, where it is not a decoder: the config class that `read` is for;
 - `fit(config, names)`, optional: the config completed by what only the names of the published tensors tell;
+- `MODEL_TYPE`, optional: the `model_type` of files that name no architecture; they are read as the first;
 - `PREFIX`, optional: what published names begin with in some files and not in others;
 - `IGNORED`, optional: a regular expression of published tensors that carry no weight (tables of old versions);
 - `OLD_NAMES`, optional: endings of names, and how old files spell them.
@@ -49,7 +50,7 @@ def _by_architecture() -> dict[str, str]:
 
 def read_config(values: Mapping[str, Any], where: object = None) -> Any:
     """Our config (`ModelConfig`, or the family's own class) for a parsed `config.json`. Raises `LuhuoError`."""
-    found = values.get("architectures")
+    found = values.get("architectures") or _unnamed(values)
     names = [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
     family = next((known for name in names if (known := _by_architecture().get(name))), None)
     if family is None:
@@ -64,7 +65,7 @@ def read_config(values: Mapping[str, Any], where: object = None) -> Any:
         )
     module = families()[family]
     try:
-        fields = module.read(values)
+        fields = module.read({**values, "architectures": names})
     except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as error:
         raise LuhuoError(
             tr("config.json lacks something or holds a value of the wrong kind.", "config.json 缺项或取值类型不对。"),
@@ -73,6 +74,12 @@ def read_config(values: Mapping[str, Any], where: object = None) -> Any:
         ) from error
     fields = {"stop_ids": stop_ids(values), "family": family, **fields}
     return getattr(module, "CONFIG", ModelConfig).parse(fields, where=str(where))
+
+
+def _unnamed(values: Mapping[str, Any]) -> list[str]:
+    """The architecture of files that name none, by their `model_type`."""
+    kind = values.get("model_type")
+    return [m.ARCHITECTURES[0] for m in families().values() if kind and getattr(m, "MODEL_TYPE", None) == kind]
 
 
 def fit(config: Any, names: Collection[str]) -> Any:

@@ -25,6 +25,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("Albert", (*COMMON_HEADS, "pretraining"))
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "albert"
 PREFIX = "albert."
 IGNORED = r"position_ids$|^predictions\.|^sop_classifier\.|pooler\."
 
@@ -49,7 +50,7 @@ def read(values: Values) -> dict[str, Any]:
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
     return {
-        "model_type": "albert",
+        "model_type": MODEL_TYPE,
         **write_bert(config, HEADS),
         "embedding_size": config.embedding_size,
         "num_hidden_groups": config.groups,

@@ -12,7 +12,8 @@ from luhuo.model.families.encoders import linear, qkv
 from luhuo.model.families.links import Link, reshaped, rows, same
 
 CONFIG = EncoderDecoderConfig
-ARCHITECTURES = ("BartForConditionalGeneration",)
+ARCHITECTURES = ("BartForConditionalGeneration", "BartModel")
+MODEL_TYPE = "bart"
 PREFIX = "model."
 IGNORED = r"(encoder|decoder)\.(embed_tokens\.weight|version)$|^classification_heads\."
 ONLY = {"tie_word_embeddings": True, "normalize_embedding": True, "static_position_embeddings": False,
@@ -59,7 +60,7 @@ def read_fields(values: Values, *, block: str) -> dict[str, Any]:
 
 def write(config: EncoderDecoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "bart", **write_fields(config)}
+    return {"model_type": MODEL_TYPE, **write_fields(config)}
 
 
 def write_fields(config: EncoderDecoderConfig) -> dict[str, Any]:

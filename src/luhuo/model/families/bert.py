@@ -24,6 +24,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("Bert", (*COMMON_HEADS, "pretraining", "relation"))
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "bert"
 PREFIX = "bert."
 IGNORED = r"position_ids$|^cls\.|pooler\.dense\."
 OLD_NAMES = OLD_NORMS
@@ -36,7 +37,7 @@ def read(values: Values) -> dict[str, Any]:
 
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "bert", **write_bert(config, HEADS)}
+    return {"model_type": MODEL_TYPE, **write_bert(config, HEADS)}
 
 
 def fit(config: EncoderConfig, names: Collection[str]) -> EncoderConfig:

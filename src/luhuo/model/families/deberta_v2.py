@@ -22,6 +22,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("DebertaV2", COMMON_HEADS)
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "deberta-v2"
 PREFIX = "deberta."
 IGNORED = r"position_ids$|^cls\.|^lm_predictions\.|^mask_predictions\.|^pooler\."
 ONLY = {"relative_attention": True, "legacy": True, "conv_groups": 1}
@@ -63,7 +64,7 @@ def write(config: EncoderConfig) -> dict[str, Any]:
     assert settings is not None
     kinds = {"c2p": settings.content_to_position, "p2c": settings.position_to_content}
     return {
-        "model_type": "deberta-v2",
+        "model_type": MODEL_TYPE,
         **write_bert(config, HEADS),
         **ONLY,
         "position_biased_input": config.positions == "learned",

@@ -22,6 +22,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("DistilBert", COMMON_HEADS)
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "distilbert"
 PREFIX = "distilbert."
 IGNORED = r"position_ids$|^vocab_"
 KEYS = {
@@ -56,7 +57,7 @@ def read(values: Values) -> dict[str, Any]:
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
     return {
-        "model_type": "distilbert",
+        "model_type": MODEL_TYPE,
         **{theirs: getattr(config, ours) for theirs, ours in KEYS.items()},
         **ONLY,
         "activation": activation_name(config.activation),

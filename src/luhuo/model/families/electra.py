@@ -22,6 +22,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("Electra", (*COMMON_HEADS, "detection"))
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "electra"
 PREFIX = "electra."
 IGNORED = r"position_ids$|^generator_|^discriminator_"
 
@@ -40,7 +41,7 @@ def read(values: Values) -> dict[str, Any]:
 
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "electra", **write_bert(config, HEADS), "embedding_size": config.width}
+    return {"model_type": MODEL_TYPE, **write_bert(config, HEADS), "embedding_size": config.width}
 
 
 def links(config: EncoderConfig) -> Iterator[Link]:

@@ -8,10 +8,11 @@ from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families.bart import IGNORED, ONLY, PREFIX, fit, links, read_fields, write_fields
 from luhuo.model.families.common import Values, check
 
-__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "PREFIX", "fit", "links", "read", "write"]
+__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "MODEL_TYPE", "PREFIX", "fit", "links", "read", "write"]
 
 CONFIG = EncoderDecoderConfig
-ARCHITECTURES = ("MBartForConditionalGeneration",)
+ARCHITECTURES = ("MBartForConditionalGeneration", "MBartModel")
+MODEL_TYPE = "mbart"
 
 
 def read(values: Values) -> dict[str, Any]:
@@ -22,4 +23,4 @@ def read(values: Values) -> dict[str, Any]:
 
 def write(config: EncoderDecoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "mbart", **write_fields(config)}
+    return {"model_type": MODEL_TYPE, **write_fields(config)}

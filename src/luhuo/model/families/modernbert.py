@@ -21,6 +21,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("ModernBert", COMMON_HEADS)
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "modernbert"
 PREFIX = "model."
 IGNORED = r"^head\.|^decoder\."
 HEAD = "decoder.weight"
@@ -92,7 +93,7 @@ def write(config: EncoderConfig) -> dict[str, Any]:
     kinds = ["sliding_attention" if window else "full_attention" for window in config.windows]
     ropes = {"full_attention": config.rope, "sliding_attention": config.local_rope}
     return {
-        "model_type": "modernbert",
+        "model_type": MODEL_TYPE,
         **{theirs: getattr(config, ours) for theirs, ours in KEYS.items()},
         **ONLY,
         "hidden_activation": activation_name(config.activation),

@@ -8,10 +8,11 @@ from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families.common import Values
 from luhuo.model.families.t5 import IGNORED, fit, links, read_fields, write_fields
 
-__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "fit", "links", "read", "write"]
+__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "MODEL_TYPE", "fit", "links", "read", "write"]
 
 CONFIG = EncoderDecoderConfig
-ARCHITECTURES = ("MT5ForConditionalGeneration",)
+ARCHITECTURES = ("MT5ForConditionalGeneration", "MT5Model")
+MODEL_TYPE = "mt5"
 
 
 def read(values: Values) -> dict[str, Any]:
@@ -21,4 +22,4 @@ def read(values: Values) -> dict[str, Any]:
 
 def write(config: EncoderDecoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "mt5", **write_fields(config), "tie_word_embeddings": config.tie_embeddings}
+    return {"model_type": MODEL_TYPE, **write_fields(config), "tie_word_embeddings": config.tie_embeddings}

@@ -23,6 +23,7 @@ from luhuo.model.families.links import Link, same
 CONFIG = EncoderConfig
 HEADS = architectures("Roberta", COMMON_HEADS)
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "roberta"
 PREFIX = "roberta."
 IGNORED = r"position_ids$|^lm_head\.|pooler\.dense\."
 
@@ -35,7 +36,7 @@ def read(values: Values, heads: dict[str, Any] = HEADS, family: str = "RoBERTa")
 
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "roberta", **write_bert(config, HEADS)}
+    return {"model_type": MODEL_TYPE, **write_bert(config, HEADS)}
 
 
 def fit(config: EncoderConfig, names: Collection[str]) -> EncoderConfig:

@@ -12,7 +12,8 @@ from luhuo.model.families.links import Link, rows, same
 from luhuo.model.stack_config import StackConfig
 
 CONFIG = EncoderDecoderConfig
-ARCHITECTURES = ("T5ForConditionalGeneration", "T5WithLMHeadModel")
+ARCHITECTURES = ("T5ForConditionalGeneration", "T5WithLMHeadModel", "T5Model")
+MODEL_TYPE = "t5"
 IGNORED = r"^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias"
 STACK_KEYS = {
     "d_model": "hidden_size",
@@ -77,7 +78,12 @@ def read_stack(values: Values, act: str) -> dict[str, Any]:
 def write(config: EncoderDecoderConfig) -> dict[str, Any]:
     """`config.json`."""
     scaled = config.logit_scale != 1
-    return {"model_type": "t5", **write_fields(config), "tie_word_embeddings": scaled, "scale_decoder_outputs": scaled}
+    return {
+        "model_type": MODEL_TYPE,
+        **write_fields(config),
+        "tie_word_embeddings": scaled,
+        "scale_decoder_outputs": scaled,
+    }
 
 
 def write_fields(config: EncoderDecoderConfig) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from luhuo.model.families.common import Values
 from luhuo.model.families.encoders import COMMON_HEADS, architectures, write_bert
 from luhuo.model.families.roberta import IGNORED, PREFIX, fit, links
 
-__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "PREFIX", "fit", "links", "read", "write"]
+__all__ = ["ARCHITECTURES", "CONFIG", "IGNORED", "MODEL_TYPE", "PREFIX", "fit", "links", "read", "write"]
 
 CONFIG = EncoderConfig
 HEADS = architectures("XLMRoberta", COMMON_HEADS)
 ARCHITECTURES = tuple(HEADS)
+MODEL_TYPE = "xlm-roberta"
 
 
 def read(values: Values) -> dict[str, Any]:
@@ -24,4 +25,4 @@ def read(values: Values) -> dict[str, Any]:
 
 def write(config: EncoderConfig) -> dict[str, Any]:
     """`config.json`."""
-    return {"model_type": "xlm-roberta", **write_bert(config, HEADS)}
+    return {"model_type": MODEL_TYPE, **write_bert(config, HEADS)}
