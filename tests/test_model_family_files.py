@@ -126,3 +126,23 @@ def test_qwen_grows_beyond_its_training_length_in_a_cache_as_in_whole_passes(tmp
     for row, behind in enumerate([0, 6]):
         expected = theirs(ids[row : row + 1, : 70 - behind]).logits[0, -1]
         torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_text_beyond_the_last_learned_position_is_refused_but_padding_there_is_not(tmp_path: Path) -> None:
+    published("opt", tmp_path)
+    ours = load(tmp_path, dtype="fp32", device="cpu")
+    last = ours.config.max_positions
+    with pytest.raises(LuhuoError, match=str(last)):
+        ours(random_ids(1, last + 1))
+    ids, whole = random_ids(2, last), ours(random_ids(2, last))
+    cache = KVCache(ours.config, 2)
+    ours(
+        ids[:, : last - 1],
+        segments=(torch.arange(last - 1) < torch.tensor([[last - 1], [last - 9]])).int(),
+        cache=cache,
+    )
+    new = torch.stack([torch.cat([ids[0, -1:], torch.zeros(8, dtype=torch.long)]), ids[1, -9:]])
+    logits = ours(new, segments=(torch.arange(9) < torch.tensor([[1], [9]])).int(), cache=cache)
+    torch.testing.assert_close(logits[0, 0], whole[0, -1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits[1, -1], whole[1, -1], rtol=0, atol=1e-4)

@@ -20,6 +20,7 @@ from luhuo.model.moe import MoE
 from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.prefix import prefix_positions, prefix_tokens
+from luhuo.model.query_block import QueryBlock
 from luhuo.model.reread import is_stale, reread
 from luhuo.model.rope import sinusoids, tables
 
@@ -46,6 +47,8 @@ class Decoder(nn.Module):
         self.positions = nn.Parameter(torch.empty(rows, hidden)) if config.positions == "learned" else None
         self.embedding_norm = make_norm(config, hidden) if config.embedding_norm else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        if config.query_block:
+            self.blocks[-1] = QueryBlock(config, config.layers - 1)
         self.norm = make_norm(config, hidden) if config.final_norm else None
         self.embedding_out = Linear(hidden, width) if width != hidden else None
         self.unembedding = None if config.tie_embeddings else Linear(width, config.vocab_size)
@@ -98,7 +101,7 @@ class Decoder(nn.Module):
             positions, context = self._cached_context(ids, positions, cache, segments)
         else:
             positions, context = self._context(ids, segments, positions)
-        x = self._embed(ids, positions)
+        x = self._embed(ids, positions, segments)
         for block in self.blocks:
             x = block(x, context)
         if cache is not None:
@@ -209,17 +212,32 @@ class Decoder(nn.Module):
         scaled = config.logit_scale != 1 or config.logit_softcap or config.head_normed
         return self.embedding_out is None and self.head_bias is None and not scaled
 
-    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
         x = F.embedding(ids, self.embedding).to(self.dtype)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.embedding_in is not None:
             x = self.embedding_in(x)
         if self.positions is not None:
-            x = x + F.embedding(positions + self.config.position_offset, self.positions).to(self.dtype)
+            x = x + self._learned(self.positions, positions, segments).to(self.dtype)
         if self.config.positions == "sinusoidal":
             x = x + sinusoids(positions + self.config.position_offset, self.config.hidden_size).to(x.dtype)
         return x if self.embedding_norm is None else self.embedding_norm(x)
+
+    def _learned(self, table: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
+        """Rows of a table for `positions` (B or 1, T); padding that lies beyond its end takes the last."""
+        places = positions + self.config.position_offset
+        if int(places.max()) >= len(table):
+            beyond = places >= len(table)
+            if bool((beyond if segments is None else beyond & (segments != 0)).any()):
+                raise LuhuoError(
+                    tr("The text is longer than the model has positions for.", "文本超出模型的位置数。"),
+                    expected=f"≤ {self.config.max_positions}",
+                    found=int(positions.max()) + 1,
+                    fix=tr("Shorten the text.", "请缩短文本。"),
+                )
+            places = places.clamp(max=len(table) - 1)
+        return F.embedding(places, table)
 
     def _query_scale(self, positions: Tensor) -> Tensor | None:
         """Factors (B or 1, 1, T, 1) on the queries at `positions` (B or 1, T), for `config.log_scale`."""
