@@ -1,0 +1,148 @@
+"""llama.cpp, asked by JSON lines on standard input; runs in an environment of its own with `llama-cpp-python`.
+
+Requests: {"do": "logits" | "perplexity" | "greedy" | "tokenize" | "version", "path": FILE, …}. One answer a line.
+Everything is computed on the CPU with keys and values kept in float32 and without flash attention.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from llama_cpp import llama_cpp as api
+
+F32, OFF, ERROR = 0, 0, 4
+
+
+@api.llama_log_callback
+def _log(level: int, text: bytes, _: object) -> None:
+    if level == ERROR:
+        sys.stderr.write(text.decode(errors="replace"))
+
+
+@contextmanager
+def opened(path: str, *, vocabulary_only: bool = False) -> Iterator[Any]:
+    settings = api.llama_model_default_params()
+    settings.n_gpu_layers, settings.vocab_only = 0, vocabulary_only
+    model = api.llama_model_load_from_file(path.encode(), settings)
+    if not model:
+        raise RuntimeError("llama.cpp does not load this file")
+    try:
+        yield model
+    finally:
+        api.llama_model_free(model)
+
+
+@contextmanager
+def context_of(model: Any, length: int, threads: int) -> Iterator[Any]:
+    settings = api.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = length
+    settings.n_threads = settings.n_threads_batch = threads
+    settings.type_k = settings.type_v = F32
+    settings.flash_attn_type = OFF
+    context = api.llama_init_from_model(model, settings)
+    try:
+        yield context
+    finally:
+        api.llama_free(context)
+
+
+def forward(context: Any, model: Any, ids: list[int], start: int = 0, first: int = 0) -> np.ndarray:
+    """Logits (len(ids) - first, vocabulary) of the tokens from index `first` on; the first token is at `start`."""
+    batch = api.llama_batch_init(len(ids), 0, 1)
+    for index, token in enumerate(ids):
+        batch.token[index], batch.pos[index] = token, start + index
+        batch.n_seq_id[index], batch.seq_id[index][0] = 1, 0
+        batch.logits[index] = index >= first
+    batch.n_tokens = len(ids)
+    status = api.llama_decode(context, batch)
+    if status:
+        raise RuntimeError(f"llama_decode: {status}")
+    width = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+    rows = [api.llama_get_logits_ith(context, index) for index in range(first, len(ids))]
+    found = np.stack([np.ctypeslib.as_array(row, (width,)).copy() for row in rows])
+    api.llama_batch_free(batch)
+    return found
+
+
+def logits(request: dict[str, Any]) -> dict[str, Any]:
+    """All logits of `ids`, saved to the file `out`."""
+    ids = request["ids"]
+    with opened(request["path"]) as model, context_of(model, 256, 1) as context:
+        np.save(request["out"], forward(context, model, ids))
+    return {}
+
+
+def perplexity(request: dict[str, Any]) -> dict[str, Any]:
+    """Chunks of `length` tokens on their own; the predictions of the second half count, as llama-perplexity's do."""
+    ids, length = request["ids"], request["length"]
+    half, total, count = length // 2, 0.0, 0
+    with opened(request["path"]) as model, context_of(model, length, request["threads"]) as context:
+        for at in range(0, len(ids) - length + 1, length):
+            chunk = ids[at : at + length]
+            api.llama_memory_clear(api.llama_get_memory(context), True)
+            rows = forward(context, model, chunk, first=half)[:-1].astype(np.float64)
+            peak = rows.max(1, keepdims=True)
+            norm = np.log(np.exp(rows - peak).sum(1)) + peak[:, 0]
+            total += float((norm - rows[np.arange(len(rows)), chunk[half + 1 :]]).sum())
+            count += len(rows)
+    return {"perplexity": math.exp(total / count), "scored": count}
+
+
+def greedy(request: dict[str, Any]) -> dict[str, Any]:
+    """`count` likeliest tokens after each of `prompts`, one by one."""
+    answers = []
+    with opened(request["path"]) as model:
+        for prompt in request["prompts"]:
+            with context_of(model, 512, request["threads"]) as context:
+                answer = [int(forward(context, model, prompt, first=len(prompt) - 1)[-1].argmax())]
+                while len(answer) < request["count"]:
+                    at = len(prompt) + len(answer) - 1
+                    answer.append(int(forward(context, model, answer[-1:], start=at)[-1].argmax()))
+            answers.append(answer)
+    return {"answers": answers}
+
+
+def tokenize(request: dict[str, Any]) -> dict[str, Any]:
+    """Ids of each of `lines`, special tokens in them taken as text."""
+    found = []
+    with opened(request["path"], vocabulary_only=True) as model:
+        vocabulary = api.llama_model_get_vocab(model)
+        for line in request["lines"]:
+            data = line.encode()
+            room = (api.llama_token * (len(data) + 8))()
+            count = api.llama_tokenize(vocabulary, data, len(data), room, len(room), False, False)
+            found.append(list(room[:count]))
+    return {"ids": found}
+
+
+def version(_: dict[str, Any]) -> dict[str, Any]:
+    return {"llama-cpp-python": llama_cpp.__version__}
+
+
+ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    function.__name__: function for function in (logits, perplexity, greedy, tokenize, version)
+}
+
+
+def main() -> None:
+    api.llama_backend_init()
+    api.llama_log_set(_log, ctypes.c_void_p(0))
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = ACTIONS[request["do"]](request)
+        except RuntimeError as error:
+            answer = {"error": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
