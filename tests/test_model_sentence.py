@@ -193,3 +193,15 @@ def test_minilm_from_the_package_index_gives_the_published_vectors() -> None:
     assert found.shape == (5, 384)
     assert (found - reference_vectors(folder, texts, 256)).abs().max() < 1e-4
     assert found[0] @ found[1] > 0.5 > found[0] @ found[2]
+
+
+def test_a_folder_with_the_older_vocabulary_file_only_has_its_tokenizer(
+    sentences: Encoder, vocabulary: Path, tmp_path: Path
+) -> None:
+    expected = sentences.embed(TEXTS)
+    sentences.tokenizer = None
+    save(sentences, tmp_path)
+    assert load(tmp_path, dtype="fp32").tokenizer is None
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(vocabulary / name, tmp_path / name)
+    assert torch.equal(load(tmp_path, dtype="fp32").embed(TEXTS), expected)

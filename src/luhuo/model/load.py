@@ -26,6 +26,9 @@ from luhuo.model.weights import SafetensorsWeights, Weights, fill
 MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, EncoderDecoderConfig: EncoderDecoder}
 """The module that each class of config describes."""
 
+TOKENIZER_FILES = ("tokenizer.json", "*.model", "*.tiktoken", "tekken.json", "merges.txt", "vocab.txt")
+"""A directory with none of these has no tokenizer."""
+
 
 def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Decoder:
     """Load a model directory, a GGUF file, or a reference or short name of either, for use (evaluation mode), with
@@ -115,7 +118,7 @@ def read_values(root: Path) -> dict[str, Any]:
 
 
 def _tokenizer(root: Path, fingerprint: str | None) -> Any:
-    if not (root / "tokenizer.json").is_file():
+    if not any(any(root.glob(pattern)) for pattern in TOKENIZER_FILES):
         return None
     from luhuo.tokenizer.tokenizer import Tokenizer
 
