@@ -14,7 +14,6 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from luhuo.core.atomic import write_json
 from luhuo.core.digest import file_digest
 from luhuo.core.errors import RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
+from luhuo.train.pieces import Piece, held, is_first_copy
 
 SCHEMA = 2
 PATIENCE_S = 1800.0
@@ -36,33 +35,6 @@ PATIENCE_S = 1800.0
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 """Tensors by part ("model", "optimiser", "random") and name."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What this process holds of a tensor."""
-
-    local: Tensor
-    shape: tuple[int, ...]
-    """Of the whole tensor."""
-    start: tuple[int, ...]
-    """Where the piece begins, in each dimension."""
-
-
-def piece_of(tensor: Tensor) -> Piece | None:
-    """The piece this rank has to write; None where another rank writes the same one."""
-    if not isinstance(tensor, DTensor):
-        return Piece(tensor.detach(), tuple(tensor.shape), (0,) * tensor.dim())
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    mesh, placements = tensor.device_mesh, tensor.placements
-    coordinate = mesh.get_coordinate()
-    assert coordinate is not None, "this rank is not part of the tensor's mesh"
-    if any(where and placement.is_replicate() for where, placement in zip(coordinate, placements, strict=True)):
-        return None
-    _, start = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    local = tensor.to_local().detach()
-    return Piece(local, tuple(tensor.shape), tuple(start)) if local.numel() else None
 
 
 class Writer:
@@ -81,13 +53,17 @@ class Writer:
         """
         self.wait()
         pieces = {
-            part: {key: piece for key, tensor in tensors.items() if (piece := piece_of(tensor)) is not None}
+            part: {
+                key: found
+                for key, tensor in tensors.items()
+                if is_first_copy(tensor) and ((found := held(tensor)).local.numel() or not tensor.numel())
+            }
             for part, tensors in parts.items()
         }
         final = self.folder / (name or f"step-{step:09d}")
         if self.background:
-            held = {part: {key: _copied(piece) for key, piece in tensors.items()} for part, tensors in pieces.items()}
-            self._thread = threading.Thread(target=self._guarded, args=(final, step, held, values), daemon=False)
+            kept = {part: {key: _copied(piece) for key, piece in tensors.items()} for part, tensors in pieces.items()}
+            self._thread = threading.Thread(target=self._guarded, args=(final, step, kept, values), daemon=False)
             self._thread.start()
         else:
             self._write(final, step, pieces, values)
@@ -225,29 +201,15 @@ class Saved:
                 return local
             if whole is None:
                 whole = torch.empty(entry["shape"], dtype=local.dtype)
-            place = tuple(slice(a, a + n) for a, n in zip(piece["start"], local.shape, strict=True))
-            whole[place] = local
+            whole[Piece(local, tuple(entry["shape"]), tuple(piece["start"])).place] = local
         assert whole is not None, f"{name} has no piece"
         return whole
 
     def load_into(self, part: str, name: str, target: Tensor) -> None:
         """Copy a tensor into `target`, or into the piece of it that this rank holds."""
-        whole = self.tensor(part, name)
-        piece = piece_of(target) if not isinstance(target, DTensor) else _held(target)
-        if piece is None:
-            return
-        place = tuple(slice(a, a + n) for a, n in zip(piece.start, piece.local.shape, strict=True))
+        whole, mine = self.tensor(part, name), held(target)
         with torch.no_grad():
-            piece.local.copy_(whole[place])
-
-
-def _held(tensor: DTensor) -> Piece | None:
-    """The piece this rank holds, also where others hold the same."""
-    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-    _, start = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    local = tensor.to_local()
-    return Piece(local, tuple(tensor.shape), tuple(start)) if local.numel() else None
+            mine.local.copy_(whole[mine.place])
 
 
 def read_last(folder: Path) -> Saved | None:

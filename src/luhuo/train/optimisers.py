@@ -12,6 +12,7 @@ A router's rows are one vector for each expert, like an embedding's: they are no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
+from luhuo.train.checkpoint import Saved
 from luhuo.train.config import TrainerConfig
+from luhuo.train.pieces import gathered, local, piece, shared_out
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration (Jordan et al. 2024, "Muon"): steep at zero, so five steps suffice."""
@@ -101,16 +104,18 @@ class Optimiser:
             state |= {f"{name}:momentum": value for name, value in self.muon.momentum.items()}
         return state
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+    def restore(self, found: Saved) -> None:
+        """Take back what `state` gave, from the part "optimiser" of a checkpoint."""
         named = self.groups.all()
-        for key, value in state.items():
+        for key in found.names("optimiser"):
             name, kind = key.rsplit(":", 1)
             if kind == "momentum" and self.muon is not None:
-                self.muon.momentum[name].copy_(value)
+                target = self.muon.momentum[name]
+            elif kind == "step":
+                target = self.adamw.state[named[name]][kind] = torch.zeros((), device=named[name].device)
             else:
-                place = "cpu" if kind == "step" and named[name].device.type == "cpu" else named[name].device
-                self.adamw.state[named[name]][kind] = value.clone().to(place)
+                target = self.adamw.state[named[name]][kind] = torch.zeros_like(named[name], requires_grad=False)
+            found.load_into("optimiser", key, target)
 
 
 class Muon:
@@ -132,34 +137,44 @@ class Muon:
     ) -> None:
         self.matrices, self.learning_rate, self.weight_decay, self.beta = matrices, learning_rate, weight_decay, beta
         self.momentum = {name: torch.zeros_like(p) for name, p in matrices.items()}
-        shapes: dict[tuple[int, int], list[tuple[str, int, int]]] = {}
+        self._alike: dict[tuple[torch.Size, Sequence[int]], list[str]] = {}
         for name, p in matrices.items():
-            start = 0
-            for rows in _split(name, p, fused):
-                shapes.setdefault((rows, p.shape[-1]), []).append((name, start, start + rows))
-                start += rows
-        self._batches = shapes
+            self._alike.setdefault((p.shape, tuple(_split(name, p, fused))), []).append(name)
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
         """Update all matrices at `factor` times the learning rate."""
         rate = self.learning_rate * factor
         names = list(self.matrices)
-        gradients = [self.matrices[name].grad for name in names]
-        assert all(g is not None for g in gradients), "a matrix has no gradient"
-        momenta = [self.momentum[name] for name in names]
+        gradients = [local(p.grad) for p in self.matrices.values() if p.grad is not None]
+        assert len(gradients) == len(names), "a matrix has no gradient"
+        momenta = [local(self.momentum[name]) for name in names]
         torch._foreach_mul_(momenta, self.beta)  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_add_(momenta, gradients)  # type: ignore
-        updates = torch._foreach_add(gradients, momenta, alpha=self.beta)  # type: ignore
+        torch._foreach_add_(momenta, gradients)  # pyright: ignore[reportPrivateImportUsage]
+        updates = torch._foreach_add(gradients, momenta, alpha=self.beta)  # pyright: ignore[reportPrivateImportUsage]
         nesterov = dict(zip(names, updates, strict=True))
-        torch._foreach_mul_(list(self.matrices.values()), 1 - rate * self.weight_decay)  # pyright: ignore[reportPrivateImportUsage]
-        for (rows, columns), members in self._batches.items():
-            parts = [nesterov[name][..., a:b, :].reshape(-1, rows, columns) for name, a, b in members]
-            moves = orthogonalise(torch.cat(parts)).to(parts[0].dtype).split([len(part) for part in parts])
-            scale = rate * 0.2 * max(rows, columns) ** 0.5
-            targets = [self.matrices[name][..., a:b, :] for name, a, b in members]
-            shaped = [move.view(target.shape) for move, target in zip(moves, targets, strict=True)]
-            torch._foreach_add_(targets, shaped, alpha=-scale)  # pyright: ignore[reportPrivateImportUsage]
+        held = {name: local(p.detach()) for name, p in self.matrices.items()}
+        torch._foreach_mul_(list(held.values()), 1 - rate * self.weight_decay)  # pyright: ignore[reportPrivateImportUsage]
+        for (_, split), alike in self._alike.items():
+            found = self._directions([gathered(nesterov[name], self.matrices[name]) for name in alike], split)
+            moves = [piece(move, self.matrices[name]) for move, name in zip(found, alike, strict=True)]
+            torch._foreach_add_([held[name] for name in alike], moves, alpha=-rate)  # pyright: ignore[reportPrivateImportUsage]
+
+    @staticmethod
+    def _directions(matrices: list[Tensor], split: Sequence[int]) -> list[Tensor]:
+        """Orthogonalised and scaled, for matrices of one shape (or stacks of them) that are taken apart alike."""
+        columns = matrices[0].shape[-1]
+        borders = list(itertools.accumulate(split, initial=0))
+        moves = [torch.empty_like(matrix) for matrix in matrices]
+        for rows in dict.fromkeys(split):
+            places = [a for a, size in zip(borders, split, strict=False) if size == rows]
+            parts = [m[..., a : a + rows, :].reshape(-1, rows, columns) for m in matrices for a in places]
+            done = shared_out(torch.cat(parts), orthogonalise).to(parts[0].dtype)
+            done = (done * (0.2 * max(rows, columns) ** 0.5)).split([len(part) for part in parts])
+            targets = [move[..., a : a + rows, :] for move in moves for a in places]
+            for target, direction in zip(targets, done, strict=True):
+                target.copy_(direction.view(target.shape))
+        return moves
 
 
 def fused_rows(config: ModelConfig) -> dict[str, Sequence[int]]:
@@ -167,6 +182,8 @@ def fused_rows(config: ModelConfig) -> dict[str, Sequence[int]]:
     rows: dict[str, Sequence[int]] = {"qkv.weight": config.qkv_rows}
     if config.mla:
         rows["kv_down.weight"] = (config.mla.kv_rank, config.mla.rope_dim)
+    if config.linear_layers:
+        rows["linear_qkv.weight"] = (config.heads * config.head_dim,) * 3
     return rows
 
 

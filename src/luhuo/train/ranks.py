@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
+from luhuo.train.pieces import copies
+
 BUCKET = 32 * 2**20
 """Numbers that are reduced in one message."""
 
@@ -58,12 +60,14 @@ class Ranks:
         copied = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
         if self.count > 1:
             self._sum_in_buckets(copied)
-        norms = torch._foreach_norm(copied)  # pyright: ignore[reportPrivateImportUsage]
-        square = torch.stack(norms).double().square().sum() if copied else torch.zeros((), dtype=torch.float64)
-        pieces = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
-        if pieces:
-            local = torch.stack(torch._foreach_norm(pieces)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
-            square = square.to(local.device) + self.sum(local)
+        square = _square(copied) if copied else torch.zeros((), dtype=torch.float64)
+        by_copies: dict[int, list[Tensor]] = {}
+        for gradient in gradients:
+            if isinstance(gradient, DTensor):
+                by_copies.setdefault(copies(gradient), []).append(gradient.to_local())
+        for count, pieces in by_copies.items():
+            mine = _square(pieces)
+            square = square.to(mine.device) + self.sum(mine) / count
         return square.sqrt().item()
 
     def _sum_in_buckets(self, gradients: Sequence[Tensor]) -> None:
@@ -83,3 +87,8 @@ class Ranks:
     @staticmethod
     def _device() -> torch.device:
         return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
+
+
+def _square(gradients: Sequence[Tensor]) -> Tensor:
+    """Sum of the squares of all numbers, in double precision."""
+    return torch.stack(torch._foreach_norm(gradients)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]

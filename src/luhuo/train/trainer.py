@@ -352,7 +352,7 @@ class Trainer:
         """Take the state of a checkpoint, but not its place in the data; with `guard`, also what the guard knew."""
         for name, parameter in self.model.named_parameters():
             found.load_into("model", name, parameter)
-        self.optimiser.restore({name: found.tensor("optimiser", name) for name in found.names("optimiser")})
+        self.optimiser.restore(found)
         if self.average is not None:
             for name, weight in self.average.weights.items():
                 found.load_into("average", name, weight)
