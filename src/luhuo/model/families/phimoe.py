@@ -64,8 +64,9 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
     for name in ("rope_parameters", "rope_scaling"):
         if values[name] and config.rope.attention_factor is not None:
-            factor = config.rope.attention_factor
-            values[name] = {**values[name], "short_mscale": factor, "long_mscale": factor}
+            factors = dict.fromkeys(("short_mscale", "long_mscale"), config.rope.attention_factor)
+            original = {"original_max_position_embeddings": config.rope.original_positions}
+            values[name] = {**values[name], **factors, **original}
     values["original_max_position_embeddings"] = config.rope.original_positions
     return values
 
