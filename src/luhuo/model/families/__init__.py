@@ -11,6 +11,7 @@ A family is a module with
 - `fit(config, names)`, optional: the config completed by what only the names of the published tensors tell;
 - `MODEL_TYPE`, optional: the `model_type` of files that name no architecture; they are read as the first;
 - `PREFIX`, optional: what published names begin with in some files and not in others;
+- `HEAD`, optional: the output matrix, `lm_head.weight` if not given, which some files hold although it is tied;
 - `IGNORED`, optional: a regular expression of published tensors that carry no weight (tables of old versions);
 - `OLD_NAMES`, optional: endings of names, and how old files spell them.
 
