@@ -30,6 +30,8 @@ import numpy as np
 import torch
 
 from luhuo.core.errors import LuhuoError
+from luhuo.files.gguf import GGUF
+from luhuo.files.gguf_write import TensorPlan, write_gguf
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.gguf import export_gguf, load_gguf
@@ -41,6 +43,9 @@ from luhuo.tokenizer.tokenizer import Tokenizer
 
 LENGTH = 512
 """Tokens of a chunk; the second half is scored."""
+
+LINES = 300
+"""Lines of a text whose tokens are compared."""
 
 QUESTIONS = (
     "What is the capital of France? Answer in one sentence.",
@@ -118,7 +123,7 @@ def compare_model(peer: Peer, reference: str, texts: list[Path], chunks: int, fo
         files["as shipped"] = Path(reference)
     for text in texts:
         ids = tokenizer.encode(text.read_text(encoding="utf-8")[: chunks * LENGTH * 8])[: chunks * LENGTH]
-        lines = text.read_text(encoding="utf-8").splitlines()[:500]
+        lines = text.read_text(encoding="utf-8").splitlines()[:LINES]
         theirs = peer("tokenize", path=files["f32"], lines=lines)["ids"]
         equal = sum(tokenizer.encode(line) == found for line, found in zip(lines, theirs, strict=True))
         base = perplexity(model, ids)
@@ -177,12 +182,13 @@ def compare_tokens(peer: Peer, texts: list[Path], tokenizer: Tokenizer, folder: 
     exported = gguf_metadata(tokenizer, tokenizer.vocab_size)
     print(f"chosen on the probe: {exported.pre}, {exported.agreement:.0%} of its lines")
     lines = {
-        text.name: [x for x in text.read_text(encoding="utf-8").splitlines() if x.strip()][:1000] for text in texts
+        text.name: [x for x in text.read_text(encoding="utf-8").splitlines() if x.strip()][:LINES] for text in texts
     }
     rows = []
+    own, path = folder / "own.gguf", folder / "renamed.gguf"
+    export_gguf(model, own, "f32", note=lambda _: None)
     for name in RECIPES:
-        path = folder / "tokens.gguf"
-        _write_with(model, path, name)
+        rename(own, path, name)
         shares = {}
         for text, several in lines.items():
             answer = peer("tokenize", path=path, lines=several)
@@ -196,19 +202,15 @@ def compare_tokens(peer: Peer, texts: list[Path], tokenizer: Tokenizer, folder: 
         print(f"  {name:<16}" + ", ".join(f"{text} {share:.1%}" for text, share in shares.items()))
 
 
-def _write_with(model: Decoder, path: Path, pre: str) -> None:
-    """Export, with another name of the way of cutting."""
-    from luhuo.files.gguf import GGUF
-    from luhuo.files.gguf_write import TensorPlan, write_gguf
-
-    export_gguf(model, path.with_suffix(".own"), "f32", note=lambda _: None)
-    file = GGUF(path.with_suffix(".own"))
-    metadata = {key: value for key, value in file.metadata.items() if key != WHOLE}
+def rename(source: Path, target: Path, pre: str) -> None:
+    """The same file with another name of the way of cutting text."""
+    file = GGUF(source)
     plans = [
         TensorPlan(name, info.shape, info.kind, lambda name=name: [file.data(name)])
         for name, info in file.tensors.items()
     ]
-    write_gguf(path, {**metadata, "tokenizer.ggml.pre": pre}, plans)
+    metadata = {key: value for key, value in file.metadata.items() if key != WHOLE}
+    write_gguf(target, {**metadata, "tokenizer.ggml.pre": pre}, plans)
 
 
 def main() -> None:

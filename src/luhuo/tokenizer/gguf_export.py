@@ -127,18 +127,20 @@ def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float, bool]:
     whole = bool(content["model"].get("ignore_merges"))
     expected = [core.encode(line, add_special_tokens=False).ids for line in PROBE]
     cuts = [_pieces(core.normalizer, core.pre_tokenizer, line) for line in PROBE]
-    best: tuple[str, float] = ("default", -1.0)
+    best: tuple[str, float, int] = ("default", -1.0, 0)
     for name, recipe in RECIPES.items():
         other = tokenizers.Tokenizer.from_str(json.dumps(content))
         other.normalizer = recipe.normalizer()
         other.pre_tokenizer = recipe.pre_tokenizer()
-        if recipe.whole_pieces == whole and all(
+        equal = sum(
             _pieces(other.normalizer, other.pre_tokenizer, line) == cut for line, cut in zip(PROBE, cuts, strict=True)
-        ):
+        )
+        if equal == len(PROBE) and recipe.whole_pieces == whole:
             return name, 1.0, True
         ids = [other.encode(line, add_special_tokens=False).ids for line in PROBE]
         share = sum(a == b for a, b in zip(ids, expected, strict=True)) / len(PROBE)
-        best = max(best, (name, share), key=lambda found: found[1])
+        # Small vocabularies leave a tie, which goes to the one that cuts most lines alike.
+        best = max(best, (name, share, equal), key=lambda found: found[1:])
     return best[0], best[1], False
 
 
