@@ -104,7 +104,7 @@ def _turn(view: View, full: str, number: int, whole: str | None) -> Turn | None:
     place = place or _answer(view, number, fresh)
     if place is None:
         return None
-    end = _after_closing(view.tokenizer, fresh, place[1])
+    end = _after_closing(view.tokenizer, fresh, place[1], full)
     return Turn(number, start, end) if start <= end and full.startswith(fresh[:end]) else None
 
 
@@ -131,10 +131,19 @@ def _answer(view: View, number: int, fresh: str) -> tuple[int, int] | None:
     return len(head), end
 
 
-def _after_closing(tokenizer: Tokenizer, text: str, at: int) -> int:
-    """The place behind the token that closes the turn, the first special one after the answer; `at` without one."""
-    found = _special(tokenizer).search(text, at)
-    return found.end() if found else at
+def _after_closing(tokenizer: Tokenizer, text: str, at: int, full: str) -> int:
+    """The place behind the tokens that close the turn, as far as both texts agree; `at` without any.
+
+    They are the first special tokens after the answer, up to the one that is known to end turns.
+    """
+    end = at
+    for found in _special(tokenizer).finditer(text, at):
+        if (end > at and text[end : found.start()].strip()) or not full.startswith(text[: found.end()]):
+            break
+        end = found.end()
+        if tokenizer.token_id(found[0]) in tokenizer.turn_end_ids:
+            break
+    return end
 
 
 @lru_cache(maxsize=16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import tokenizers
@@ -107,10 +108,8 @@ def _list(metadata: Mapping[str, object], name: str, kind: Any, count: int | Non
 
 def _number(metadata: Mapping[str, object], name: str, count: int) -> int | None:
     """A token id of the metadata, if it is one."""
-    value: Any = metadata.get(PREFIX + name)
-    return (
-        int(value) if value is not None and not isinstance(value, (str, bytes)) and 0 <= int(value) < count else None
-    )
+    value = metadata.get(PREFIX + name)
+    return int(value) if isinstance(value, Integral) and 0 <= int(value) < count else None
 
 
 def _flag(metadata: Mapping[str, object], name: str, default: bool) -> bool:
@@ -216,7 +215,7 @@ def _wordpiece(
     vocab = {}
     for number, piece in enumerate(pieces):
         text = piece.text
-        if text.startswith(sentencepiece.BLANK):
+        if text.startswith(sentencepiece.BLANK) and text != sentencepiece.BLANK:
             text = text.removeprefix(sentencepiece.BLANK)
         elif not (text.startswith("[") and text.endswith("]")) and piece.kind not in (CONTROL, UNKNOWN):
             text = f"##{text}"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tokenizers
+
 from luhuo.tokenizer.chat import END_OF_TEXT, PAD, TURN_END
 
 TURN_ENDS = (
@@ -36,6 +38,18 @@ FREE = re.compile(r"reserved|unused|<\|extra_\d|<\|dummy|SPECIAL_\d|placeholder"
 """Special tokens that no text and no template uses."""
 
 
+USUAL = {
+    "bos_token": ("<|begin_of_text|>", "<s>", "<bos>", "[BOS]"),
+    "eos_token": ("<|end_of_text|>", "</s>", "<eos>", "[EOS]", END_OF_TEXT),
+    "unk_token": ("<unk>", "[UNK]"),
+    "pad_token": ("<pad>", "[PAD]"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+"""What special tokens are called in directories that come without `tokenizer_config.json`."""
+
+
 @dataclass(frozen=True)
 class Roles:
     """Ids by role, None where the vocabulary has none. `turn_ends` is empty or starts with the one to train on."""
@@ -45,6 +59,13 @@ class Roles:
     turn_ends: tuple[int, ...]
     pad: int | None
     unk: int | None
+
+
+def named_by_habit(core: tokenizers.Tokenizer) -> dict[str, str]:
+    """Role -> token for the special tokens that bear a usual name: a default for what the settings leave out."""
+    special = {token.content for token in core.get_added_tokens_decoder().values() if token.special}
+    found = {role: next((n for n in names if n in special), None) for role, names in USUAL.items()}
+    return {role: name for role, name in found.items() if name is not None}
 
 
 def find(

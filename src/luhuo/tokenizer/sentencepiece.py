@@ -152,12 +152,18 @@ def build(model: Model) -> tokenizers.Tokenizer:
         raise _unreadable(model.source, error) from None
     core.pre_tokenizer = _pre_tokenizer(model)
     core.decoder = _decoder(model)
-    core.add_tokens([_added(p) for p in model.pieces if p.kind in (UNKNOWN, CONTROL, USER_DEFINED) and p.text])
+    core.add_tokens([_added(p) for p in model.pieces if p.kind in (UNKNOWN, CONTROL) or _is_symbol(p, model)])
     return core
 
 
+def _is_symbol(piece: Piece, model: Model) -> bool:
+    """Whether the user's symbol can be found: one with a plain blank never is where blanks become U+2581."""
+    return piece.kind == USER_DEFINED and not (model.escape_whitespaces and " " in piece.text)
+
+
 def _added(piece: Piece) -> AddedToken:
-    return AddedToken(piece.text, special=piece.kind != USER_DEFINED, normalized=False)
+    """A symbol with blanks is looked for in the text whose blanks are already written as U+2581."""
+    return AddedToken(piece.text, special=piece.kind != USER_DEFINED, normalized=BLANK in piece.text)
 
 
 def _unigram(model: Model) -> models.Unigram:

@@ -15,6 +15,7 @@ import tokenizers
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.tokenizer import bytelevel
+from luhuo.tokenizer.framing import frame
 from luhuo.tokenizer.patterns import RECIPES, Recipe
 from luhuo.tokenizer.settings import Settings
 
@@ -29,6 +30,8 @@ class Known:
     special: tuple[str, ...]
     skip: int = 0
     """Free ids between the ranks and the first special token."""
+    start: str = ""
+    """The token that stands before a whole text."""
 
 
 QWEN = Known(
@@ -51,6 +54,7 @@ LLAMA3 = Known(
         "<|python_tag|>",
         *(f"<|reserved_special_token_{i}|>" for i in range(2, 247)),
     ),
+    start="<|begin_of_text|>",
 )
 CL100K = Known(
     Recipe(RECIPES["llama-bpe"].splits, whole_pieces=True),
@@ -88,7 +92,9 @@ def load(file: Path, settings: Settings) -> tokenizers.Tokenizer:
     for number, token in enumerate(known.special, start):
         if token not in special and number not in taken:
             special[token] = number
-    return bytelevel.from_ranks(ranks, known.recipe, special, file)
+    core = bytelevel.from_ranks(ranks, known.recipe, special, file)
+    frame(core, [known.start] if known.start else [], [])
+    return core
 
 
 def _known(file: Path, settings: Settings, count: int) -> Known | None:
@@ -108,4 +114,5 @@ def from_tekken(file: Path) -> tokenizers.Tokenizer:
     ranks, pattern, special = bytelevel.read_tekken(file)
     core = bytelevel.from_ranks(ranks, RECIPES["tekken"], special, file)
     core.pre_tokenizer = bytelevel.pre_tokenizer_of(pattern)
+    frame(core, ["<s>"], [])
     return core

@@ -56,7 +56,7 @@ class Tokenizer:
         folder = Path(directory)
         found = settings.read(folder)
         core = published.open_core(folder, found)
-        return cls(core, found.config, found.template, found.stop_ids)
+        return cls(core, roles.named_by_habit(core) | found.config, found.template, found.stop_ids)
 
     @classmethod
     def born_here(cls, core: tokenizers.Tokenizer, context: int = 1_000_000) -> Tokenizer:
@@ -170,9 +170,7 @@ class Tokenizer:
         text = self._core.id_to_token(token)
         if text is None:
             return b""
-        if token in self.added_tokens:
-            return text.encode()
-        if not self._byte_level:
+        if token in self.added_tokens or not self._byte_level:
             if BYTE_TOKEN.fullmatch(text):
                 return bytes([int(text[3:5], 16)])
             return (text.replace(BLANK, " ") if self._decoders[0] == "Replace" else text).encode()
