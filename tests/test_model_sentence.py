@@ -130,14 +130,14 @@ def test_a_vector_does_not_depend_on_its_batch(sentences: Encoder) -> None:
 def test_every_way_of_pooling_is_what_its_name_says_and_survives_a_round_trip(
     sentences: Encoder, tmp_path: Path, pooling: Any, normalise: bool
 ) -> None:
-    sentence = SentenceConfig(pooling=pooling, normalise=normalise, max_length=20)
+    sentence = SentenceConfig(pooling=pooling, normalise=normalise, max_length=20, prompt="查询：")
     sentences.config = sentences.config.model_copy(update={"sentence": sentence})
     save(sentences, tmp_path)
     loaded = load(tmp_path, dtype="fp32")
     assert loaded.config == sentences.config
     assert sentences.tokenizer is not None
     with torch.no_grad():
-        states = sentences.hidden(torch.tensor([sentences.tokenizer.encode(TEXTS[2], framed=True)]))[0]
+        states = sentences.hidden(torch.tensor([sentences.tokenizer.encode("查询：" + TEXTS[2], framed=True)]))[0]
     ways = {"mean": states.mean(0), "first": states[0], "max": states.amax(0), "last": states[-1]}
     expected = F.normalize(ways[pooling], dim=0) if normalise else ways[pooling]
     assert (loaded.embed(TEXTS)[2] - expected).abs().max() < 1e-5
@@ -156,6 +156,24 @@ def test_the_old_layout_with_the_encoder_in_a_folder_of_its_own_loads(sentences:
     assert torch.equal(load(old, dtype="fp32").embed(TEXTS), load(tmp_path / "new", dtype="fp32").embed(TEXTS))
 
 
+def test_folders_as_the_library_writes_them_since_version_6_load(sentences: Encoder, tmp_path: Path) -> None:
+    """Other module names, one key for the pooling, and the length kept with the tokenizer."""
+    save(sentences, tmp_path)
+    steps = json.loads((tmp_path / "modules.json").read_text())
+    for step in steps:
+        kind = step["type"].rsplit(".", 1)[-1]
+        step["type"] = f"sentence_transformers.base.modules.{kind.lower()}.{kind}"
+    (tmp_path / "modules.json").write_text(json.dumps(steps))
+    (tmp_path / "1_Pooling" / "config.json").write_text(
+        json.dumps({"embedding_dimension": 24, "pooling_mode": "lasttoken", "include_prompt": True})
+    )
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"transformer_task": "feature-extraction"}))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 11}))
+    expected = SentenceConfig(pooling="last", normalise=True, max_length=11)
+    assert load(tmp_path, dtype="fp32").config.sentence == expected
+
+
 def test_steps_that_are_unknown_or_lead_outside_are_refused(sentences: Encoder, tmp_path: Path) -> None:
     save(sentences, tmp_path)
     steps = json.loads((tmp_path / "modules.json").read_text())
@@ -169,9 +187,11 @@ def test_steps_that_are_unknown_or_lead_outside_are_refused(sentences: Encoder, 
     with pytest.raises(LuhuoError, match="JSON"):
         load(tmp_path)
     (tmp_path / "modules.json").write_text(json.dumps(steps))
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
-    with pytest.raises(LuhuoError, match="weightedmean"):
-        load(tmp_path)
+    two = {"pooling_mode": ["mean", "cls"]}
+    for changed, said in (({"pooling_mode_weightedmean_tokens": True}, "weightedmean"), (two, "cls"), ([], "object")):
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(LuhuoError, match=said):
+            load(tmp_path)
 
 
 def test_texts_that_cannot_be_embedded_are_errors_that_say_why(sentences: Encoder) -> None:

@@ -120,7 +120,7 @@ class Encoder(nn.Module):
             )
         sentence = self.config.sentence or SentenceConfig()
         limit = min(sentence.max_length or self.config.max_positions, self.config.max_positions)
-        rows = [cut(self.tokenizer, text, limit) for text in texts]
+        rows = [cut(self.tokenizer, sentence.prompt + text, limit) for text in texts]
         found = torch.empty(len(rows), self.config.hidden_size)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch):

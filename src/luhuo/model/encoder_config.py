@@ -32,6 +32,7 @@ class SentenceConfig(Config):
         "mean", "Mean, first, largest or last of the token states.", "词元状态的均值、首个、最大值或末个。"
     )
     normalise: bool = field(False, "Vectors are scaled to length one.", "向量归一化为单位长度。")
+    prompt: str = field("", "Put in front of every text.", "加在每段文本之前。")
     max_length: int | None = field(None, "Longer texts are cut, in tokens.", "文本的最大词元数，超出截断。", ge=1)
 
 
