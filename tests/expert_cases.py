@@ -62,6 +62,12 @@ PHI_ROPE = {
     "long_mscale": 1.24,
     "original_max_position_embeddings": 64,
 }
+MINIMAX_FACTORS = {
+    "block_size": 16,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    **{f"{part}_alpha_factor": 1.6 for part in ("full_attn", "linear_attn", "mlp")},
+    **{f"{part}_beta_factor": 0.8 for part in ("full_attn", "linear_attn", "mlp")},
+}
 GROK = {
     **GQA,
     "num_experts": 4,
@@ -224,5 +230,11 @@ EXPERTS = {
         "phimoe",
         "PhimoeForCausalLM",
         {**GQA, **LOCAL_EXPERTS, "sliding_window": 9, "router_jitter_noise": 0.2},
+    ),
+    "minimax": Case(
+        "minimax",
+        "MiniMaxForCausalLM",
+        {**GQA, **LOCAL_EXPERTS, "num_hidden_layers": 4, "head_dim": 16, **MINIMAX_FACTORS},
+        "MiniMax-Text-01, MiniMax-M1",
     ),
 }

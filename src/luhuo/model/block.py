@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from luhuo.model.layers import MLP, Attention, Context
+from luhuo.model.linear_attention import LinearAttention
 from luhuo.model.mla import LatentAttention
 from luhuo.model.moe import MoE
 from luhuo.model.norms import make_norm
+from luhuo.model.shared_attention import SharedAttention
 
 if TYPE_CHECKING:
     from luhuo.model.config import ModelConfig
+
+
+def _attention(config: ModelConfig, layer: int) -> Attention | LatentAttention | LinearAttention:
+    if layer in config.linear_layers:
+        return LinearAttention(config, layer)
+    if config.mla:
+        return LatentAttention(config, layer)
+    return (SharedAttention if config.kv_share > 1 else Attention)(config, layer)
 
 
 class Block(nn.Module):
@@ -26,7 +36,7 @@ class Block(nn.Module):
         super().__init__()
         self.config = config
         self.attention_norm = make_norm(config, config.hidden_size)
-        self.attention = LatentAttention(config, layer) if config.mla else Attention(config, layer)
+        self.attention = _attention(config, layer)
         self.mlp_norm = None if config.block == "parallel" else make_norm(config, config.hidden_size)
         self.mlp = MoE(config) if config.sparse(layer) else MLP(config)
         sandwich = config.block == "sandwich"

@@ -30,10 +30,9 @@ class KVCache:
         device: torch.device | str = "cpu",
     ) -> None:
         slots = -(-capacity // BLOCK) * BLOCK
-        (heads, width), (value_heads, value_width) = config.cache_widths
-        keys, values = (batch, heads, slots, width), (batch, value_heads, slots, value_width)
-        self.keys = [torch.zeros(keys, dtype=dtype, device=device) for _ in range(config.layers)]
-        self.values = [torch.zeros(values, dtype=dtype, device=device) for _ in range(config.layers)]
+        shapes = [((batch, h, slots, w), (batch, vh, slots, vw)) for (h, w), (vh, vw) in config.layer_widths]
+        self.keys = [torch.zeros(keys, dtype=dtype, device=device) for keys, _ in shapes]
+        self.values = [torch.zeros(values, dtype=dtype, device=device) for _, values in shapes]
         self.ids = torch.zeros(batch, slots, dtype=torch.long, device=device) if config.reads_back else None
         """The tokens themselves, where the model may have to read them again."""
         self.lengths: list[int] = [0] * batch

@@ -187,6 +187,9 @@ class ModelConfig(Config):
         (), "Tokens visible per layer; 0 or empty: all.", "各层可见的词元数；0 或空为全部。"
     )
 
+    query_block: bool = field(
+        False, "In the last block learned vectors of the positions ask.", "最后一层以可学习的位置向量作查询。"
+    )
     prefix_end: int | None = field(
         None, "The token that ends a prompt whose tokens all see one another.", "结束双向可见的提示部分的词元。"
     )
@@ -219,6 +222,13 @@ class ModelConfig(Config):
     activation: Activation = field("silu", "Activation of the MLP.", "前馈层的激活函数。")
     gated: bool = field(True, "The MLP is gated.", "前馈层带门控。")
     mlp_bias: bool = field(False, "Biases of the MLP.", "前馈层带偏置。")
+    linear_layers: tuple[int, ...] = field(
+        (), "Layers with linear attention that decays (lightning attention).", "使用带衰减线性注意力的层。"
+    )
+    kv_share: int = field(
+        1, "Layers that share the keys and values of the first of them.", "共用一组键值的层数（跨层注意力）。", ge=1
+    )
+
     moe: MoEConfig | None = field(None, "Mixture of experts.", "混合专家。")
     mtp_layers: int = field(0, "Multi-token prediction blocks.", "多词元预测层数。", ge=0)
 
@@ -238,12 +248,18 @@ class ModelConfig(Config):
             raise ValueError("two rotary axes need prefix_end: the second counts from there")
         if self.local_rope is not None and (self.rope.axes == 2 or self.local_rope.axes == 2):
             raise ValueError("two rotary axes do not go with a rope of their own for windowed layers")
+        if self.query_block and (self.block != "pre" or self.mla is not None or self.final_norm):
+            raise ValueError("query_block needs block: pre and final_norm: false (it has its own), and no mla")
         if self.mla is not None and self.prefix_end is not None:
             raise ValueError("prefix_end does not go with multi-head latent attention")
         if self.rope_dim > self.head_dim:
             raise ValueError(f"rope.dim ({self.rope_dim}) is larger than head_dim ({self.head_dim})")
         if self.mla and self.head_dim != self.mla.nope_dim + self.mla.rope_dim:
             raise ValueError(f"with mla, head_dim is nope_dim + rope_dim, not {self.head_dim}")
+        if self.kv_share > 1 and (self.mla or self.linear_layers or not self.qk_norm_after_rope or self.mtp_layers):
+            raise ValueError("kv_share needs qk_norm_after_rope, and no mla, linear_layers or mtp_layers")
+        if self.linear_layers and (self.mla or self.prefix_end is not None):
+            raise ValueError("linear_layers do not go with mla or prefix_end")
         if self.moe and not self.gated:
             raise ValueError("experts are gated MLPs; gated: false does not go with moe")
         return self
@@ -272,6 +288,18 @@ class ModelConfig(Config):
         if self.mla:
             return (1, self.mla.kv_rank + self.mla.rope_dim), (1, 0)
         return (self.kv_heads, self.head_dim), (self.kv_heads, self.head_dim)
+
+    @property
+    def layer_widths(self) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
+        """The `cache_widths` of each layer: where keys are shared, only their source has any."""
+        full = (self.heads, self.head_dim), (self.heads, self.head_dim)
+        of = (self.cache_widths, full, ((self.kv_heads, 0), (self.kv_heads, 0)))
+        kinds = ((layer in self.linear_layers) + 2 * (self.kv_source(layer) != layer) for layer in range(self.layers))
+        return tuple(of[kind] for kind in kinds)
+
+    def kv_source(self, layer: int) -> int:
+        """The layer whose keys and values a layer uses."""
+        return layer - layer % self.kv_share
 
     @property
     def reads_back(self) -> bool:

@@ -10,13 +10,15 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     hidden, layers = config.hidden_size, config.layers
     sparse = [config.sparse(layer) for layer in range(layers)]
     width = config.embedding_size or hidden
+    ends = config.final_norm + config.embedding_norm + config.query_block
     parts = {
         "embedding": config.vocab_size * width + (hidden * width if width != hidden else 0),
         "positions": (config.max_positions + config.position_offset) * hidden if config.positions == "learned" else 0,
-        "attention": layers * _attention(config),
+        "queries": config.max_positions * hidden if config.query_block else 0,
+        "attention": sum(_attention(config, layer) for layer in range(layers)),
         "mlp": sparse.count(False) * _mlp(config, config.intermediate_size, config.mlp_bias),
         "experts": sparse.count(True) * _experts(config),
-        "norms": layers * _block_norms(config) + _norm(config, hidden) * (config.final_norm + config.embedding_norm),
+        "norms": sum(_block_norms(config, layer) for layer in range(layers)) + _norm(config, hidden) * ends,
         "mtp": config.mtp_layers * (_block(config, layers - 1) + 2 * hidden * hidden + 3 * _norm(config, hidden)),
         "head": (0 if config.tie_embeddings else config.vocab_size * width)
         + (hidden * width if width != hidden else 0)
@@ -43,7 +45,7 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
     window is shorter.
     """
     parts = parameters(config)
-    outside = sum(parts.get(name, 0) for name in ("embedding", "positions", "norms", "mtp", "head"))
+    outside = sum(parts.get(name, 0) for name in ("embedding", "positions", "queries", "norms", "mtp", "head"))
     matrices = active_parameters(config) - outside + parts.get("mtp", 0)
     matrices += config.vocab_size * (config.embedding_size or config.hidden_size)
     per_key = 6 * config.heads * (config.head_dim + config.value_dim)
@@ -53,7 +55,7 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
 
 def cache_per_token(config: ModelConfig) -> int:
     """Numbers that all layers together cache of one token."""
-    return config.layers * sum(heads * features for heads, features in config.cache_widths)
+    return sum(heads * features for widths in config.layer_widths for heads, features in widths)
 
 
 def _seen(window: int, length: int) -> float:
@@ -69,8 +71,10 @@ def _norm(config: ModelConfig, size: int, *, bias: bool = True) -> int:
     return size * (1 + (bias and config.norm_bias)) if config.norm_affine else 0
 
 
-def _attention(config: ModelConfig) -> int:
+def _attention(config: ModelConfig, layer: int) -> int:
     hidden, heads = config.hidden_size, config.heads
+    if layer in config.linear_layers:
+        return 5 * hidden * heads * config.head_dim
     if config.mla:
         mla = config.mla
         queries = heads * (mla.nope_dim + mla.rope_dim)
@@ -82,14 +86,16 @@ def _attention(config: ModelConfig) -> int:
         up = mla.kv_rank * heads * (mla.nope_dim + mla.value_dim)
         biases = (down if config.qkv_bias else 0) + (hidden if config.out_bias else 0)
         return query + hidden * down + up + heads * mla.value_dim * hidden + biases
-    rows = sum(config.qkv_rows)
+    rows = sum(config.qkv_rows) if config.kv_source(layer) == layer else config.qkv_rows[0]
     biases = (rows if config.qkv_bias else 0) + (hidden if config.out_bias else 0)
     return hidden * rows + heads * config.head_dim * hidden + biases + (heads if config.attention_sinks else 0)
 
 
-def _block_norms(config: ModelConfig) -> int:
+def _block_norms(config: ModelConfig, layer: int) -> int:
     count = {"parallel": 1, "sandwich": 4}.get(config.block, 2)
     total = count * _norm(config, config.hidden_size)
+    if layer in config.linear_layers:
+        return total + config.heads * config.head_dim
     if config.mla:
         return total + config.mla.kv_rank + (config.mla.q_rank or 0)
     both = config.heads + config.kv_heads
@@ -114,4 +120,4 @@ def _experts(config: ModelConfig) -> int:
 
 def _block(config: ModelConfig, layer: int) -> int:
     inner = _experts(config) if config.sparse(layer) else _mlp(config, config.intermediate_size, config.mlp_bias)
-    return _attention(config) + inner + _block_norms(config)
+    return _attention(config, layer) + inner + _block_norms(config, layer)

@@ -18,7 +18,7 @@ SHARE = 0.1
 """What is left of the random values in the matrices that look at positions."""
 COPY = 0.1
 """Strength with which the two copying heads write, about that of the embeddings."""
-NORMAL = {"embedding", "unembedding", "positions", "router", "shared_gate"}
+NORMAL = {"embedding", "unembedding", "positions", "queries", "router", "shared_gate"}
 ZERO = {"sinks", "correction"}
 FREQUENCIES = 6
 """Rotary frequencies, the fastest first, in the pattern by which a head of the first layer finds its distance."""
@@ -70,8 +70,11 @@ def _has_plain_layout(config: ModelConfig) -> bool:
     rotates = config.positions == "rope" and rope.dim is None and not rope.interleaved and rope.kind == "plain"
     whole = not config.unrotated and not config.windows and not config.alibi_slopes and config.mla is None
     usual = config.norm == "rms" and config.block == "pre" and config.qk_norm == "head"
+    own = not config.linear_layers and config.kv_share == 1
     embedded = config.embedding_size is None and config.embedding_scale == 1 and not config.embedding_norm
-    return rotates and whole and usual and embedded and not config.qk_norm_after_rope and not config.carry_normed
+    return (
+        rotates and whole and own and usual and embedded and not config.qk_norm_after_rope and not config.carry_normed
+    )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Shapes: B batch, T time, H query heads, K key/value heads, G = H / K, D head siz
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,6 +42,10 @@ class Context:
     """Whether nobody sees later tokens; otherwise the masks say it all."""
     query_scale: Tensor | None = None
     """Factors on the queries (B or 1, 1, T, 1), where they depend on the position."""
+    shared: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Keys and values by layer, as far as further layers use them."""
+    positions: Tensor | None = None
+    """(B or 1, T), or (B, T, 2) with two rotary axes."""
 
 
 class Linear(nn.Module):
@@ -94,10 +98,14 @@ class Attention(nn.Module):
         per_head = config.qk_norm in ("head", "heads") and config.norm == "rms"
         self.fused = self.rotates and whole and per_head
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
+    def forward(self, x: Tensor, context: Context, asked: Tensor | None = None) -> Tensor:
+        """Attention of x (B, T, C) over itself and the cache; of `asked` (B or 1, T, C), if given, over x."""
         config = self.config
         batch, time, _ = x.shape
         projected = self.qkv(x)
+        if asked is not None:
+            rows = config.qkv_rows[0]
+            projected = torch.cat([self.qkv(asked)[..., :rows].expand(batch, -1, -1), projected[..., rows:]], -1)
         if config.qkv_clip:
             projected = projected.clamp(-config.qkv_clip, config.qkv_clip)
         heads = projected.view(batch, time, -1, config.head_dim)  # (B, T, H + 2K, D)

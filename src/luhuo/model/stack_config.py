@@ -128,6 +128,11 @@ class StackConfig(Config):
         return (self.heads, self.head_dim), (self.heads, self.head_dim)
 
     @property
+    def layer_widths(self) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
+        """The `cache_widths` of each layer."""
+        return (self.cache_widths,) * self.layers
+
+    @property
     def reads_back(self) -> bool:
         """Whether a cache has to keep the tokens themselves, as for some decoders."""
         return False
