@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import luhuo
 from luhuo.core.errors import LuhuoError
 from luhuo.export import export
 from luhuo.model.info import describe
@@ -41,6 +42,16 @@ def test_a_gguf_file_comes_back_as_a_directory_with_equal_logits(source: Path, t
     with torch.no_grad():
         before, after = (load(folder, dtype="fp32", device="cpu")(ids) for folder in (source, tmp_path / "again"))
     torch.testing.assert_close(before, after)
+
+
+def test_the_root_loads_directories_and_gguf_files_and_names_the_forms_otherwise(source: Path, tmp_path: Path):
+    assert luhuo.load is load
+    export(str(source), "gguf", "f16", tmp_path / "m.gguf")
+    for reference in (source, str(source), tmp_path / "m.gguf", f"gguf:{tmp_path}/m.gguf"):
+        assert luhuo.load(reference, dtype="fp32", device="cpu").config.hidden_size == 32
+    with pytest.raises(LuhuoError) as error:
+        luhuo.load("smolm2-135m-instruct")
+    assert "smollm2-135m-instruct" in (error.value.fix or "")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from luhuo.core.artifact import produce, read_manifest
 from luhuo.core.lineage import lineage
+from luhuo.model.info import describe
 from luhuo.model.save import save
 from luhuo.stages import configured
 from tests.hub_server import Hub, serve
@@ -41,6 +42,19 @@ def model(tmp_path: Path) -> dict[str, bytes]:
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     return kept | {"LUHUO_CACHE": str(tmp_path / "cache"), "LUHUO_LANG": "en", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Hub], None]:
+    """Let this process ask a stand-in hub."""
+
+    def ask(hub: Hub) -> None:
+        for name in SETTINGS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"LUHUO_CACHE": str(tmp_path / "cache"), **at(hub)}.items():
+            monkeypatch.setenv(name, value)
+
+    return ask
 
 
 def luhuo(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -76,14 +90,13 @@ def test_a_pull_that_was_interrupted_continues(model, environment, tmp_path: Pat
 
 
 @pytest.mark.parametrize("scheme", ["hf", "ms"])
-def test_info_of_a_model_at_a_hub_does_not_fetch_its_weights(scheme, model, environment):
+def test_info_of_a_model_at_a_hub_does_not_fetch_its_weights(scheme, model, here):
     with serve(Hub({"models/owner/demo": model})) as hub:
-        result = luhuo(environment | at(hub), "info", f"{scheme}:owner/demo", "--json")
+        here(hub)
+        found = describe(f"{scheme}:owner/demo")
         assert hub.sent == 0
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert (found["architecture"], found["licence"], found["stored"]) == ("Qwen3ForCausalLM", "mit", {})
-    assert found["parameters"] == 12_848 and found["serve"]["bf16"]["weights"] == 2 * 12_848
+    assert (found.architecture, found.licence, found.stored) == ("Qwen3ForCausalLM", "mit", {})
+    assert found.parameters == 12_848 and found.serve["bf16"]["weights"] == 2 * 12_848
 
 
 def test_pull_without_a_name_lists_the_short_names(environment):
@@ -98,17 +111,13 @@ def test_pull_of_an_unknown_name_is_one_message(environment):
 
 
 @pytest.mark.parametrize("scheme", ["hf", "ms"])
-def test_a_data_set_of_a_hub_is_a_source_of_a_corpus(scheme, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
-    for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
+def test_a_data_set_of_a_hub_is_a_source_of_a_corpus(scheme, tmp_path: Path, here):
     rows = "".join(f'{{"text": "Document number {i} tells of {i * 7} different things."}}\n' for i in range(300))
     files = {"data/train-0.jsonl": rows.encode(), "data/train-1.jsonl": b'{"text": "One more page of text."}\n'}
     reference = f"{scheme}:datasets/owner/texts/data/*.jsonl"
     source = {"name": "texts", "path": reference, "licence": "CC0-1.0", "lang": "en", "valid": 0.05, "test": 0.05}
     with serve(Hub({"datasets/owner/texts": files | {"other.csv": b"text\nno\n"}})) as hub:
-        for name, value in at(hub).items():
-            monkeypatch.setenv(name, value)
+        here(hub)
         produce("corpus", configured("corpus", {"sources": [source]}), tmp_path / "corpus")
     assert read_manifest(tmp_path / "corpus")["metrics"]["documents.train"] > 250
     assert any(reference in line and "CC0-1.0" in line for _, line in lineage(tmp_path / "corpus"))

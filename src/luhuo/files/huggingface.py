@@ -54,9 +54,9 @@ def names(reference: hub.HubReference) -> list[str]:
         if transport.offline():
             root = Path(_download(replace(reference, inner="nothing but the folder")))
             return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        return HfApi(endpoint=_endpoint()).list_repo_files(
-            reference.repository, revision=reference.revision, repo_type=_kind(reference)
-        )
+        api = HfApi(endpoint=_endpoint())
+        ask = api.dataset_info if reference.dataset else api.model_info
+        return [file.rfilename for file in ask(reference.repository, revision=reference.revision).siblings or []]
     except ImportError:
         raise missing_extra("huggingface-hub", "hub") from None
     except Exception as error:  # as above
