@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,19 @@ def test_steps_and_tokens_together_and_a_size_that_is_none_are_refused(material:
         stage(material, tokens=5)
     with pytest.raises(LuhuoError, match="huge"):
         stage(material, size="huge")
+
+
+def test_processes_of_torchrun_make_the_model_of_one(tmp_path: Path, material: dict[str, str]) -> None:
+    alone = produce("pretrain", stage(material, optimiser="adamw"), tmp_path / "one")
+    values = {**material, "size": "30k", "length": 32, "batch": 128, "steps": 12, "dtype": "fp32", "threads": 1}
+    values |= {"device": "cpu", "optimiser": "adamw", "shard": 0}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "luhuo"]
+    command += ["pretrain", "--out", str(tmp_path / "two"), *(f"{key}={value}" for key, value in values.items())]
+    for _ in range(2):  # the second time there is nothing left to do, for either process
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Training for") == 0
+    one, two = load(alone.path), load(tmp_path / "two")
+    for (name, p), (_, q) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=0, atol=3e-4), name
+    assert read_manifest(tmp_path / "two")["metrics"]["tokens"] == alone.manifest["metrics"]["tokens"]

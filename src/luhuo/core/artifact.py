@@ -28,10 +28,13 @@ from luhuo.core.device import cpu_threads
 from luhuo.core.errors import LuhuoError, RunFailed, from_os_error
 from luhuo.core.language import tr
 from luhuo.core.metrics import MetricsLog
+from luhuo.core.processes import is_main
 from luhuo.core.stage import Stage
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+FOLLOW_S = 0.2
+"""How often a process that waits for an artifact looks for it."""
 LINEAGE_FIELDS = ("stage", "digest", "config", "seed", "inputs", "sources")
 """What a manifest keeps of each ancestor (by cache key: two artifacts may have equal content)."""
 REFERENCE_SCHEMES = ("pypi:", "hf:", "ms:")
@@ -229,6 +232,8 @@ def produce(stage_name: str, stage: Stage, target: str | Path, *, force: bool = 
     if not force and is_current(target, key):
         return Done(target, read_manifest(target), reused=True)
     partial = target.parent / f".{target.name}.partial"
+    if not is_main():
+        return _follow(stage, target, partial, key)
     with locked(target.parent / f".{target.name}.lock"):
         if not force and is_current(partial, key):  # killed between finishing and renaming
             _swap(partial, target)
@@ -251,6 +256,18 @@ def produce(stage_name: str, stage: Stage, target: str | Path, *, force: bool = 
             raise from_os_error(error) or error from error
         _swap(partial, target)
     return Done(target, manifest, reused=False)
+
+
+def _follow(stage: Stage, target: Path, partial: Path, key: str) -> Done:
+    """What the processes beside the first one do: their share of a distributed stage, then wait for the artifact.
+
+    `torchrun` ends all processes when one fails, so that the wait is not forever.
+    """
+    if stage.distributed:
+        stage.run(Workspace(partial, MetricsLog(partial / "metrics.jsonl")))
+    while not is_current(target, key):
+        time.sleep(FOLLOW_S)
+    return Done(target, read_manifest(target), reused=False)
 
 
 def is_current(target: Path, key: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from luhuo.core.language import tr
+from luhuo.core.processes import is_main
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._start = self._last = time.monotonic()
         self._first_done = self.done
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and is_main():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -52,7 +53,7 @@ class Progress:
         self.note = note or self.note
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, state=self._state())
-        elif time.monotonic() - self._last >= self.every_s:
+        elif is_main() and time.monotonic() - self._last >= self.every_s:
             self._last = time.monotonic()
             print(f"{self.title}: {self._state()}{self._left()}", file=sys.stderr, flush=True)
 
@@ -83,5 +84,6 @@ def track(items: Iterable[T], title: str, total: float | None = None, unit: str 
 
 
 def say(message: str) -> None:
-    """Print one line to the person who waits (standard error, so that results can be piped)."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line to the person who waits (standard error, so that results can be piped); one process speaks."""
+    if is_main():
+        print(message, file=sys.stderr, flush=True)

@@ -21,6 +21,10 @@ class Stage(Config, abc.ABC):
     resumable: ClassVar[bool] = False
     """True: `run` continues from what lies in `out.path`. False: it always starts in an empty folder."""
 
+    distributed: ClassVar[bool] = False
+    """True: under `torchrun` every process calls `run` (with the same folder; the first one owns it), otherwise only
+    the first does, and the others wait for the artifact."""
+
     seed: int = field(0, "Seed of everything random in this stage.", "本阶段所有随机性的种子。", ge=0)
 
     @abc.abstractmethod

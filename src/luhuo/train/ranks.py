@@ -89,6 +89,6 @@ class Ranks:
         return torch.device("cuda" if distributed.get_backend() == "nccl" else "cpu")
 
 
-def _square(gradients: Sequence[Tensor]) -> Tensor:
+def _square(gradients: list[Tensor]) -> Tensor:
     """Sum of the squares of all numbers, in double precision."""
     return torch.stack(torch._foreach_norm(gradients)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -19,15 +19,21 @@ from luhuo.train.config import TrainerConfig
 from luhuo.train.sizes import Derived, Shape, derive, parse_size
 
 if TYPE_CHECKING:
+    import torch
+
     from luhuo.core.artifact import Workspace
     from luhuo.model.decoder import Decoder
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
-class PretrainStage(Stage):
-    """Train a language model on tokenised text, from nothing or from an existing model."""
+class PretrainStage(Stage, TrainerConfig):
+    """Train a language model on tokenised text, from nothing or from an existing model.
+
+    Under `torchrun` all processes share the work.
+    """
 
     resumable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     shards: Input = field(..., "Output of stage shards.", "shards 阶段的输出。")
     tokenizer: Input = field(..., "The tokenizer the shards were made with.", "制作分片所用的分词器。")
@@ -42,38 +48,23 @@ class PretrainStage(Stage):
     shape: Shape = field(Shape(), "Parts of the architecture set by hand.", "手工指定的架构参数。")
     length: int | None = field(None, "Tokens a row; from the size by default.", "每行词元数，默认由规模决定。", ge=2)
     batch: int | None = field(None, "Tokens a step; from the size by default.", "每步词元数，默认由规模决定。", ge=2)
-    steps: int | None = field(None, "Optimiser steps; or give tokens.", "优化步数；或给出 tokens。", ge=1)
+    steps: int = field(0, "Optimiser steps; 0: from `tokens`.", "优化步数；0 表示由 tokens 决定。", ge=0)
     tokens: int | None = field(
         None, "Tokens to train on; 20 a parameter by default.", "训练词元数，默认每参数 20 个。", ge=1
     )
-    optimiser: Literal["muon", "adamw"] = field(
-        "muon", "muon (AdamW for embeddings and norms) or adamw.", "muon（嵌入与归一化用 AdamW）或 adamw。"
-    )
-    schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
-        "wsd", "Shape of the learning rate.", "学习率的形状。"
-    )
-    learning_rate: float | None = field(None, "Peak; from the size by default.", "峰值学习率，默认由规模决定。", gt=0)
-    embedding_rate: float = field(
-        3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
-    )
-    warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
-    decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
-    weight_decay: float = field(0.1, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
-    clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
-    micro_batch: int = field(0, "Rows per forward pass; 0: all of a step.", "每次前向的行数；0 为整步。", ge=0)
-    dtype: Literal["auto", "fp32", "bf16"] = field(
-        "auto", "Arithmetic; the weights stay fp32.", "运算格式；权重保持 fp32。"
-    )
-    device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
-    checkpoint_every_s: float = field(60.0, "Seconds between checkpoints.", "检查点间隔（秒）。", ge=0)
-    checkpoint_every: int = field(
-        0, "Steps between checkpoints; 0: by time only.", "检查点间隔（步）；0 为仅按时间。", ge=0
-    )
+    learning_rate: float = field(0.0, "Peak; 0: from the size.", "峰值学习率；0 表示由规模决定。", ge=0)
     eval_every: int = field(
         0, "Steps between held-out evaluations; 0: ten in all.", "留出集评估间隔（步）；0 为共十次。", ge=0
     )
     eval_tokens: int = field(32_768, "Held-out tokens scored each time.", "每次评估的留出词元数。", ge=1)
+    shard: int = field(
+        1,
+        "Pieces the weights are divided into among the processes; 0: one each.",
+        "权重在各进程间切成的份数；0 为每进程一份。",
+        ge=0,
+    )
+    device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
+    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -88,41 +79,54 @@ class PretrainStage(Stage):
 
     def run(self, out: Workspace) -> None:
         """Train, resuming from the last checkpoint if there is one, and write a model directory."""
-        from luhuo.core.device import pick_device, use_threads
+        from luhuo.core.device import use_threads
+        from luhuo.train.parallel import processes
+
+        use_threads(self.threads)
+        with processes(self.device) as device:
+            self._run(out, device)
+
+    def _run(self, out: Workspace, device: torch.device) -> None:
         from luhuo.corpus.loader import PackedLoader
         from luhuo.model.save import save
         from luhuo.tokenizer.tokenizer import Tokenizer
         from luhuo.train.heldout import bits_per_byte
         from luhuo.train.objective import CausalLM
+        from luhuo.train.parallel import spread, whole
+        from luhuo.train.ranks import Ranks
         from luhuo.train.trainer import Trainer
 
-        use_threads(self.threads)
+        ranks = Ranks()
         tokenizer = Tokenizer.load(self.tokenizer)
         self._check_tokenizer(tokenizer)
         model, plan = self._model(tokenizer)
-        model.to(pick_device(self.device))
-        rows = max(1, round(plan.batch / plan.length))
-        steps = self.steps or -(-plan.tokens // (rows * plan.length))
-        say(tr(f"Training for {steps:,} steps:", f"训练 {steps:,} 步：") + "\n" + plan.table())
+        model = spread(model.to(device), self.shard)
+        rows = max(1, round(plan.batch / plan.length / ranks.count))
+        steps = self.steps or -(-plan.tokens // (rows * ranks.count * plan.length))
+        if ranks.main:
+            say(tr(f"Training for {steps:,} steps:", f"训练 {steps:,} 步：") + "\n" + plan.table())
 
-        def loader(split: str, count: int) -> PackedLoader:
+        def loader(split: str, rank: int, world: int) -> PackedLoader:
             seed = derive_seed(self.seed, "loader", split)
-            return PackedLoader(Path(self.shards) / split, batch=count, length=plan.length, seed=seed)
+            folder = Path(self.shards) / split
+            return PackedLoader(folder, batch=rows, length=plan.length, seed=seed, rank=rank, world=world)
 
         sizes = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
         batches = max(1, self.eval_tokens // (rows * plan.length))
-        config = self._trainer_config(steps, plan.learning_rate)
         trainer = Trainer(
             model,
             CausalLM(),
-            loader("train", rows),
-            config,
+            loader("train", ranks.rank, ranks.count),
+            self._trainer_config(steps, plan.learning_rate),
             out,
-            evaluate=bits_per_byte(lambda: loader("valid", rows).epoch(), sizes, batches),
+            evaluate=bits_per_byte(lambda: loader("valid", 0, 1).epoch(), sizes, batches),
             title=tr("pretrain", "预训练"),
         )
         last = trainer.run()
-        save(model, out.path)
+        finished = whole(model)
+        if finished is None:
+            return
+        save(finished, out.path)
         trainer.clean()
         counts = parameters(model.config)
         out.results |= {"loss": last["loss"], "bpb.valid": last["valid_bpb"], "parameters": sum(counts.values())}
@@ -133,8 +137,8 @@ class PretrainStage(Stage):
         from luhuo.model.initialise import initialise
         from luhuo.model.load import load
 
-        given: dict[str, Any] = {"length": self.length, "batch": self.batch, "learning_rate": self.learning_rate}
-        given["tokens"] = self.tokens
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("length", "batch", "tokens")}
+        given["learning_rate"] = self.learning_rate or None
         if self.model is None:
             plan = derive(self.size, tokenizer.vocab_size, shape=self.shape, **given)
             model = initialise(Decoder(plan.model), derive_seed(self.seed, "weights"))
@@ -147,14 +151,13 @@ class PretrainStage(Stage):
         return model, plan
 
     def _trainer_config(self, steps: int, learning_rate: float) -> TrainerConfig:
-        names = set(TrainerConfig.model_fields) & set(type(self).model_fields) - {
-            "steps",
-            "learning_rate",
-            "eval_every",
+        values = {name: getattr(self, name) for name in TrainerConfig.model_fields}
+        derived = {
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "eval_every": self.eval_every or max(1, steps // 10),
         }
-        shared = {name: getattr(self, name) for name in sorted(names)}
-        every = self.eval_every or max(1, steps // 10)
-        return TrainerConfig(steps=steps, learning_rate=learning_rate, eval_every=every, **shared)
+        return TrainerConfig(**{**values, **derived})
 
     def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
         header = Path(self.shards) / "train" / "header.json"
