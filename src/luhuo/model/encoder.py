@@ -105,7 +105,7 @@ class Encoder(nn.Module):
             raise _no_head(self.config.head, tr("for whole texts", "整段文本级"))
         return self.text_labels(hidden, segments)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed(self, texts: Sequence[str], *, batch: int = 32) -> Tensor:
         """Vectors (texts, hidden) fp32 on the CPU, made as `config.sentence` says (the mean of all tokens' states by
         default); `batch` texts of similar length at a time. Raises `LuhuoError` without a tokenizer."""
