@@ -62,6 +62,22 @@ PHI_ROPE = {
     "long_mscale": 1.24,
     "original_max_position_embeddings": 64,
 }
+HUNYUAN_LARGE = {
+    **GQA,
+    "num_hidden_layers": 4,
+    "head_dim": 16,
+    "num_experts": 4,
+    "moe_topk": 1,
+    "use_mixed_mlp_moe": True,
+    "num_shared_expert": 1,
+    "use_cla": True,
+    "cla_share_factor": 2,
+    "use_qk_norm": True,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "rope_theta": 10000.0,
+    "rope_scaling": {"type": "dynamic", "alpha": 50.0, "factor": 1.0},
+}
 MINIMAX_FACTORS = {
     "block_size": 16,
     "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
@@ -237,4 +253,5 @@ EXPERTS = {
         {**GQA, **LOCAL_EXPERTS, "num_hidden_layers": 4, "head_dim": 16, **MINIMAX_FACTORS},
         "MiniMax-Text-01, MiniMax-M1",
     ),
+    "hunyuan-large": Case("hunyuan", "hunyuan_large:HunyuanLarge", HUNYUAN_LARGE, "Hunyuan-Large (A52B)"),
 }

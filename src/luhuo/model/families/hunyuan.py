@@ -1,4 +1,7 @@
-"""Hunyuan: the dense models (0.5B to 7B) and those with experts (A13B), keys and queries normalised after rotation."""
+"""Hunyuan: dense (0.5B to 7B), with experts (A13B), and Large (A52B), where pairs of layers share keys and values.
+
+Keys and queries are normalised after the rotation.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.model.config import ModelConfig
+from luhuo.model.config import ModelConfig, MoEConfig
 from luhuo.model.families.common import (
     Values,
     activation,
@@ -20,14 +23,17 @@ from luhuo.model.families.common import (
 from luhuo.model.families.experts import expert_links, read_experts, sparse_links
 from luhuo.model.families.links import Link, same
 
-ARCHITECTURES = ("HunYuanDenseV1ForCausalLM", "HunYuanMoEV1ForCausalLM")
-ONLY = {"mlp_bias": False, "use_cla": False, "use_qk_norm": True, "norm_topk_prob": True}
+DENSE, EXPERTS, LARGE = "HunYuanDenseV1ForCausalLM", "HunYuanMoEV1ForCausalLM", "HunYuanForCausalLM"
+ARCHITECTURES = (DENSE, EXPERTS, LARGE)
+ONLY = {"mlp_bias": False, "use_qk_norm": True, "norm_topk_prob": True}
 
 
 def read(values: Values) -> dict[str, Any]:
     """Fields of our config."""
     check(values, ONLY, "Hunyuan")
     bias = bool(values.get("attention_bias"))
+    large = LARGE in values["architectures"]
+    sparse = EXPERTS in values["architectures"] or (large and (values.get("num_experts") or 1) != 1)
     return {
         **llama_fields(_stretched(values)),
         "qk_norm": "head",
@@ -35,7 +41,8 @@ def read(values: Values) -> dict[str, Any]:
         "qkv_bias": bias,
         "out_bias": bias,
         "activation": activation(values.get("hidden_act", "silu")),
-        "moe": _read_experts(values) if "HunYuanMoEV1ForCausalLM" in values["architectures"] else None,
+        "kv_share": values.get("cla_share_factor", 2) if values.get("use_cla") else 1,
+        "moe": _read_experts(values, large) if sparse else None,
     }
 
 
@@ -50,15 +57,17 @@ def _stretched(values: Values) -> Values:
     return {**values, "rope_parameters": {"rope_theta": theta * alpha ** (dim / (dim - 2))}}
 
 
-def _read_experts(values: Values) -> Any:
+def _read_experts(values: Values, large: bool) -> MoEConfig:
+    """The experts; Large weighs the single expert of a token by its probability, which is not made one."""
     inner = _same_everywhere(values, "moe_intermediate_size", values["intermediate_size"])
     shared = _same_everywhere(values, "num_shared_expert", 1) if values.get("use_mixed_mlp_moe", True) else 0
-    keys = {"router_aux_loss_coef": "balance"}
+    active = _same_everywhere(values, "moe_topk", 1)
     return read_experts(
         values,
-        keys,
+        {"router_aux_loss_coef": "balance"},
+        normalise=active > 1 or not large,
         experts=_same_everywhere(values, "num_experts", 1),
-        active=_same_everywhere(values, "moe_topk", 1),
+        active=active,
         intermediate_size=inner,
         shared_size=shared * values["intermediate_size"],
     )
@@ -86,13 +95,17 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "attention_bias": config.qkv_bias,
         "use_qk_norm": True,
     }
-    if config.moe is None:
-        return values
     moe = config.moe
+    large = config.kv_share > 1 or (moe is not None and not moe.normalise)
+    if large:
+        shared = {"use_cla": config.kv_share > 1, "cla_share_factor": config.kv_share}
+        values |= {"architectures": [LARGE], "model_type": "hunyuan", **shared}
+    elif moe is not None:
+        values |= {"architectures": [EXPERTS], "model_type": "hunyuan_v1_moe"}
+    if moe is None:
+        return values
     return {
         **values,
-        "architectures": [ARCHITECTURES[1]],
-        "model_type": "hunyuan_v1_moe",
         "num_experts": moe.experts,
         "moe_topk": moe.active,
         "moe_intermediate_size": moe.intermediate_size,
@@ -109,7 +122,13 @@ def links(config: ModelConfig) -> Iterator[Link]:
 
 
 def _attention(config: ModelConfig, ours: str, theirs: str) -> Iterator[Link]:
-    yield from attention_links(config, ours, theirs)
+    layer = int(ours.split(".")[1])
+    if config.kv_source(layer) == layer:
+        yield from attention_links(config, ours, theirs)
+    else:
+        for name, published, biased in (("query", "q_proj", config.qkv_bias), ("out", "o_proj", config.out_bias)):
+            for kind in ["weight", "bias"] if biased else ["weight"]:
+                yield same(f"{ours}{name}.{kind}", f"{theirs}{published}.{kind}")
     yield same(ours + "q_norm.weight", theirs + "query_layernorm.weight")
     yield same(ours + "k_norm.weight", theirs + "key_layernorm.weight")
 
