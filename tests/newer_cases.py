@@ -30,6 +30,15 @@ FIRST_GLM = {
     "eos_token_id": 2,
     "pad_token_id": 3,
 }
+PANGU = {
+    "architectures": ["GPTPanguForCausalLM"],
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_layers": 3,
+    "num_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 128,
+}
 GLM130B = {"architectures": ["GLM130BModel"], "position_encoding_2d": False}
 YARN = {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 HALF = {"head_dim": 16, "partial_rotary_factor": 0.5}
@@ -147,5 +156,6 @@ NEWER = {
     ),
     "chatglm2": Case("chatglm2", "GlmForCausalLM", {**GQA, **HALF}, "ChatGLM2, ChatGLM3, GLM-4-9B", layout=CHATGLM2),
     "chatglm": Case("chatglm", "chatglm:ChatGLM", {**FIRST_GLM, "position_encoding_2d": True}, "ChatGLM-6B"),
+    "pangu-alpha": Case("pangu_alpha", "pangu_alpha:PanGuAlpha", PANGU, "PanGu-α"),
     "glm-130b": Case("glm130b", "chatglm:ChatGLM", {**FIRST_GLM, **GLM130B}, "GLM-130B"),
 }

@@ -43,6 +43,8 @@ def random_config(seed: int) -> ModelConfig:
     }
     if fields["gated"] and draw.random() < 0.3:
         fields["moe"] = _experts(draw)
+    if fields["block"] == "pre" and draw.random() < 0.3:
+        fields |= {"query_block": True, "final_norm": False}
     return ModelConfig.parse(fields)
 
 
@@ -211,5 +213,14 @@ def test_the_combinations_reach_every_option() -> None:
         assert found >= set(declared), name
     assert {config.rope.kind for config in configs} == {"plain", "linear", "dynamic", "yarn", "llama3", "longrope"}
     assert {config.rope.axes for config in configs} == {1, 2}
-    for name in ("windows", "local_rope", "alibi_slopes", "attention_sinks", "attention_softcap", "moe", "prefix_end"):
+    for name in (
+        "windows",
+        "local_rope",
+        "alibi_slopes",
+        "attention_sinks",
+        "attention_softcap",
+        "moe",
+        "prefix_end",
+        "query_block",
+    ):
         assert any(getattr(config, name) for config in configs), name

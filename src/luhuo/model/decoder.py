@@ -262,7 +262,9 @@ class Decoder(nn.Module):
         lengths = document_lengths(positions, segments) if config.rope.by_length else time
         real = None if segments is None else segments != 0
         scale = self._query_scale(positions)
-        return positions, Context(*self._rope(positions, lengths), masks, None, real, prefix is None, scale)
+        return positions, Context(
+            *self._rope(positions, lengths), masks, None, real, prefix is None, scale, positions=positions
+        )
 
     def _cached_context(
         self, ids: Tensor, positions: Tensor | None, cache: KVCache, segments: Tensor | None = None
@@ -288,7 +290,9 @@ class Decoder(nn.Module):
         masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain)
         positions = slots if positions is None else positions
         scale = self._query_scale(positions)
-        return positions, Context(*self._rope(positions, lengths), masks, cache, None, prefix is None, scale)
+        return positions, Context(
+            *self._rope(positions, lengths), masks, cache, None, prefix is None, scale, positions=positions
+        )
 
     def _masks(
         self, queries: Tensor, slots: int, *, segments: Tensor | None, prefix: Tensor | None, plain: bool
