@@ -181,6 +181,20 @@ def test_an_old_part_of_another_file_is_noticed_by_the_digest(tmp_path, served):
     assert not (tmp_path / ".file.part").exists()
 
 
+def test_a_part_that_is_whole_already_is_not_sent_again(tmp_path, served):
+    (tmp_path / ".file.part").write_bytes(WEIGHTS)
+    digest = sha256(WEIGHTS)
+    download(Wanted(f"{served.url}/lfs/{digest}", tmp_path / "file", digest))
+    assert (tmp_path / "file").read_bytes() == WEIGHTS and served.sent == 0
+
+
+def test_a_server_that_neither_continues_nor_finishes_is_given_up(tmp_path, served):
+    served.ranges, served.drop_after = False, [9_000, 8_000, 9_000, 7_000, 9_000, 9_000, 9_000, 9_000]
+    with pytest.raises(LuhuoError, match="failed"):
+        download(Wanted(f"{served.url}/lfs/{sha256(WEIGHTS)}", tmp_path / "file", sha256(WEIGHTS)))
+    assert not (tmp_path / "file").exists() and len(served.drop_after) >= 3
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_file_with_a_flipped_bit_is_refused_and_nothing_of_it_is_kept(served, scheme, tmp_path):
     served.corrupt = True

@@ -142,19 +142,18 @@ def _fetch(wanted: Wanted, progress: Progress) -> None:
 
 
 def _receive(wanted: Wanted, part: _Part, progress: Progress) -> None:
-    """Fill the part until it is whole. Raises `LuhuoError` after a few tries without a new byte."""
-    idle = 0
+    """Fill the part until it is whole. Raises `RunFailed` after a few tries that came no further than the best."""
+    idle, best = 0, part.size
     if part.size:
         progress.start_from(progress.done + part.size / 1e6)
     while True:
-        before = part.size
         try:
             _one_answer(wanted, part, progress)
             return
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
-            idle = 0 if part.size > before else idle + 1
+            idle, best = (0, part.size) if part.size > best else (idle + 1, best)
             if idle >= IDLE_TRIES or not transport.passing(error):
                 raise _failed(wanted, part, error) from error
             time.sleep(transport.PAUSE_S * idle)
@@ -175,6 +174,8 @@ def _one_answer(wanted: Wanted, part: _Part, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:
             raise
+        if error.headers.get("Content-Range") == f"bytes */{start}":
+            return  # nothing is missing: an earlier run ended before it could say so
         _start_over(part, progress)
         raise ConnectionResetError(tr("the server has another file now", "服务器上的文件已变")) from error
     with response:
