@@ -19,6 +19,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.tokenizer.alphabet import visible
+from luhuo.tokenizer.guard import library_errors
 from luhuo.tokenizer.patterns import Recipe
 
 MAX_TOKEN_BYTES = 4096
@@ -33,10 +34,13 @@ def build(
     where: object = None,
 ) -> tokenizers.Tokenizer:
     """The `tokenizers` object. Added tokens must be in `vocab` with their ids. Raises `LuhuoError` if it is no BPE."""
-    try:
+    odd = next((f"{a} {b}" for a, b in merges if not (a in vocab and b in vocab and a + b in vocab)), None)
+    if odd is not None:
+        raise _unreadable(
+            where, tr(f"the merge {odd!r} of tokens that are not there", f"合并规则 {odd!r} 的词元不存在")
+        )
+    with library_errors(lambda error: _unreadable(where, error)):
         core = tokenizers.Tokenizer(models.BPE(dict(vocab), list(merges), ignore_merges=recipe.whole_pieces))
-    except Exception as error:  # the library raises plain Exception for every defect of the content
-        raise _unreadable(where, error) from None
     if (normalizer := recipe.normalizer()) is not None:
         core.normalizer = normalizer
     core.pre_tokenizer = recipe.pre_tokenizer()
@@ -147,10 +151,8 @@ TEKKEN_SPECIAL = (
 
 def pre_tokenizer_of(pattern: str) -> Any:
     """Cut by one pattern, then bytes to visible characters. Raises `LuhuoError` if it is no regular expression."""
-    try:
+    with library_errors(lambda error: _unreadable(pattern[:80], error)):
         cut = pre_tokenizers.Split(Regex(pattern), "isolated")
-    except Exception as error:
-        raise _unreadable(pattern[:80], error) from None
     return pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 

@@ -20,6 +20,7 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.tokenizer import bytelevel, sentencepiece, wordpiece
 from luhuo.tokenizer.framing import frame
+from luhuo.tokenizer.guard import library_errors
 from luhuo.tokenizer.patterns import ALIASES, RECIPES, recipe
 from luhuo.tokenizer.sentencepiece import BPE, BYTE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, USER_DEFINED, Model, Piece
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -199,7 +200,8 @@ def _character_bpe(metadata: Mapping[str, object], pieces: Sequence[Piece]) -> t
     vocab = {piece.text: i for i, piece in enumerate(pieces)}
     merges = _merges(metadata, vocab)
     unknown = next((piece.text for piece in pieces if piece.text == "<unk>"), None)
-    core = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    with library_errors(lambda error: _wrong("tokens", error)):
+        core = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     core.normalizer = normalizers.Replace(" ", sentencepiece.BLANK)  # type: ignore[assignment]
     core.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n+"), "isolated")  # type: ignore[assignment]
     steps = [decoders.Replace(sentencepiece.BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]

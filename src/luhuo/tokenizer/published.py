@@ -15,6 +15,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.tokenizer import bytelevel, sentencepiece, sentencepiece_layouts, tiktoken, wordpiece
 from luhuo.tokenizer.framing import frame
+from luhuo.tokenizer.guard import library_errors
 from luhuo.tokenizer.patterns import RECIPES, Recipe
 from luhuo.tokenizer.settings import ROLES, Settings
 
@@ -36,12 +37,9 @@ def open_core(folder: Path, settings: Settings) -> tokenizers.Tokenizer:
 def _from_files(folder: Path, settings: Settings) -> tokenizers.Tokenizer:
     file = folder / "tokenizer.json"
     if file.is_file():
-        try:
+        problem = tr("The tokenizer cannot be read.", "无法读取分词器。")
+        with library_errors(lambda error: LuhuoError(problem, found=error, where=file)):
             return tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises plain Exception for every defect of the file
-            raise LuhuoError(
-                tr("The tokenizer cannot be read.", "无法读取分词器。"), found=error, where=file
-            ) from error
     if (file := folder / "tekken.json").is_file():
         return tiktoken.from_tekken(file)
     for name in SENTENCEPIECE:

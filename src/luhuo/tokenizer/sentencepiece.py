@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.tokenizer.guard import library_errors
 from luhuo.tokenizer.protobuf import WireError, as_bytes, as_float, as_int, as_text, fields
 
 BLANK = "▁"
@@ -145,11 +146,9 @@ def build(model: Model) -> tokenizers.Tokenizer:
     if len(set(texts)) < len(texts):
         twice = next(text for i, text in enumerate(texts) if text in texts[:i])
         raise _unreadable(model.source, tr(f"the piece {twice!r} twice", f"词元 {twice!r} 重复"))
-    try:
+    with library_errors(lambda error: _unreadable(model.source, error)):
         core = tokenizers.Tokenizer(_unigram(model) if model.algorithm == UNIGRAM else _bpe(model))
         core.normalizer = normalizer(model)
-    except Exception as error:  # the library raises plain Exception for every defect of the content
-        raise _unreadable(model.source, error) from None
     core.pre_tokenizer = _pre_tokenizer(model)
     core.decoder = _decoder(model)
     core.add_tokens([_added(p) for p in model.pieces if p.kind in (UNKNOWN, CONTROL) or _is_symbol(p, model)])
