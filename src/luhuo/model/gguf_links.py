@@ -188,3 +188,9 @@ def _latent(config: ModelConfig, name: str, blk: str) -> Link:
         return torch.cat([parts[0].transpose(1, 2), parts[1]], 1).flatten(0, 1)
 
     return Link(name, (f"{blk}attn_k_b.weight", f"{blk}attn_v_b.weight"), join, split)
+
+
+def shapes_of(link: Link, parameter: Tensor) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each tensor of a file that a parameter is made of."""
+    meta = torch.empty(parameter.shape, device="meta")
+    yield from zip(link.theirs, (tuple(part.shape) for part in link.split(meta)), strict=True)
