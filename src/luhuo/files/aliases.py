@@ -8,11 +8,6 @@ from luhuo.core.config import nearest
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 
-FORMS = (
-    "PATH, hf:OWNER/NAME[/PATH][@REVISION], ms:OWNER/NAME[/PATH][@REVISION], "
-    "pypi:NAME==VERSION/PATH#sha256=HEX, gguf:PATH_OR_REFERENCE"
-)
-
 
 @dataclass(frozen=True)
 class Alias:
@@ -112,6 +107,16 @@ def find(name: str) -> Alias | None:
     return ALIASES.get(name.lower())
 
 
+def forms() -> str:
+    """Everything a model or data can be named by."""
+    return tr(
+        "PATH, hf:OWNER/NAME[/PATH][@REVISION], ms:OWNER/NAME[/PATH][@REVISION], "
+        "pypi:NAME==VERSION/PATH#sha256=HEX, gguf:PATH_OR_REFERENCE",
+        "路径、hf:所有者/名称[/路径][@版本]、ms:所有者/名称[/路径][@版本]、"
+        "pypi:名称==版本/路径#sha256=摘要、gguf:路径或引用",
+    )
+
+
 def unknown(name: str) -> LuhuoError:
     """The error for something that is neither a path nor an alias: the nearest alias and the forms."""
     close = nearest(name.lower(), list(ALIASES))
@@ -127,7 +132,7 @@ def unknown(name: str) -> LuhuoError:
     hints.append(tr("`luhuo pull` lists the short names.", "`luhuo pull` 列出全部别名。"))
     return LuhuoError(
         tr("There is no such file, folder or model name.", "没有这个文件、目录或模型名。"),
-        expected=FORMS,
+        expected=forms(),
         found=name,
         fix=" ".join(hints),
     )
