@@ -18,7 +18,7 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.families import read_config
 from luhuo.model.initialise_stack import initialise_stack
-from luhuo.model.load import load
+from luhuo.model.load import load, load_decoder
 from luhuo.model.save import save
 from luhuo.model.stack import stack_norm
 
@@ -256,6 +256,11 @@ def test_a_missing_head_is_named(bert: Path) -> None:
     save_file(tensors, file)
     with pytest.raises(LuhuoError, match=r"classifier\.weight"):
         load(bert)
+
+
+def test_whoever_needs_a_decoder_is_told_that_this_is_none(bert: Path) -> None:
+    with pytest.raises(LuhuoError, match=r"Encoder \(bert\)"):
+        load_decoder(bert)
 
 
 REFUSED = [

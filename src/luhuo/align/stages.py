@@ -61,13 +61,13 @@ class SftStage(Stage, TrainerConfig):
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.files.readers import list_files
         from luhuo.files.references import resolve
-        from luhuo.model.load import load
+        from luhuo.model.load import load_decoder
         from luhuo.model.save import save
         from luhuo.train.objective import CausalLM
         from luhuo.train.trainer import Trainer
 
         use_threads(self.threads)
-        model = load(self.model, dtype="fp32", device=self.device)
+        model = load_decoder(self.model, dtype="fp32", device=self.device)
         tokenizer = self._checked(model.tokenizer, model.config.max_positions)
         data = [self.data] if isinstance(self.data, str) else self.data
         files = [file for value in data for file in list_files(resolve(value).path)]

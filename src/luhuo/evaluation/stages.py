@@ -50,10 +50,10 @@ class EvaluateStage(Stage):
             )
         from luhuo.core.device import use_threads
         from luhuo.evaluation.run import evaluate_model
-        from luhuo.model.load import load
+        from luhuo.model.load import load_decoder
 
         use_threads()
-        scores = evaluate_model(load(self.model, dtype=self.dtype, device=self.device), self, out.path)
+        scores = evaluate_model(load_decoder(self.model, dtype=self.dtype, device=self.device), self, out.path)
         write_json(out.path / "scores.json", scores)
         out.results |= flat(scores)
 

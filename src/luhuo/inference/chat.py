@@ -28,11 +28,17 @@ def run_chat(
     device: str = "auto",
 ) -> None:
     """Load a model and talk with the person at the terminal, or answer the lines of a pipe."""
-    from luhuo.model.load import load
+    from luhuo.model.load import load_decoder
 
     values = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     sampling = Sampling.parse(values, "luhuo chat")
-    chat_loop(Engine(load(model, dtype=dtype, device=device)), sys.stdin, sys.stdout, sampling=sampling, system=system)
+    chat_loop(
+        Engine(load_decoder(model, dtype=dtype, device=device)),
+        sys.stdin,
+        sys.stdout,
+        sampling=sampling,
+        system=system,
+    )
 
 
 def chat_loop(

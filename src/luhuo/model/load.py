@@ -19,7 +19,7 @@ from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.packed import unpacked
-from luhuo.model.save import TOKENIZER_KEY
+from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
@@ -30,7 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", "*.model", "*.tiktoken", "tekken.json", "me
 """A directory with none of these has no tokenizer."""
 
 
-def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Decoder:
+def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mtp: bool = True) -> Model:
     """Load a model directory, a GGUF file, or a reference or short name of either, for use (evaluation mode), with
     `model.tokenizer` if it has one. An encoder comes as an `Encoder`, an encoder-decoder as an `EncoderDecoder` (see
     `MODELS`).
@@ -64,6 +64,19 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = _tokenizer(root, fingerprint)
     return model.to(place).eval()
+
+
+def load_decoder(reference: str | Path, dtype: str = "auto", device: str = "auto") -> Decoder:
+    """Like `load`, for those who need a model that writes text on its own. Raises `LuhuoError` for another kind."""
+    model = load(reference, dtype, device)
+    if not isinstance(model, Decoder):
+        raise LuhuoError(
+            tr("This model does not write text on its own.", "该模型不能独立生成文本。"),
+            expected=tr("a decoder (a causal language model)", "解码器（因果语言模型）"),
+            found=f"{type(model).__name__} ({model.config.family})",
+            where=reference,
+        )
+    return model
 
 
 def _prediction(config: Any, weights: Weights, wanted: bool) -> tuple[Any, set[str]]:

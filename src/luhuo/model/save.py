@@ -30,7 +30,7 @@ EXACT = "router.correction"
 """Parameters that stay in fp32: sums of steps that bf16 would swallow."""
 
 Model = Decoder | Encoder | EncoderDecoder
-"""What can be saved."""
+"""What can be saved and loaded."""
 
 
 def save(

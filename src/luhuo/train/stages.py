@@ -135,7 +135,7 @@ class PretrainStage(Stage, TrainerConfig):
     def _model(self, tokenizer: Tokenizer) -> tuple[Decoder, Derived]:
         from luhuo.model.decoder import Decoder
         from luhuo.model.initialise import initialise
-        from luhuo.model.load import load
+        from luhuo.model.load import load_decoder
 
         given: dict[str, Any] = {name: getattr(self, name) for name in ("length", "batch", "tokens")}
         given["learning_rate"] = self.learning_rate or None
@@ -143,7 +143,7 @@ class PretrainStage(Stage, TrainerConfig):
             plan = derive(self.size, tokenizer.vocab_size, shape=self.shape, **given)
             model = initialise(Decoder(plan.model), derive_seed(self.seed, "weights"))
         else:
-            model = load(self.model, dtype="fp32", device="cpu")
+            model = load_decoder(self.model, dtype="fp32", device="cpu")
             if model.tokenizer is not None:
                 _same_tokenizer(model.tokenizer.fingerprint, tokenizer, self.model)
             plan = derive(sum(parameters(model.config).values()), tokenizer.vocab_size, **given).of(model.config)
