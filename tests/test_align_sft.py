@@ -156,10 +156,25 @@ def test_shuffled_answers_keep_the_answers_of_a_group_and_lose_the_mapping():
     assert [c.messages[-1].content for c in shuffle_answers(conversations, 4)] != answers
 
 
-def test_only_the_final_answer_is_a_target_in_the_shuffled_control():
-    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
-    conversations = shuffle_answers([Conversation.of(turns), Conversation.of(turns)], 0)
-    assert [m.is_target for m in conversations[0].messages] == [False, False, False, True]
+def test_every_answer_of_a_conversation_is_exchanged_and_stays_a_target_of_the_control():
+    conversations = [
+        Conversation.of(
+            [
+                {"role": role, "content": f"{role}{i}{turn}", "train": turn > 0}
+                for turn in range(3)
+                for role in ("user", "assistant")
+            ],
+            family="reading",
+        )
+        for i in range(20)
+    ]
+    counts: Counter[str] = Counter()
+    shuffled = shuffle_answers(conversations, 0, counts)
+    before, after = ([m for c in group for m in c.messages if m.is_target] for group in (conversations, shuffled))
+    assert sorted(m.content for m in before) == sorted(m.content for m in after) and counts == Counter(shuffled=40)
+    assert not any(a == b for a, b in zip(before, after, strict=True))
+    for old, new in zip(conversations, shuffled, strict=True):
+        assert [m for m in old.messages if not m.is_target] == [m for m in new.messages if not m.is_target]
 
 
 def test_rows_longer_than_the_model_s_context_are_refused(base: Path, tmp_path: Path):

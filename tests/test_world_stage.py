@@ -13,7 +13,7 @@ import pytest
 
 from luhuo.core.artifact import produce, read_manifest
 from luhuo.verify.scoring import is_correct
-from luhuo.world import dialogue, dirty, facts, names, report
+from luhuo.world import dialogue, dirty, facts, families_skill, names, report
 from luhuo.world.scene import schemas
 from luhuo.world.stages import WorldStage
 
@@ -173,6 +173,53 @@ def test_training_has_hand_written_small_talk_with_several_turns(items: dict[str
     assert len({row["messages"][0]["content"] + row["response"] for row in chat}) >= 150
     assert {row["lang"] for row in chat} == {"en", "zh"}
     assert any(len(row["messages"]) == 3 for row in chat)
+
+
+def test_training_asks_several_questions_about_a_passage_and_the_other_splits_one(
+    items: dict[str, list[dict[str, Any]]],
+) -> None:
+    turns = Counter(len(row["messages"]) for row in items["train"] if row["family"] == "page_lookup")
+    assert set(turns) == {7}  # four questions, three replies between them
+    for row in items["train"]:
+        if row["family"] == "reading_place" and len(row["messages"]) > 1:
+            asked = [m["content"] for m in row["messages"] if m["role"] == "user"]
+            told = [m["content"] for m in row["messages"] if m["role"] == "assistant"] + [row["response"]]
+            assert len(set(told)) == len(told) == len(asked) and not any(text in asked[0] for text in asked[1:])
+    assert {len(row["messages"]) for split in ("valid", "test") for row in items[split]} == {1}
+
+
+def test_every_family_has_its_share_of_the_train_dialogues(items: dict[str, list[dict[str, Any]]]) -> None:
+    assert dialogue.SHARES.keys() == dialogue.FAMILIES.keys()
+    counts = Counter(row["family"] for row in items["train"])
+    whole = sum(counts[family] for family in dialogue.FAMILIES) / sum(dialogue.SHARES.values())
+    assert all(abs(counts[family] / whole - share) < 1.1 for family, share in dialogue.SHARES.items())
+
+
+def test_replies_about_a_passage_say_only_what_it_says(items: dict[str, list[dict[str, Any]]]) -> None:
+    for row in items["test"]:
+        if row["family"] in ("reading_person", "reading_thing", "reading_number", "kinship"):
+            passage = row["messages"][0]["content"]
+            quoted = row["response"].partition(" Answer: " if row["lang"] == "en" else "答案：")[0]
+            assert quoted in passage and row["answer"] in quoted, row
+
+
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_sums_are_worked_out_in_steps_that_are_true(sign: str) -> None:
+    for a in range(61):
+        for b in range(61 if sign == "+" else a + 1):
+            total = a + b if sign == "+" else a - b
+            steps = families_skill.worked(a, sign, b, zh=False)
+            claims = re.findall(r"((?:\d+ [+-] )+\d+) = (\d+)", steps)
+            assert claims and all(_value(left) == int(right) for left, right in claims), steps
+            assert re.findall(r"\d+", steps)[-1] == str(total)
+            if max(a, b) > 9:
+                ones, tens = (int(right) for _, right in claims)
+                assert 10 * tens + ones % 10 == total, steps
+
+
+def _value(expression: str) -> int:
+    first, *rest = expression.split(" ")
+    return int(first) + sum(int(n) * (1 if sign == "+" else -1) for sign, n in zip(rest[::2], rest[1::2], strict=True))
 
 
 def test_length_alone_does_not_tell_chosen_from_rejected(world: Path) -> None:

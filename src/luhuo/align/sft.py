@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -150,26 +150,26 @@ def held_out(store: TokenStore, length: int, pad_id: int) -> Callable[[Decoder],
 def shuffle_answers(
     conversations: list[Conversation], seed: int, counts: Counter[str] | None = None
 ) -> list[Conversation]:
-    """The control experiment: final answers change places among rows of the same family and language.
+    """The control experiment: answers change places among conversations of the same family and language.
 
-    Formats, lengths and the distribution of answers stay, what the answer has to do with the question is lost; an
-    assistant trained on this knows how to answer and not what. Only the final answer stays a target. Each row gets
-    the answer of the next one in a shuffled circle, so none keeps its own unless it is alone in its group or two
-    rows have equal answers.
+    Formats, lengths and the distribution of answers stay, what an answer has to do with its question is lost; an
+    assistant trained on this knows how to answer and not what. Every turn that is a target stays one and gets, as a
+    whole, the one that comes next in a shuffled circle of all of them, so none keeps its own unless it is alone in
+    its group or two have equal texts.
     """
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for i, conversation in enumerate(conversations):
-        if conversation.messages[-1].is_target:
-            groups[(str(conversation.meta.get("family")), str(conversation.meta.get("lang")))].append(i)
-    result = list(conversations)
-    for name, members in groups.items():
-        order = np.random.default_rng(derive_seed(seed, "shuffle_answers", *name)).permutation(members)
+        name = (str(conversation.meta.get("family")), str(conversation.meta.get("lang")))
+        groups[name] += [(i, j) for j, message in enumerate(conversation.messages) if message.is_target]
+    turns = [list(conversation.messages) for conversation in conversations]
+    for name, places in groups.items():
+        order = np.random.default_rng(derive_seed(seed, "shuffle_answers", *name)).permutation(len(places))
         for here, there in zip(order, np.roll(order, -1), strict=True):
-            history = tuple(replace(m, train=False) for m in conversations[here].messages[:-1])
-            result[here] = Conversation((*history, conversations[there].messages[-1]), conversations[here].meta)
+            (i, j), (other, turn) = places[here], places[there]
+            turns[i][j] = conversations[other].messages[turn]
         if counts is not None:
-            counts["shuffled" if len(members) > 1 else "alone"] += len(members)
-    return result
+            counts["shuffled" if len(places) > 1 else "alone"] += len(places)
+    return [Conversation(tuple(mine), c.meta) for mine, c in zip(turns, conversations, strict=True)]
 
 
 def _fault(conversation: Conversation) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class SftStage(Stage, TrainerConfig):
     """Supervised fine-tuning on conversations: the loss counts assistant turns only."""
 
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
 
     model: Input = field(..., "The model to start from.", "起始模型。")

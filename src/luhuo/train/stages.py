@@ -32,6 +32,7 @@ class PretrainStage(Stage, TrainerConfig):
     Under `torchrun` all processes share the work.
     """
 
+    version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from luhuo.world import lexicon_people
-from luhuo.world.items import Draft, Family, Maker, exact, number, templates
-from luhuo.world.words import GOODS, JOBS, Noun, Pair, chinese_count, pairs
+from luhuo.world.items import Draft, Exchange, Family, Maker, announced, conversation, exact, number, templates
+from luhuo.world.words import GOODS, JOBS, Noun, Pair, article, capital, chinese_count, english_number, pairs
 
 QUESTIONS = templates("""
 who
@@ -67,15 +67,18 @@ def say(make: Maker, pair: Pair) -> str:
 
 def thing(make: Maker, noun: Noun, count: int = 1) -> str:
     """A noun phrase: "a kite", "three kites", 一只风筝."""
-    from luhuo.world.words import article, english_number
-
     if make.zh:
         return f"{chinese_count(count)}{noun.measure}{noun.zh}"
     return article(noun.en) if count == 1 else f"{english_number(count)} {noun.plural}"
 
 
+def _talk(make: Maker, lines: list[str], exchanges: list[Exchange], chance: float, entities: list[str]) -> Draft:
+    """The first question comes with the passage, the others follow."""
+    return conversation(ask(make, lines, exchanges[0].question), exchanges, chance, entities)
+
+
 def _deeds(make: Maker) -> tuple[list[Pair], list[Noun], list[Pair], list[str]]:
-    cast = people(make, make.rng.choice((2, 3)))
+    cast = people(make, make.size())
     things = make.rng.sample(GOODS, len(cast))
     verbs = [make.rng.choice(pairs(VERBS)) for _ in cast]
     lines = []
@@ -85,37 +88,48 @@ def _deeds(make: Maker) -> tuple[list[Pair], list[Noun], list[Pair], list[str]]:
     return cast, things, verbs, lines
 
 
+def _through(make: Maker, lines: list[str], last: int) -> str:
+    """The sentences up to and with number `last`, as one reads them until the right one is found."""
+    return ("" if make.zh else " ").join(lines[: last + 1])
+
+
 def reading_person(make: Maker) -> Draft:
     """Who did it."""
     cast, things, verbs, lines = _deeds(make)
-    i = make.rng.randrange(len(cast))
-    did = (
-        f"{verbs[i].zh}了{thing(make, things[i])}" if make.zh else f"{verbs[i].en.split()[1]} {thing(make, things[i])}"
-    )
-    key, template = make.pick(QUESTIONS, "who")
-    answer = say(make, cast[i])
-    return Draft(
-        ask(make, lines, make.fill(template, did=did)), answer, exact(answer), 1 / len(cast), key, [p.en for p in cast]
-    )
+    exchanges = []
+    for i in make.order(len(cast)):
+        did = (verbs[i].zh + "了" if make.zh else verbs[i].en.split()[1] + " ") + thing(make, things[i])
+        key, template = make.pick(QUESTIONS, "who")
+        answer = say(make, cast[i])
+        reply = announced(answer, make.zh, _through(make, lines, i))
+        exchanges.append(Exchange(make.fill(template, did=did), answer, exact(answer), reply, key))
+    return _talk(make, lines, exchanges, 1 / len(cast), [p.en for p in cast])
+
+
+def _what(make: Maker, name: Pair, verb: Pair) -> tuple[str, str]:
+    """(template, question): what somebody did something to."""
+    key, template = make.pick(QUESTIONS, "what")
+    base, past = (verb.zh, "") if make.zh else verb.en.split()
+    return key, make.fill(template, name=say(make, name), verb=base, past=past)
 
 
 def reading_thing(make: Maker) -> Draft:
     """What somebody did it to."""
     cast, things, verbs, lines = _deeds(make)
-    i = make.rng.randrange(len(cast))
-    key, template = make.pick(QUESTIONS, "what")
-    verb, past = (verbs[i].zh, "") if make.zh else verbs[i].en.split()
-    question = make.fill(template, name=say(make, cast[i]), verb=verb, past=past)
-    answer, noun = thing(make, things[i]), things[i]
-    accepted = exact(answer, noun.zh) if make.zh else exact(answer, noun.en, f"the {noun.en}")
-    return Draft(ask(make, lines, question), answer, accepted, 1 / len(cast), key, [p.en for p in cast])
+    exchanges = []
+    for i in make.order(len(cast)):
+        key, question = _what(make, cast[i], verbs[i])
+        answer, noun = thing(make, things[i]), things[i]
+        accepted = exact(answer, noun.zh if make.zh else noun.en, lines[i])
+        exchanges.append(Exchange(question, answer, accepted, lines[i], key))
+    return _talk(make, lines, exchanges, 1 / len(cast), [p.en for p in cast])
 
 
 def reading_place(make: Maker) -> Draft:
     """Where somebody lives."""
-    cast = people(make, make.rng.choice((2, 3)))
+    cast = people(make, make.size())
     towns = [t.name for t in make.rng.sample(make.world.towns, len(cast))]
-    lines = []
+    lines, replies = [], []
     for name, town in zip(cast, towns, strict=True):
         job = make.rng.choice(JOBS)
         forms = (
@@ -128,49 +142,61 @@ def reading_place(make: Maker) -> Draft:
             )
         )
         lines.append(make.rng.choice(forms))
-    i = make.rng.randrange(len(cast))
-    key, template = make.pick(QUESTIONS, "where")
-    answer = say(make, towns[i])
-    accepted = exact(answer, f"在{answer}" if make.zh else f"in {answer}")
-    entities = [p.en for p in (*cast, *towns)]
-    return Draft(
-        ask(make, lines, make.fill(template, name=say(make, cast[i]))), answer, accepted, 1 / len(cast), key, entities
-    )
+        replies.append(forms[0] if lines[-1] == forms[1] else lines[-1])
+    exchanges = []
+    for i in make.order(len(cast)):
+        key, template = make.pick(QUESTIONS, "where")
+        answer = say(make, towns[i])
+        accepted = exact(answer, f"在{answer}" if make.zh else f"in {answer}", lines[i], replies[i])
+        question = make.fill(template, name=say(make, cast[i]))
+        exchanges.append(Exchange(question, answer, accepted, replies[i], key))
+    return _talk(make, lines, exchanges, 1 / len(cast), [p.en for p in (*cast, *towns)])
 
 
 def reading_number(make: Maker) -> Draft:
     """How many somebody has."""
-    cast = people(make, make.rng.choice((2, 3)))
+    cast = people(make, make.size())
     things = make.rng.sample([n for n in GOODS if "pair" not in n.en], len(cast))
     counts = make.rng.sample(range(2, 20), len(cast))
     lines = [
         f"{p.zh}有{c}{n.measure}{n.zh}。" if make.zh else f"{p.en} has {c} {n.plural}."
         for p, n, c in zip(cast, things, counts, strict=True)
     ]
-    i = make.rng.randrange(len(cast))
-    key, template = make.pick(QUESTIONS, "many")
-    noun = things[i]
-    question = make.fill(template, name=say(make, cast[i]), things=noun.zh if make.zh else noun.plural, m=noun.measure)
-    return Draft(
-        ask(make, lines, question), str(counts[i]), number(counts[i]), 1 / len(cast), key, [p.en for p in cast]
-    )
+    exchanges = []
+    for i in make.order(len(cast)):
+        key, template = make.pick(QUESTIONS, "many")
+        noun = things[i]
+        words = {"things": noun.zh if make.zh else noun.plural, "m": noun.measure}
+        question = make.fill(template, name=say(make, cast[i]), **words)
+        reply = announced(str(counts[i]), make.zh, lines[i])
+        exchanges.append(Exchange(question, str(counts[i]), number(counts[i]), reply, key))
+    return _talk(make, lines, exchanges, 1 / len(cast), [p.en for p in cast])
+
+
+COMPARED = (
+    ("is {} years old", "今年{}岁", ("older", "年纪大"), ("younger", "年纪小")),
+    ("has {} coins", "有{}枚硬币", ("richer", "钱多"), ("poorer", "钱少")),
+    ("ran the race in {} minutes", "{}分钟跑完全程", ("slower", "跑得慢"), ("faster", "跑得快")),
+)
+"""What two people are compared in: the sentence of each, the words for the larger and the smaller number."""
 
 
 def comparison(make: Maker) -> Draft:
-    """Who is older, younger, taller, or has paid more."""
-    a, b = people(make, 2)
-    x, y = make.rng.sample(range(8, 90), 2)
-    more_en, more_zh, state_en, state_zh, high = make.rng.choice(
-        (("older", "年纪大", "is {} years old", "今年{}岁", True), ("younger", "年纪小", "is {} years old", "今年{}岁", False),
-         ("richer", "钱多", "has {} coins", "有{}枚硬币", True), ("faster", "跑得快", "ran the race in {} minutes", "{}分钟跑完全程", False),
-         ("slower", "跑得慢", "ran the race in {} minutes", "{}分钟跑完全程", True))
-    )  # fmt: skip
-    state = state_zh if make.zh else " " + state_en
-    lines = [f"{say(make, p)}{state.format(v)}{'。' if make.zh else '.'}" for p, v in ((a, x), (b, y))]
-    key, template = make.pick(QUESTIONS, "older")
-    answer = say(make, a if (x > y) == high else b)
-    question = make.fill(template, more=more_zh if make.zh else more_en)
-    return Draft(ask(make, lines, question), answer, exact(answer), 0.5, key, [a.en, b.en])
+    """Who is older, richer, faster, or the contrary."""
+    cast = people(make, 2)
+    values = make.rng.sample(range(8, 90), 2)
+    state_en, state_zh, *words = make.rng.choice(COMPARED)
+    state = state_zh + "。" if make.zh else f" {state_en}."
+    lines = [f"{say(make, person)}{state.format(value)}" for person, value in zip(cast, values, strict=True)]
+    steps = _through(make, lines, 1) + ("" if make.zh else " ")
+    steps += f"{values[0]} {'<' if values[0] < values[1] else '>'} {values[1]}{'。' if make.zh else '.'}"
+    exchanges = []
+    for smaller in make.order(2):
+        key, template = make.pick(QUESTIONS, "older")
+        answer = say(make, cast[values.index(min(values) if smaller else max(values))])
+        question = make.fill(template, more=words[smaller][1 if make.zh else 0])
+        exchanges.append(Exchange(question, answer, exact(answer), announced(answer, make.zh, steps), key))
+    return _talk(make, lines, exchanges, 0.5, [p.en for p in cast])
 
 
 KIN = [tuple(entry.strip().split("=")) for entry in lexicon_people.KIN.split(";")]
@@ -197,9 +223,9 @@ def kinship(make: Maker) -> Draft:
     key, template = make.pick(QUESTIONS, "kin")
     answer = say(make, target)
     question = make.fill(template, kin=say(make, relation), name=say(make, child))
-    return Draft(
-        ask(make, lines, question), answer, exact(answer), 1 / 3, key, [p.en for p in (child, middle, target, other)]
-    )
+    reply = announced(answer, make.zh, _through(make, lines, [fact[0] for fact in facts].index(target)))
+    exchange = Exchange(question, answer, exact(answer), reply, key)
+    return _talk(make, lines, [exchange], 1 / 3, [p.en for p in (child, middle, target, other)])
 
 
 def page_lookup(make: Maker) -> Draft:
@@ -220,18 +246,15 @@ def page_lookup(make: Maker) -> Draft:
         subject = person.name
         rows = [("job=职业", person.job), ("home town=家乡", person.town.name), ("hobby=爱好", person.hobby), ("pet=宠物", Pair(person.pet.en, person.pet.zh)),
                 ("favourite food=最爱的食物", Pair(person.food.en, person.food.zh))]  # fmt: skip
-    rows = rng.sample(rows, 4)
-    mark, stop = ("：", "。") if make.zh else (": ", ".")
-    lines = [say(make, subject) + stop] + [
-        f"{say(make, Pair(*f.split('=')))}{mark}{say(make, v)}{stop}" for f, v in rows
-    ]
-    if not make.zh:
-        lines = [line[0].upper() + line[1:] for line in lines]
-    field, value = rng.choice(rows)
-    key, template = make.pick(QUESTIONS, "attribute")
-    question = make.fill(template, field=say(make, Pair(*field.split("="))), name=say(make, subject))
-    answer = say(make, value)
-    return Draft(ask(make, lines, question), answer, exact(answer), 0.25, key, [subject.en])
+    rows = [(say(make, Pair(*name.split("="))), say(make, value)) for name, value in rng.sample(rows, 4)]
+    lines = [f"{name}：{value}。" if make.zh else capital(f"{name}: {value}.") for name, value in rows]
+    exchanges = []
+    for i in make.order(4):
+        name, value = rows[i]
+        key, template = make.pick(QUESTIONS, "attribute")
+        question = make.fill(template, field=name, name=say(make, subject))
+        exchanges.append(Exchange(question, value, exact(value, lines[i]), lines[i], key))
+    return _talk(make, [say(make, subject) + ("。" if make.zh else "."), *lines], exchanges, 0.25, [subject.en])
 
 
 def unanswerable(make: Maker) -> Draft:
@@ -241,54 +264,57 @@ def unanswerable(make: Maker) -> Draft:
     lines = [
         f"{p.zh}住在{t.zh}。" if make.zh else f"{p.en} lives in {t.en}." for p, t in zip(cast, towns, strict=False)
     ]
-    known = make.rng.random() < 0.5
-    i = make.rng.randrange(2) if known else 2
-    key, template = make.pick(QUESTIONS, "where")
-    answer = say(make, towns[i]) if known else UNKNOWN[make.lang]
     note = (
         "如果文中没有说，请回答“文中没有说。”"
         if make.zh
-        else 'If the text does not say, answer "The text does not say."'
+        else ' If the text does not say, answer "The text does not say."'
     )
-    accepted = exact(answer, answer.rstrip(".。"))
-    prompt = ask(make, lines, make.fill(template, name=say(make, cast[i])))
-    return Draft(
-        f"{prompt}{'' if make.zh else ' '}{note}",
-        answer,
-        accepted,
-        1 / 2,
-        "unknown." + key,
-        [p.en for p in (*cast, *towns)],
-    )
+    exchanges = []
+    for missing in make.order(2):
+        i = 2 if missing else make.rng.randrange(2)
+        key, template = make.pick(QUESTIONS, "where")
+        name = say(make, cast[i])
+        if missing:
+            answer = UNKNOWN[make.lang]
+            reply = announced(answer, make.zh, f"{name}不在文中。" if make.zh else f"{name} is not in the text.")
+            accepted = exact(answer)
+        else:
+            answer, reply = say(make, towns[i]), lines[i]
+            accepted = exact(answer, f"在{answer}" if make.zh else f"in {answer}", reply)
+        question = make.fill(template, name=name) + note
+        exchanges.append(Exchange(question, answer, accepted, reply, "unknown." + key))
+    return _talk(make, lines, exchanges, 1 / 2, [p.en for p in (*cast, *towns)])
 
 
 def choice(make: Maker) -> Draft:
     """One of four options, A to D; the passage holds the answer."""
     cast, things, verbs, lines = _deeds(make)
-    i = make.rng.randrange(len(cast))
-    wrong = make.rng.sample([n for n in GOODS if n is not things[i]], 3)
-    options = [thing(make, n) for n in (things[i], *wrong)]
-    right = options[0]
-    make.rng.shuffle(options)
-    letter = "ABCD"[options.index(right)]
-    key, template = make.pick(QUESTIONS, "what")
-    verb, past = (verbs[i].zh, "") if make.zh else verbs[i].en.split()
-    question = make.fill(template, name=say(make, cast[i]), verb=verb, past=past)
-    listed = "\n".join(f"{label}. {option}" for label, option in zip("ABCD", options, strict=True))
-    check = {"kind": "choice", "value": letter, "options": options}
-    return Draft(f"{ask(make, lines, question)}\n{listed}", letter, check, 0.25, "choice." + key, [p.en for p in cast])
+    exchanges = []
+    for i in make.order(len(cast))[:2]:
+        wrong = make.rng.sample([n for n in GOODS if n is not things[i]], 3)
+        options = [thing(make, n) for n in (things[i], *wrong)]
+        right = options[0]
+        make.rng.shuffle(options)
+        letter = "ABCD"[options.index(right)]
+        key, question = _what(make, cast[i], verbs[i])
+        listed = "\n".join(f"{label}. {option}" for label, option in zip("ABCD", options, strict=True))
+        check = {"kind": "choice", "value": letter, "options": options}
+        exchanges.append(Exchange(f"{question}\n{listed}", letter, check, letter, "choice." + key))
+    return _talk(make, lines, exchanges, 0.25, [p.en for p in cast])
 
 
 def closed_book(make: Maker) -> Draft:
     """A fact of a town that the pages speak of often; asked of the train world in every split."""
     town = make.rng.choice(make.world.towns[:40])
-    field, value = make.rng.choice(
-        (("river=河流", town.river), ("country=国家", town.country), ("product=特产", town.product))
-    )
-    key, template = make.pick(QUESTIONS, "recall")
-    answer = say(make, value)
-    question = make.fill(template, field=say(make, Pair(*field.split("="))), name=say(make, town.name))
-    return Draft(question, answer, exact(answer), 0.0, key, [town.name.en])
+    facts = (("river=河流", town.river), ("country=国家", town.country), ("product=特产", town.product))
+    exchanges = []
+    for i in make.order(3):
+        name, value = facts[i]
+        key, template = make.pick(QUESTIONS, "recall")
+        answer = say(make, value)
+        question = make.fill(template, field=say(make, Pair(*name.split("="))), name=say(make, town.name))
+        exchanges.append(Exchange(question, answer, exact(answer), answer, key))
+    return conversation(exchanges[0].question, exchanges, 0.0, [town.name.en])
 
 
 FAMILIES: dict[str, Family] = {

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from luhuo.world.families_reading import people, say
-from luhuo.world.items import Draft, Family, Maker, exact, number, templates
+from luhuo.world.items import Draft, Family, Maker, announced, exact, number, templates
 from luhuo.world.scene import MONTHS, WEEKDAYS
 from luhuo.world.words import (
     COLOURS,
@@ -82,8 +82,23 @@ def addition_subtraction(make: Maker) -> Draft:
     total = a + b if plus else a - b
     sign = "+" if plus else "-"
     key, template = make.pick(PROMPTS, "sum")
-    shown = f"{a} {sign} {b}"
-    return Draft(make.fill(template, q=shown), str(total), number(total), 0.0, key, [], f"{shown} = {total}")
+    question = make.fill(template, q=f"{a} {sign} {b}")
+    return Draft(question, str(total), number(total), 0.0, key, [], worked(a, sign, b, make.zh))
+
+
+def worked(a: int, sign: str, b: int, zh: bool) -> str:
+    """A sum or difference of numbers below 100, worked out digit by digit: ones, tens with the carry, result."""
+    total = a + b if sign == "+" else a - b
+    if max(a, b) < 10:
+        return f"{a} {sign} {b} = {total}"
+    (tens, ones), (more, less) = divmod(a, 10), divmod(b, 10)
+    carry = ones + less >= 10 if sign == "+" else ones < less
+    if carry and sign == "-":
+        ones += 10
+    first = ones + less if sign == "+" else ones - less
+    second = f"{tens} {sign} {more}{f' {sign} 1' if carry else ''}"
+    steps = f"{a} {sign} {b}: {ones} {sign} {less} = {first}, {second} = {total // 10}"
+    return f"{steps}，得{total}" if zh else f"{steps}, so {total}"
 
 
 def word_problem(make: Maker) -> Draft:
@@ -96,7 +111,9 @@ def word_problem(make: Maker) -> Draft:
         if make.mine(f"{n}*{price}"):
             break
     if make.rng.random() < 0.5:
-        total, step = n * price, f"{n} × {price} = {n * price}"
+        total = n * price
+        counted = ", ".join(f"{k}: {k * price}" for k in range(1, n + 1))
+        step = f"{n} × {price}. {counted}{'，得' if make.zh else ', so '}{total}"
         en = (
             f"{name.en} buys {n} {noun.plural}. Each costs {price} coins. ",
             f"One {noun.en} costs {price} coins. {name.en} buys {n}. ",
@@ -122,7 +139,7 @@ def word_problem(make: Maker) -> Draft:
         kind = "cost"
     else:
         purse = price + n * 5
-        total, step = purse - price, f"{purse} - {price} = {purse - price}"
+        total, step = purse - price, worked(purse, "-", price, make.zh)
         en = (
             f"{name.en} has {purse} coins and buys {article(noun.en)} for {price} coins. ",
             f"{article(noun.en).capitalize()} costs {price} coins. {name.en} pays from {purse} coins. ",
@@ -160,10 +177,10 @@ def calendar(make: Maker) -> Draft:
     if make.rng.random() < 0.25:
         i = make.rng.randrange(12)
         key, template = make.pick(PROMPTS, "month")
-        answer = say(make, MONTHS[(i + 1) % 12])
-        return Draft(
-            opening + make.fill(template, d=say(make, MONTHS[i])), answer, exact(answer), 1 / 12, key, entities
-        )
+        month, answer = say(make, MONTHS[i]), say(make, MONTHS[(i + 1) % 12])
+        reply = f"{month}之后是{answer}。" if make.zh else f"After {month} comes {answer}."
+        question = opening + make.fill(template, d=month)
+        return Draft(question, answer, exact(answer, reply), 1 / 12, key, entities, reply)
     while True:
         i, k = make.rng.randrange(7), make.rng.randint(1, 13)
         if make.mine(f"{WEEKDAYS[i].en}+{k}"):
@@ -176,10 +193,15 @@ def calendar(make: Maker) -> Draft:
         .replace("in 1 days", "in 1 day")
         .replace(" 1 days", " 1 day")
     )
-    return Draft(opening + question, answer, exact(answer, answer.replace("日", "天")), 1 / 7, key, entities)
+    weeks = f"{k} = 7 + {k - 7}{'。' if make.zh else '. '}" if k >= 7 else ""
+    counted = [f"{n}{'' if make.zh else ' '}{say(make, WEEKDAYS[(i + n) % 7])}" for n in range(k % 7 + 1)]
+    steps = weeks + ("，" if make.zh else ", ").join(counted) + ("。" if make.zh else ".")
+    accepted = exact(answer, answer.replace("日", "天"))
+    reply = announced(answer, make.zh, steps)
+    return Draft(opening + question, answer, accepted, 1 / 7, key, entities, reply)
 
 
-def _phrase(make: Maker) -> tuple[str, str, list[str], list[str], list[str]]:
+def phrase(make: Maker) -> tuple[str, str, list[str], list[str], list[str]]:
     """A short text in both languages: (English, Chinese, other English, other Chinese, entities)."""
     while True:
         noun = make.rng.choice((*GOODS, *NOUNS["pet"], *NOUNS["wildanimal"], *NOUNS["furniture"]))
@@ -208,14 +230,14 @@ def _phrase(make: Maker) -> tuple[str, str, list[str], list[str], list[str]]:
 
 def translate_en_zh(make: Maker) -> Draft:
     """A phrase or a short sentence into Chinese."""
-    en, zh, _, others, entities = _phrase(make)
+    en, zh, _, others, entities = phrase(make)
     key, template = make.pick(PROMPTS, "to_zh")
     return Draft(make.fill(template, t=en), zh, exact(zh, *others), 0.0, key, entities)
 
 
 def translate_zh_en(make: Maker) -> Draft:
     """A phrase or a short sentence into English."""
-    en, zh, others, _, entities = _phrase(make)
+    en, zh, others, _, entities = phrase(make)
     key, template = make.pick(PROMPTS, "to_en")
     return Draft(make.fill(template, t=zh), en, exact(en, *others), 0.0, key, entities)
 
@@ -231,8 +253,10 @@ def counting(make: Maker) -> Draft:
     """How many things a list names."""
     count = make.rng.randint(2, 7)
     key, template = make.pick(PROMPTS, "count")
-    listed = ("、" if make.zh else ", ").join(_things(make, count))
-    return Draft(make.fill(template, t=listed), str(count), number(count), 1 / 6, key, [])
+    mark, things = "、" if make.zh else ", ", _things(make, count)
+    counted = mark.join(f"{n}{'' if make.zh else ' '}{word}" for n, word in enumerate(things, 1))
+    reply = f"{counted}，共{count}样" if make.zh else f"{counted}, so {count}"
+    return Draft(make.fill(template, t=mark.join(things)), str(count), number(count), 1 / 6, key, [], reply)
 
 
 def ordering(make: Maker) -> Draft:
@@ -250,8 +274,10 @@ def ordering(make: Maker) -> Draft:
         wanted = given[::-1]
         key, template = make.pick(PROMPTS, "reverse")
     chance = 1 / 6 if len(given) == 3 else 1 / 24
-    check = {"kind": "sequence", "values": wanted}
-    return Draft(make.fill(template, t=mark.join(given)), mark.join(wanted), check, chance, key, [])
+    check, answer = {"kind": "sequence", "values": wanted}, mark.join(wanted)
+    # behind "Answer:" the first word begins with a blank, like all words of the list
+    reply = answer if make.zh else announced(answer, make.zh)
+    return Draft(make.fill(template, t=mark.join(given)), answer, check, chance, key, [], reply)
 
 
 def format_following(make: Maker) -> Draft:

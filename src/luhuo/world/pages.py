@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luhuo.world.facts import Person, Town
 from luhuo.world.items import Maker
@@ -248,27 +248,35 @@ def price_list(make: Maker) -> Page:
 
 
 def glossary(make: Maker) -> Page:
-    """Words and phrases in both languages."""
+    """Words, phrases, names and short sentences in both languages."""
+    from luhuo.world.families_skill import phrase
+
     rng = make.rng
-    lines = []
+    lines, entities = [], []
     for _ in range(rng.randint(6, 12)):
-        kind = rng.choice(list(NOUNS))
-        noun = rng.choice(NOUNS[kind])
-        en, zh = (
-            (article(noun.en), f"一{noun.measure}{noun.zh}")
-            if not noun.mass and rng.random() < 0.5
-            else (noun.en, noun.zh)
-        )
-        if rng.random() < 0.25:
+        kind = rng.random()
+        if kind < 0.6:
+            en, zh, _, _, named = phrase(make)
+            entities += named
+        elif kind < 0.75:
+            person = rng.choice(make.world.people)
+            en, zh = person.name.en, person.name.zh
+            entities.append(en)
+        elif kind < 0.9:
+            noun = rng.choice(NOUNS[rng.choice(list(NOUNS))])
+            en, zh = noun.en, noun.zh
+        else:
             en_action, zh_action = action_forms(rng)
             en, zh = "to " + en_action[""], zh_action[""]
         left, right = (zh, en) if rng.random() < 0.5 else (en, zh)
         lines.append(f"{left}{rng.choice((' = ', ': ', ' - '))}{right}")
-    return Page("\n".join(lines), "mixed", "glossary", [])
+    return Page("\n".join(lines), "mixed", "glossary", entities)
 
 
 def sums(make: Maker) -> Page:
     """Arithmetic in figures and words; operands of the train split only."""
+    from luhuo.world import families_skill
+
     rng = make.rng
     lines = []
     while len(lines) < 8:
@@ -284,7 +292,8 @@ def sums(make: Maker) -> Page:
                 f"{english_number(a)} {'plus' if plus else 'minus'} {english_number(b)} is {english_number(c)}."
             )
         )
-        lines.append(rng.choice((f"{a} {sign} {b} = {c}", f"{a} {sign} {b} = {c}", words)))
+        shown = families_skill.worked(a, sign, b, make.zh)
+        lines.append(rng.choice((f"{a} {sign} {b} = {c}", shown, shown, words)))
     return Page("\n".join(lines), make.lang, "sums", [])
 
 
@@ -375,16 +384,18 @@ def questions(make: Maker) -> Page:
     families = {**families_reading.FAMILIES, **families_skill.FAMILIES}
     names = [n for n in families if n not in ("closed_book", "unanswerable", "format_following")]
     lines, entities = [], []
-    for _ in range(rng.randint(2, 4)):
-        draft = families[rng.choice(names)](make)
+    marks = ("问：", "答：") if make.zh else ("Q: ", "A: ")
+    for _ in range(rng.randint(1, 3)):
+        draft = families[rng.choice(names)](replace(make, turns=3))
         entities += draft.entities
-        marks = ("问：", "答：") if make.zh else ("Q: ", "A: ")
-        lines.append(f"{marks[0]}{draft.prompt}\n{marks[1]}{draft.response or draft.answer}")
+        lines += [
+            f"{marks[0]}{asked}\n{marks[1]}{reply}" for asked, reply in (*draft.before, (draft.prompt, draft.gold))
+        ]
     return Page("\n\n".join(lines), make.lang, "questions", entities)
 
 
 KINDS: tuple[tuple[Callable[[Maker], Page], int], ...] = (
-    (story, 40), (parallel, 8), (town_page, 6), (person_page, 8), (letter, 10), (price_list, 3), (glossary, 12),
+    (story, 40), (parallel, 8), (town_page, 6), (person_page, 8), (letter, 10), (price_list, 3), (glossary, 20),
     (sums, 9), (how_to, 5), (talk, 6), (news, 5), (questions, 40),
 )  # fmt: skip
 """Page kinds with their weights."""

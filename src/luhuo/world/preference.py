@@ -53,16 +53,23 @@ def _wrong_entity(item: Item, rng: random.Random, world: World) -> str | None:
         source = world.towns if item["family"] == "reading_place" else world.people
         name = rng.choice(source).name
         other = name.zh if item["lang"] == "zh" else name.en
-    return None if other in item["response"] else other
+    return None if other in item["response"] else _exchanged(item, other)
 
 
 def _wrong_language(item: Item, rng: random.Random, world: World) -> str | None:
     noun, person = rng.choice(GOODS), rng.choice(world.people).name
     if item["family"] in ("reading_person", "comparison", "kinship"):
-        return person.en if item["lang"] == "zh" else person.zh
+        return _exchanged(item, person.en if item["lang"] == "zh" else person.zh)
     if item["family"] in ("reading_thing", "translate_en_zh", "translate_zh_en"):
-        return noun.en if any("一" <= c <= "鿿" for c in item["response"]) else noun.zh
+        chinese = any("一" <= c <= "鿿" for c in item["answer"])
+        return _exchanged(item, noun.en if chinese else noun.zh)
     return None
+
+
+def _exchanged(item: Item, other: str) -> str:
+    """The gold reply with something else where it says the answer for the last time."""
+    before, _, after = item["response"].rpartition(item["answer"])
+    return before + other + after
 
 
 def _broken_format(item: Item, rng: random.Random, world: World) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from luhuo.core.config import field
 from luhuo.core.stage import Stage
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 class WorldStage(Stage):
     """Write a small bilingual world: pages, dialogue, preferences, prompts and a dirty corpus, with gold answers."""
 
+    version: ClassVar[int] = 2
+
     megabytes: float = field(8.0, "Size of the train pages in MB.", "训练页面的大小（MB）。", gt=0, le=500)
     copybook_megabytes: float = field(
         1.0, "Size of the train copybook (repeated lines) in MB.", "训练抄写本（重复的行）的大小（MB）。", ge=0, le=100
     )
     dialogues: int = field(20_000, "Number of train dialogue items.", "训练对话条数。", ge=100)
+    turns: int = field(
+        4, "Most questions about one passage in a train dialogue.", "训练对话中对一段短文最多提问几次。", ge=1, le=8
+    )
     valid_dialogues: int = field(500, "Number of validation dialogue items.", "验证对话条数。", ge=1)
     test_per_family: int = field(240, "Test items of each family.", "每类测试题的条数。", ge=2)
     preferences: int = field(3_000, "Number of train preference pairs.", "训练偏好对的数量。", ge=10)

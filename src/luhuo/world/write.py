@@ -96,7 +96,7 @@ def _copybook_rows(seed: int, world: facts.World, size: float) -> Iterator[dict[
     rng = random.Random(derive_seed(seed, "copybook", world.split))
     source = make_pages(derive_seed(seed, "copybook"), world, float("inf"), world.split)
     done = 0
-    for number, page in enumerate(copybook(source, rng)):
+    for number, page in enumerate(copybook(source, world.people, rng)):
         if done >= size:
             return
         done += len(page.text.encode())
@@ -144,7 +144,8 @@ def _write_dialogue(
     for split, count in counts.items():
         repeat = max(1, count // 5000) if split == "train" else 0
         talk = list(dialogue.chat(split, repeat))
-        made = dialogue.items(stage.seed, split, worlds[split], worlds["train"], count - len(talk))
+        turns = stage.turns if split == "train" else 1
+        made = dialogue.items(stage.seed, split, worlds[split], worlds["train"], count - len(talk), turns)
         rows = list(chain(talk, made)) if split == "train" else list(made)
         if split == "train":
             random.Random(derive_seed(stage.seed, "order")).shuffle(rows)
