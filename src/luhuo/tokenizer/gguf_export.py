@@ -129,24 +129,24 @@ def nearest_pre(core: tokenizers.Tokenizer) -> tuple[str, float, bool]:
     It is the same if it cuts the probe as the tokenizer does, and treats known pieces alike: ids may agree by chance
     where the vocabulary is small.
     """
-    content = json.loads(core.to_str())
-    whole = bool(content["model"].get("ignore_merges"))
+    whole = bool(getattr(core.model, "ignore_merges", False))
     expected = [core.encode(line, add_special_tokens=False).ids for line in PROBE]
     cuts = [_pieces(core.normalizer, core.pre_tokenizer, line) for line in PROBE]
-    best: tuple[str, float, int] = ("default", -1.0, 0)
+    alike: dict[str, int] = {}
     for name, recipe in RECIPES.items():
-        other = tokenizers.Tokenizer.from_str(json.dumps(content))
+        steps = recipe.normalizer(), recipe.pre_tokenizer()
+        alike[name] = sum(_pieces(*steps, line) == cut for line, cut in zip(PROBE, cuts, strict=True))
+        if alike[name] == len(PROBE) and recipe.whole_pieces == whole:
+            return name, 1.0, True
+    best: tuple[str, float, int] = ("default", -1.0, 0)
+    other = tokenizers.Tokenizer.from_str(core.to_str())
+    for name, recipe in RECIPES.items():
         other.normalizer = recipe.normalizer()
         other.pre_tokenizer = recipe.pre_tokenizer()
-        equal = sum(
-            _pieces(other.normalizer, other.pre_tokenizer, line) == cut for line, cut in zip(PROBE, cuts, strict=True)
-        )
-        if equal == len(PROBE) and recipe.whole_pieces == whole:
-            return name, 1.0, True
         ids = [other.encode(line, add_special_tokens=False).ids for line in PROBE]
         share = sum(a == b for a, b in zip(ids, expected, strict=True)) / len(PROBE)
         # Small vocabularies leave a tie, which goes to the one that cuts most lines alike.
-        best = max(best, (name, share, equal), key=lambda found: found[1:])
+        best = max(best, (name, share, alike[name]), key=lambda found: found[1:])
     return best[0], best[1], False
 
 
