@@ -83,6 +83,7 @@ def _has_plain_layout(config: ModelConfig) -> bool:
     """Whether the first two layers work as `_induction` assumes: rotating halves, a norm for each head, pre-norm."""
     rope = config.rope
     rotates = config.positions == "rope" and rope.dim is None and not rope.interleaved and rope.kind == "plain"
+    rotates = rotates and rope.axes == 1 and not config.query_block
     whole = not config.unrotated and not config.windows and not config.alibi_slopes and config.mla is None
     usual = config.norm == "rms" and not config.norm_plus_one and config.block == "pre" and config.qk_norm == "head"
     own = not config.linear_layers and config.kv_share == 1

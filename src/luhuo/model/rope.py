@@ -37,6 +37,8 @@ def frequencies(rope: RopeConfig, dim: int, lengths: Tensor | int, max_positions
     Where they depend on the length of the document, and `lengths` is a tensor (…), they are (…, dim / 2).
     linear: Chen et al. 2023; dynamic: NTK-aware with the base growing with the context; yarn: Peng et al. 2023;
     longrope: Ding et al. 2024; llama3: the frequency bands of Llama 3.1; doubling: Qwen 1's, dynamic in whole steps.
+    What is in a cache keeps the angles it was turned by while those of `dynamic` go on changing, as in the reference;
+    longrope's change once, and then the cache is filled anew (`reread`).
     """
     exponents = torch.arange(0, dim, 2, dtype=torch.float32) / dim
     plain = rope.theta**-exponents
