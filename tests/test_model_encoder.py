@@ -271,6 +271,7 @@ REFUSED = [
     (BERT, {"num_attention_heads": 0}),
     ({**BERT, "architectures": ["AlbertModel"]}, {"embedding_size": 24}),
     ({**BERT, "architectures": ["DebertaV2Model"]}, {"relative_attention": False}),
+    ({**BERT, "architectures": ["DebertaV2Model"]}, {"relative_attention": True, "position_buckets": 1}),
     ({**BERT, "architectures": ["DebertaV2Model"]}, {"relative_attention": True, "legacy": False}),
     ({**BERT, "architectures": ["DebertaV2Model"]}, {"relative_attention": True, "embedding_size": 12}),
     ({**BERT, "architectures": ["ModernBertModel"]}, {"layer_types": ["full_attention"]}),

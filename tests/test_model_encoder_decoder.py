@@ -208,6 +208,7 @@ REFUSED = [
     {"d_model": "wide"},
     {"num_layers": 0},
     {"relative_attention_num_buckets": 1},
+    {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 16},
 ]
 
 

@@ -38,6 +38,8 @@ class DisentangledConfig(Config):
             raise ValueError(f"kernel ({self.kernel}) must be odd")
         if self.buckets and self.buckets != self.span:
             raise ValueError(f"span ({self.span}) must be the number of buckets ({self.buckets})")
+        if self.buckets and not 1 <= self.buckets // 2 < self.longest - 1:
+            raise ValueError(f"{self.buckets} buckets do not fit distances up to {self.longest}")
         return self
 
 
@@ -100,6 +102,8 @@ class StackConfig(Config):
             raise ValueError(f"groups ({self.groups}) are more than layers ({self.layers})")
         if self.positions == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim must be even with rotary positions, it is {self.head_dim}")
+        if self.positions == "buckets" and self.buckets // 2 >= self.bucket_distance:
+            raise ValueError(f"{self.buckets} buckets do not fit distances up to {self.bucket_distance}")
         if self.windows and self.groups:
             raise ValueError("layers that share weights cannot have windows of their own")
         return self
