@@ -13,12 +13,15 @@ from torch import Tensor
 
 pytest.importorskip("transformers")
 
+import transformers
+
 from luhuo.core.errors import LuhuoError
 from luhuo.model.cache import KVCache
 from luhuo.model.families import read_config
 from luhuo.model.load import load
 from luhuo.model.save import save
 from tests.classic_cases import CLASSIC
+from tests.family_cases import CASES
 from tests.family_checks import publish, random_ids, reference, tensors
 
 MASK = torch.ones(1, 1, 8, 8).tril()
@@ -91,6 +94,26 @@ def test_a_config_with_any_key_missing_is_read_or_refused_but_never_a_traceback(
                 read_config(changed)
             except LuhuoError:
                 continue
+
+
+NATIVE = {case.reference: case for case in CASES.values() if case.verified and case.layout is None}
+GIVEN = {"rope_parameters", "architectures"}
+"""Keys that every file has: those of version 4 say `rope_theta` and `rope_scaling` instead of the first."""
+
+
+@pytest.mark.parametrize("architecture", NATIVE)
+def test_a_key_that_a_file_leaves_out_has_the_default_of_the_published_class(architecture: str) -> None:
+    config = getattr(transformers, architecture).config_class(**NATIVE[architecture].settings)
+    values = {**json.loads(config.to_json_string(use_diff=False)), "architectures": [architecture]}
+    published = json.loads(type(config)().to_json_string(use_diff=False))
+    read = read_config(values)
+    for key in values.keys() - GIVEN:
+        if values[key] == published.get(key, "none"):
+            try:
+                found = read_config({other: value for other, value in values.items() if other != key})
+            except LuhuoError:
+                continue
+            assert found == read, key
 
 
 @torch.no_grad()

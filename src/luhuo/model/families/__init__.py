@@ -7,6 +7,7 @@ A family is a module with
   is to write it: some published names stand for several layouts);
 - `write(config)`: the `config.json` of our config;
 - `links(config)`: for each of our parameters, the published tensors it is made of (see `links.py`);
+- `DEFAULTS`, optional: what the published config class assumes where a file says nothing;
 - `CONFIG`, where it is not a decoder: the config class that `read` is for;
 - `fit(config, names)`, optional: the config completed by what only the names of the published tensors tell;
 - `MODEL_TYPE`, optional: the `model_type` of files that name no architecture; they are read as the first;
@@ -66,7 +67,8 @@ def read_config(values: Mapping[str, Any], where: object = None) -> Any:
         )
     module = families()[family]
     try:
-        fields = module.read({**values, "architectures": names})
+        values = {**getattr(module, "DEFAULTS", {}), **values, "architectures": names}
+        fields = module.read(values)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError, AttributeError) as error:
         raise LuhuoError(
             tr("config.json lacks something or holds a value of the wrong kind.", "config.json 缺项或取值类型不对。"),

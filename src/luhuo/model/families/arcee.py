@@ -18,6 +18,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("ArceeForCausalLM",)
+DEFAULTS = {"bos_token_id": 128000, "eos_token_id": 128001, "max_position_embeddings": 4096, "rms_norm_eps": 1e-05}
 
 
 def read(values: Values) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from luhuo.model.families.tables import Names, table_links
 from luhuo.model.masks import alibi_slopes
 
 ARCHITECTURES = ("BloomForCausalLM",)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2}
 PREFIX = "transformer."
 KEYS = {
     "vocab_size": "vocab_size",

@@ -16,6 +16,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import table_links
 
 ARCHITECTURES = ("CodeGenForCausalLM", "MossForCausalLM")
+DEFAULTS = {"bos_token_id": 50256, "eos_token_id": 50256}
 PREFIX = gptj.PREFIX
 IGNORED = r"attn\.(causal_mask|masked_bias|bias|embed_positions)$"
 NAMES = dataclasses.replace(gptj.NAMES, qkv="attn.qkv_proj")

@@ -18,6 +18,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("CohereForCausalLM",)
+DEFAULTS = {"bos_token_id": 5, "eos_token_id": 255001, "max_position_embeddings": 8192, "pad_token_id": 0}
 KEYS = {**LLAMA_KEYS, "layer_norm_eps": "norm_eps"}
 NORMS = {"attention_norm": "input_layernorm"}
 del KEYS["rms_norm_eps"], KEYS["head_dim"]

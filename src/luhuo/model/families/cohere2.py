@@ -11,6 +11,13 @@ from luhuo.model.families.common import Values, llama_links, read_windows, write
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Cohere2ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 5,
+    "eos_token_id": 255001,
+    "max_position_embeddings": 8192,
+    "pad_token_id": 0,
+    "rope_theta": 10000.0,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from luhuo.model.families.experts import EXPERT_KEYS, expert_links, moe_of, read
 from luhuo.model.families.links import Link, same
 
 ARCHITECTURES = ("DeepseekV2ForCausalLM",)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2, "n_shared_experts": 2, "q_lora_rank": 1536}
 ONLY = {"hidden_act": "silu", "moe_layer_freq": 1, "scoring_func": "softmax", "mlp_bias": False}
 KEYS = {
     **{theirs: ours for theirs, ours in EXPERT_KEYS.items() if theirs != "num_experts"},

@@ -19,6 +19,17 @@ from luhuo.model.families.experts import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("DeepseekV3ForCausalLM", "KimiK2ForCausalLM")
+DEFAULTS = {
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "first_k_dense_replace": 3,
+    "max_position_embeddings": 4096,
+    "n_shared_experts": 1,
+    "num_nextn_predict_layers": 1,
+    "q_lora_rank": 1536,
+    "routed_scaling_factor": 2.5,
+    "topk_group": 4,
+}
 IGNORED = r"^model\.layers\.\d+\.(embed_tokens|shared_head\.head)\.weight$"
 """Copies of the embedding and the head that published prediction blocks carry along."""
 ONLY = {"hidden_act": "silu", "moe_layer_freq": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}

@@ -10,6 +10,14 @@ from luhuo.model.families.common import Values, activation, activation_name, lla
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-05,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

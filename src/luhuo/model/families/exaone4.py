@@ -19,6 +19,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Exaone4ForCausalLM",)
+DEFAULTS = {"bos_token_id": 0, "eos_token_id": 2, "rms_norm_eps": 1e-05}
 NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
 
 

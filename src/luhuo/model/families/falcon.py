@@ -22,6 +22,7 @@ from luhuo.model.families.tables import Names, table_links
 from luhuo.model.masks import alibi_slopes
 
 ARCHITECTURES = ("FalconForCausalLM", "RWForCausalLM")
+DEFAULTS = {"bos_token_id": 11, "eos_token_id": 11}
 PREFIX = "transformer."
 KEYS = {
     "vocab_size": "vocab_size",

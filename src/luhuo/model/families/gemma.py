@@ -10,6 +10,7 @@ from luhuo.model.families.common import Values, activation_name, check, llama_fi
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("GemmaForCausalLM",)
+DEFAULTS = {"bos_token_id": 2, "eos_token_id": 1, "max_position_embeddings": 8192, "pad_token_id": 0}
 ONLY = {"attention_bias": False, "use_bidirectional_attention": False}
 
 

@@ -21,6 +21,13 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Gemma2ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "max_position_embeddings": 8192,
+    "num_key_value_heads": 4,
+    "pad_token_id": 0,
+}
 ONLY = {"attention_bias": False, "use_bidirectional_attention": False}
 
 

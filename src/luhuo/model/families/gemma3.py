@@ -29,6 +29,9 @@ ONLY = {"attention_bias": False, "use_bidirectional_attention": False}
 PREFIX = "language_model."
 IGNORED = r"^(model\.)?(vision_tower|multi_modal_projector)\."
 DEFAULTS = {
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
     "vocab_size": 262_208,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
@@ -38,7 +41,7 @@ DEFAULTS = {
     "tie_word_embeddings": True,
     "sliding_window": 4096,
 }
-"""What the configs of the models with images leave out."""
+"""Above all the configs of models with images leave much out."""
 
 
 def read(values: Values) -> dict[str, Any]:

@@ -18,6 +18,13 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("GlmForCausalLM",)
+DEFAULTS = {
+    "eos_token_id": [151329, 151336, 151338],
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 2,
+    "pad_token_id": 151329,
+    "rms_norm_eps": 1.5625e-07,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

@@ -11,6 +11,13 @@ from luhuo.model.families.common import Values, fused_mlp_links, llama_links
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Glm4ForCausalLM",)
+DEFAULTS = {
+    "eos_token_id": [151329, 151336, 151338],
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 2,
+    "pad_token_id": 151329,
+    "rms_norm_eps": 1.5625e-07,
+}
 NORMS = {
     "attention_norm": "input_layernorm",
     "attention_output_norm": "post_self_attn_layernorm",

@@ -15,6 +15,14 @@ from luhuo.model.families.experts import expert_links, mtp_links, sparse_links
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Glm4MoeForCausalLM",)
+DEFAULTS = {
+    "first_k_dense_replace": 1,
+    "max_position_embeddings": 131072,
+    "n_shared_experts": 1,
+    "num_key_value_heads": 8,
+    "num_nextn_predict_layers": 1,
+    "rms_norm_eps": 1e-05,
+}
 ONLY = {"hidden_act": "silu"}
 
 

@@ -11,6 +11,7 @@ from luhuo.model.families.links import Link, transposed
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("GPT2LMHeadModel",)
+DEFAULTS = {"bos_token_id": 50256, "eos_token_id": 50256}
 PREFIX = "transformer."
 IGNORED = r"attn\.(masked_)?bias$"
 KEYS = {

@@ -12,6 +12,7 @@ from luhuo.model.families.links import Link, grouped_order
 from luhuo.model.families.tables import table_links
 
 ARCHITECTURES = ("GPTBigCodeForCausalLM",)
+DEFAULTS = {"bos_token_id": 50256, "eos_token_id": 50256}
 PREFIX = gpt2.PREFIX
 IGNORED = r"attn\.(masked_)?bias$|^(transformer\.)?bias$"
 ONLY = {"add_cross_attention": False}

@@ -11,6 +11,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("GPTNeoForCausalLM",)
+DEFAULTS = {"bos_token_id": 50256, "eos_token_id": 50256}
 PREFIX = "transformer."
 IGNORED = r"attn\.attention\.(masked_)?bias$"
 KEYS = {

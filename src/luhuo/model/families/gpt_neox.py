@@ -19,6 +19,7 @@ from luhuo.model.families.links import Link, grouped_order
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("GPTNeoXForCausalLM",)
+DEFAULTS = {"bos_token_id": 0, "eos_token_id": 2}
 PREFIX = "gpt_neox."
 HEAD = "embed_out.weight"
 IGNORED = r"attention\.(masked_bias|bias|rotary_emb\.inv_freq)$"

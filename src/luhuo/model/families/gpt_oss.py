@@ -21,6 +21,13 @@ from luhuo.model.families.experts import read_experts, sparse_links, write_exper
 from luhuo.model.families.links import Link, same
 
 ARCHITECTURES = ("GptOssForCausalLM",)
+DEFAULTS = {
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "router_aux_loss_coef": 0.001,
+    "sliding_window": 128,
+}
 ONLY = {"hidden_act": "silu", "swiglu_alpha": 1.702}
 KEYS = {
     "num_local_experts": "experts",

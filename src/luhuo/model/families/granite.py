@@ -10,6 +10,7 @@ from luhuo.model.families.common import Values, activation, activation_name, lla
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("GraniteForCausalLM",)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2}
 
 
 def read(values: Values) -> dict[str, Any]:

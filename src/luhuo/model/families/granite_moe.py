@@ -12,6 +12,7 @@ from luhuo.model.families.experts import moe_of, read_experts, sparse_links, wri
 from luhuo.model.families.links import Link, same
 
 ARCHITECTURES = ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM")
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2, "router_aux_loss_coef": 0.001}
 KEYS = {
     "num_local_experts": "experts",
     "num_experts_per_tok": "active",

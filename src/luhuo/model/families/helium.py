@@ -10,6 +10,13 @@ from luhuo.model.families.common import Values, activation, activation_name, lla
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("HeliumForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 3,
+    "rms_norm_eps": 1e-08,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from luhuo.model.families.links import Link, same
 
 DENSE, EXPERTS, LARGE = "HunYuanDenseV1ForCausalLM", "HunYuanMoEV1ForCausalLM", "HunYuanForCausalLM"
 ARCHITECTURES = (DENSE, EXPERTS, LARGE)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "rms_norm_eps": 1e-05}
 ONLY = {"mlp_bias": False, "use_qk_norm": True, "norm_topk_prob": True}
 
 

@@ -19,6 +19,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("LlamaForCausalLM", "LLaMAForCausalLM", "YiForCausalLM", "AquilaForCausalLM", "AquilaModel")
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2}
 ONLY = {"hidden_act": "silu"}
 
 

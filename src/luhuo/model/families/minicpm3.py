@@ -13,6 +13,15 @@ from luhuo.model.families.experts import block_links
 from luhuo.model.families.links import Link, same
 
 ARCHITECTURES = ("MiniCPM3ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 1,
+    "dim_model_base": 256,
+    "eos_token_id": 2,
+    "max_position_embeddings": 32768,
+    "q_lora_rank": 768,
+    "rms_norm_eps": 1e-05,
+    "scale_depth": 1.4,
+}
 ONLY = {"mlp_bias": False}
 
 

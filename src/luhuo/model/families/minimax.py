@@ -23,6 +23,14 @@ from luhuo.model.families.links import Link, grouped_order, permuted, same
 from luhuo.model.families.mixtral import KEYS, NAMES
 
 ARCHITECTURES = ("MiniMaxForCausalLM", "MiniMaxText01ForCausalLM", "MiniMaxM1ForCausalLM")
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "router_aux_loss_coef": 0.001,
+}
 IGNORED = r"\.(slope_rate|query_decay|key_decay|diagonal_decay)$"
 """Tables that follow from the shape."""
 ONLY = {"postnorm": True, "shared_intermediate_size": 0, "sliding_window": None}

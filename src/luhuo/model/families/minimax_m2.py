@@ -13,6 +13,14 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.mixtral import KEYS, NAMES
 
 ARCHITECTURES = ("MiniMaxM2ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 200034,
+    "eos_token_id": 200020,
+    "head_dim": 128,
+    "max_position_embeddings": 196608,
+    "num_key_value_heads": 8,
+    "router_aux_loss_coef": 0.001,
+}
 IGNORED = r"^model\.mtp_modules\."
 ONLY = {
     "hidden_act": "silu",

@@ -10,6 +10,13 @@ from luhuo.model.families.common import Values, check, llama_fields, llama_links
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("MistralForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "sliding_window": 4096,
+}
 ONLY = {"hidden_act": "silu"}
 
 

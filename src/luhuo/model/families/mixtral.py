@@ -12,6 +12,14 @@ from luhuo.model.families.experts import expert_links, read_experts, sparse_link
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("MixtralForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "router_aux_loss_coef": 0.001,
+}
 KEYS = {
     "num_local_experts": "experts",
     "num_experts_per_tok": "active",

@@ -19,6 +19,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("NemotronForCausalLM",)
+DEFAULTS = {"bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 4096}
 KEYS = {
     **{theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs != "rms_norm_eps"},
     "norm_eps": "norm_eps",

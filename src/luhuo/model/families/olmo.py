@@ -10,6 +10,7 @@ from luhuo.model.families.common import LLAMA_KEYS, Values, check, llama_fields,
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("OlmoForCausalLM",)
+DEFAULTS = {"eos_token_id": 50279, "pad_token_id": 1}
 ONLY = {"hidden_act": "silu"}
 KEYS = {theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs not in ("rms_norm_eps", "head_dim")}
 

@@ -10,6 +10,7 @@ from luhuo.model.families.common import LLAMA_KEYS, Values, check, llama_fields,
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Olmo2ForCausalLM",)
+DEFAULTS = {"eos_token_id": 50279, "pad_token_id": 1}
 ONLY = {"hidden_act": "silu"}
 KEYS = {theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs != "head_dim"}
 NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}

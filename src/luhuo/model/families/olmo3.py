@@ -22,6 +22,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Olmo3ForCausalLM",)
+DEFAULTS = {"eos_token_id": 50279, "pad_token_id": 1, "rms_norm_eps": 1e-05}
 KEYS = {theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs != "head_dim"}
 NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
 

@@ -20,6 +20,13 @@ from luhuo.model.families.experts import EXPERT_KEYS, expert_links, read_experts
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("OlmoeForCausalLM",)
+DEFAULTS = {
+    "eos_token_id": 50279,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 1,
+    "rms_norm_eps": 1e-05,
+    "router_aux_loss_coef": 0.01,
+}
 ONLY = {"clip_qkv": None}
 """The published models clip nothing, and a clip would stand behind the norm here."""
 KEYS = {theirs.removeprefix("moe_"): ours for theirs, ours in EXPERT_KEYS.items()}

@@ -11,6 +11,7 @@ from luhuo.model.families.links import Link, same
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("OPTForCausalLM",)
+DEFAULTS = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
 PREFIX = "model."
 KEYS = {
     "vocab_size": "vocab_size",

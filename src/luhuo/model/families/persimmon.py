@@ -19,6 +19,7 @@ from luhuo.model.families.links import Link, grouped_order
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("PersimmonForCausalLM",)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 16384, "rope_theta": 25000.0}
 SKIPPED = ("rms_norm_eps", "head_dim", "num_key_value_heads")
 KEYS = {
     **{theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs not in SKIPPED},

@@ -19,6 +19,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("PhiForCausalLM",)
+DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2}
 KEYS = {
     **{theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs not in ("rms_norm_eps", "head_dim")},
     "layer_norm_eps": "norm_eps",

@@ -18,6 +18,13 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link, same
 
 ARCHITECTURES = ("Phi3ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 32000,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 32000,
+    "rms_norm_eps": 1e-05,
+}
 ONLY = {"attention_bias": False}
 
 

@@ -15,6 +15,14 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.mixtral import KEYS, NAMES
 
 ARCHITECTURES = ("PhimoeForCausalLM", "PhiMoEForCausalLM")
+DEFAULTS = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "router_aux_loss_coef": 0.001,
+}
 ONLY = {"hidden_act": "silu"}
 
 

@@ -18,6 +18,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Qwen2ForCausalLM",)
+DEFAULTS = {"max_position_embeddings": 32768}
 ONLY = {"hidden_act": "silu"}
 
 

@@ -12,6 +12,7 @@ from luhuo.model.families.links import Link, same
 from luhuo.model.families.qwen3_moe import dense_layers
 
 ARCHITECTURES = ("Qwen2MoeForCausalLM",)
+DEFAULTS = {"max_position_embeddings": 32768, "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 5632}
 ONLY = {"hidden_act": "silu"}
 KEYS = {**EXPERT_KEYS, "shared_expert_intermediate_size": "shared_size"}
 

@@ -19,6 +19,7 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Qwen3ForCausalLM",)
+DEFAULTS = {"max_position_embeddings": 32768}
 ONLY = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
 
 

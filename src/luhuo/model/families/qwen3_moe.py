@@ -12,6 +12,7 @@ from luhuo.model.families.experts import EXPERT_KEYS, expert_links, moe_of, read
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("Qwen3MoeForCausalLM",)
+DEFAULTS = {"max_position_embeddings": 32768, "num_key_value_heads": 4, "router_aux_loss_coef": 0.001}
 KEYS = {**EXPERT_KEYS, "num_local_experts": "experts"}
 """The number of experts has changed its name."""
 ONLY = {"hidden_act": "silu", "use_sliding_window": False}

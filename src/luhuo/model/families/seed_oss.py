@@ -10,6 +10,13 @@ from luhuo.model.families.common import Values, activation, activation_name, lla
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("SeedOssForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "max_position_embeddings": 524288,
+    "num_key_value_heads": 8,
+    "pad_token_id": 1,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

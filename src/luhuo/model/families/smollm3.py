@@ -19,6 +19,13 @@ from luhuo.model.families.common import (
 from luhuo.model.families.links import Link
 
 ARCHITECTURES = ("SmolLM3ForCausalLM",)
+DEFAULTS = {
+    "bos_token_id": 128000,
+    "eos_token_id": 128001,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 4,
+    "pad_token_id": 128004,
+}
 
 
 def read(values: Values) -> dict[str, Any]:

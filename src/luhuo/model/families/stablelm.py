@@ -21,6 +21,7 @@ from luhuo.model.families.links import Link, same, stacked
 from luhuo.model.families.tables import norm_links
 
 ARCHITECTURES = ("StableLmForCausalLM", "StableLMEpochForCausalLM")
+DEFAULTS = {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 4096}
 KEYS = {
     **{theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs not in ("rms_norm_eps", "head_dim")},
     "layer_norm_eps": "norm_eps",

@@ -19,6 +19,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("Starcoder2ForCausalLM",)
+DEFAULTS = {"bos_token_id": 50256, "eos_token_id": 50256, "max_position_embeddings": 4096, "num_key_value_heads": 2}
 KEYS = {
     **{theirs: ours for theirs, ours in LLAMA_KEYS.items() if theirs not in ("rms_norm_eps", "head_dim")},
     "norm_epsilon": "norm_eps",

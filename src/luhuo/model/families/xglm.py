@@ -11,6 +11,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.families.tables import Names, table_links
 
 ARCHITECTURES = ("XGLMForCausalLM",)
+DEFAULTS = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
 PREFIX = "model."
 IGNORED = r"embed_positions\.weights$"
 KEYS = {
