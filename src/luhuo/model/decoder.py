@@ -169,15 +169,17 @@ class Decoder(nn.Module):
         """An empty cache for one depth of multi-token prediction."""
         return KVCache(self.config.model_copy(update={"layers": 1}), batch, capacity, self.dtype, self.device)
 
-    def auxiliary_loss(self) -> Tensor | None:
-        """Balancing loss of the last forward pass in training mode, over all layers with experts, weighted.
+    def auxiliary_loss(self, weights: Tensor | None = None) -> Tensor | None:
+        """Balancing loss of the last forward pass in training mode, summed over the layers with experts.
 
-        Its gradient moves the routers; None where the model has no such loss.
+        It is the mean over the rows of the batch, or their sum with these `weights` (batch,). Its gradient moves the
+        routers; None where the model has no such loss.
         """
         found = [layer.auxiliary for layer in self.expert_layers() if layer.auxiliary is not None]
         if self.config.moe is None or not found:
             return None
-        return self.config.moe.balance * torch.stack(found).sum()
+        total = torch.stack(found).sum(0)
+        return self.config.moe.balance * (total.mean() if weights is None else (total * weights).sum())
 
     def update_balance(self, speed: float) -> None:
         """Correct the routing of all layers against the load since the last call (DeepSeek-V3, section 2.1.2).

@@ -54,6 +54,8 @@ class LatentAttention(nn.Module):
         batch, time, _ = x.shape
         query = self.q(x) if mla.q_rank is None else self.q_up(self.q_latent_norm(self.q_down(x)))
         query = query.view(batch, time, self.config.heads, -1)
+        if context.query_scale is not None:
+            query = query * context.query_scale.transpose(1, 2)
         latent, key = self.kv_down(x).split([mla.kv_rank, mla.rope_dim], -1)
         plain, turned, key = *query.split([mla.nope_dim, mla.rope_dim], -1), key.unsqueeze(2)
         if self.rotates and context.rope is not None:

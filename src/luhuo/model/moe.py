@@ -216,7 +216,7 @@ class MoE(nn.Module):
         self.shared = MLP(config, moe.shared_size) if moe.shared_size else None
         self.shared_gate = Linear(config.hidden_size, 1) if moe.shared_gate else None
         self.auxiliary: Tensor | None = None
-        """Balancing loss of the last forward pass in training mode, without its weight (`balance_over`)."""
+        """Balancing loss of the last forward pass in training mode, unweighted: (B,), or (1,) over the whole batch."""
         self.load: Tensor | None = None
         """Tokens each expert got in training mode since the last `update_balance` (E,) int64."""
 
@@ -261,7 +261,7 @@ class MoE(nn.Module):
 
 
 def balance_loss(picked: Tensor, scores: Tensor, present: Tensor | None, sequences: int) -> Tensor:
-    """E · Σ f·p over the experts, a scalar; over all tokens, or the mean of that within each of `sequences`.
+    """E · Σ f·p over the experts within each of `sequences` (1: over all tokens): (sequences,).
 
     f: share of tokens an expert got (picked: (N, E), 1 where chosen); p: mean of its scores (N, E), made to add up to
     one a token. It is k for an even load (Fedus et al. 2021, equation 4, with k experts a token, as Mixtral has it).
@@ -271,6 +271,6 @@ def balance_loss(picked: Tensor, scores: Tensor, present: Tensor | None, sequenc
         probability = probability * present
     picked, probability = picked.unflatten(0, (sequences, -1)), probability.unflatten(0, (sequences, -1))
     if present is None:
-        return picked.shape[2] * (picked.mean(1) * probability.mean(1)).sum(1).mean()
+        return picked.shape[2] * (picked.mean(1) * probability.mean(1)).sum(1)
     tokens = present.view(sequences, -1, 1).sum(1).clamp(min=1)
-    return picked.shape[2] * (picked.sum(1) / tokens * probability.sum(1) / tokens).sum(1).mean()
+    return picked.shape[2] * (picked.sum(1) / tokens * probability.sum(1) / tokens).sum(1)

@@ -54,11 +54,11 @@ class CausalLM:
         if not model.training:
             return loss, weight, {}
         extra: dict[str, Tensor] = {}
-        auxiliary = model.auxiliary_loss()
-        if auxiliary is not None:
-            extra["balance"] = auxiliary * weight
         if model.config.mtp_layers:
             extra["further_tokens"] = MTP_WEIGHT * self._further(model, hidden, batch)
+        balance = model.auxiliary_loss(valid.sum(1))  # a row counts by its targets, so that no split changes the sum
+        if balance is not None:
+            extra["balance"] = balance
         metrics = {"next_token": loss.detach(), **{name: value.detach() for name, value in extra.items()}}
         return loss + sum(extra.values()), weight, metrics if extra else {}
 
