@@ -124,7 +124,7 @@ HOSTILE: dict[str, tuple[Any, bytes, str]] = {
     "absurd beside zero": ({"a": entry(end=0, shape=(0, 2**70))}, b"", "absurd"),
     "wrong number of bytes": ({"a": entry(shape=(2,))}, bytes(4), "another number of bytes"),
     "backward range": ({"a": entry(4, 0)}, bytes(4), "another number of bytes"),
-    "beyond the end": ({"a": entry(0, 400, shape=(100,))}, bytes(4), "beyond the file"),
+    "beyond the end": ({"a": entry(0, 400, shape=(100,))}, bytes(4), "cut off"),
     "overlap": ({"a": entry(0, 8, shape=(2,)), "b": entry(4, 8)}, bytes(8), "overlap"),
     "gap": ({"a": entry(), "b": entry(8, 12)}, bytes(12), "gaps"),
     "bytes left over": ({"a": entry()}, bytes(9), "behind the last"),

@@ -43,7 +43,8 @@ def test_every_format_is_read_as_the_reference_reads_it(kind: TensorType) -> Non
         numbers = np.random.default_rng(1).standard_normal(600, np.float32) * 10.0 ** np.arange(-30, 30).repeat(10)
         blocks = gguf.quantize(numbers.astype(np.float32)[:, None].clip(-6e4, 6e4), reference_type(kind))
         blocks = blocks.view(np.uint8)
-    expected = gguf.dequantize(blocks, reference_type(kind)).reshape(-1)
+    with np.errstate(over="ignore"):
+        expected = gguf.dequantize(blocks, reference_type(kind)).reshape(-1)
     ours = gguf_dequantise.dequantise(blocks.reshape(-1), kind, (600 * kind.weights,))
     assert torch.equal(ours, torch.from_numpy(expected.copy()))
 

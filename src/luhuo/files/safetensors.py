@@ -125,15 +125,9 @@ class _Header:
 
     def __init__(self, view: mmap.mmap, path: Path) -> None:
         self.view, self.path, self.size = view, path, len(view)
-        if self.size < 8:
-            raise self.error(tr("The safetensors file is cut off.", "safetensors 文件被截断。"), found=self.size)
-        length = struct.unpack_from("<Q", view, 0)[0]
-        if length > min(self.size - 8, LONGEST_HEADER):
-            raise self.error(
-                tr("The safetensors file is cut off, or is none.", "safetensors 文件被截断，或并非此格式。"),
-                expected=tr(f"a header of at most {self.size - 8} bytes", f"文件头不超过 {self.size - 8} 字节"),
-                found=length,
-            )
+        length = struct.unpack_from("<Q", view, 0)[0] if self.size >= 8 else 0
+        if self.size < 8 or length > min(self.size - 8, LONGEST_HEADER):
+            raise self._cut_off(None, 8 + length)
         self.at, self.end = 8, 8 + length
         self.budget = 2 * self.size + FREE_BYTES
 
@@ -221,16 +215,11 @@ class _Header:
     def _check_cover(self, tensors: Mapping[str, TensorRange]) -> None:
         at = self.end
         for name, (_, _, offset, count) in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].bytes)):
-            if offset != at or offset + count > self.size:
-                raise self.error(
-                    tr(
-                        "The tensors' data have gaps, overlap, or end beyond the file.",
-                        "张量数据有空隙、重叠或超出文件末尾。",
-                    ),
-                    name,
-                    expected=tr(f"from byte {at} to at most {self.size}", f"自第 {at} 字节起，不超过 {self.size}"),
-                    found=f"{offset}-{offset + count}",
-                )
+            if offset + count > self.size:
+                raise self._cut_off(name, offset + count)
+            if offset != at:
+                problem = tr("The tensors' data have gaps or overlap.", "张量数据有空隙或重叠。")
+                raise self.error(problem, name, expected=at, found=offset)
             at += count
         if at != self.size:
             problem = tr("There are bytes behind the last tensor.", "最后一个张量之后还有字节。")
@@ -251,9 +240,17 @@ class _Header:
             )
             raise self.error(problem, where)
 
+    def _cut_off(self, where: str | None, end: int) -> LuhuoError:
+        return self.error(
+            tr("The safetensors file is cut off or damaged.", "safetensors 文件被截断或已损坏。"),
+            where,
+            expected=tr(f"{end} bytes", f"{end} 字节"),
+            found=tr(f"{self.size} bytes", f"{self.size} 字节"),
+        )
+
     def _malformed(self, where: str | None = None, found: str | None = None) -> LuhuoError:
         return self.error(
-            tr("The header of the safetensors file is malformed.", "safetensors 文件头格式错误。"),
+            tr("The header of the safetensors file is malformed or damaged.", "safetensors 文件头格式错误或已损坏。"),
             where or f"byte {self.at}",
             expected='{"name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}, …}',
             found=found or repr(self.view[self.at : min(self.at + 40, self.end)]),

@@ -10,11 +10,11 @@ from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.files.safetensors import Safetensors
 from luhuo.model import families
 from luhuo.model.families.links import Link
 
@@ -39,19 +39,15 @@ class SafetensorsWeights:
     def __init__(self, root: Path) -> None:
         self.where = root
         self.metadata: dict[str, str] = {}
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, Safetensors] = {}
         self._places: dict[str, str] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         for path in weight_files(root):
-            try:
-                handle = safe_open(path, "pt")
-                self._files[path.name] = handle
-                self.metadata |= handle.metadata() or {}
-                for name in handle.keys():  # noqa: SIM118 (not a dict)
-                    self._places[name] = path.name
-                    self._shapes[name] = tuple(handle.get_slice(name).get_shape())
-            except SafetensorError as error:
-                raise _damaged(path, error) from None
+            file = self._files[path.name] = Safetensors(path)
+            self.metadata |= file.metadata
+            for name, place in file.tensors.items():
+                self._places[name] = path.name
+                self._shapes[name] = place.shape
 
     def __enter__(self) -> Self:
         return self
@@ -66,16 +62,8 @@ class SafetensorsWeights:
         return self._shapes
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor, copied out of the file."""
-        file = self._places[name]
-        try:
-            return self._files[file].get_tensor(name)
-        except SafetensorError as error:
-            raise _damaged(self.where / file, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> LuhuoError:
-    return LuhuoError(tr("A weight file is damaged.", "权重文件已损坏。"), found=str(error), where=path)
+        """One tensor, read from the file as it is used."""
+        return self._files[self._places[name]].tensor(name)
 
 
 def weight_files(root: Path) -> list[Path]:
