@@ -1,4 +1,4 @@
-"""Configs as the models were published give the sizes their reports state: total and active parameters."""
+"""Configs as the models were published: the sizes their reports state, and variants that would go wrong silently."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from luhuo.core.errors import LuhuoError
 from luhuo.model.count import active_parameters, parameters
 from luhuo.model.families import read_config
 
@@ -227,3 +228,25 @@ def test_total_and_active_parameters_are_those_of_the_report(name: str) -> None:
     found = read_config(values)
     assert sum(parameters(found).values()) / 1e9 == pytest.approx(total, rel=0.015)
     assert active_parameters(found) / 1e9 == pytest.approx(active, rel=0.05)
+
+
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    ("DeepSeek-V3", {"scoring_func": "softmax"}),
+    ("DeepSeek-V2", {"topk_method": "noaux_tc"}),
+    ("DeepSeek-V2", {"norm_topk_prob": True}),
+    ("OLMoE-1B-7B", {"clip_qkv": 8.0}),
+    ("MiniMax-M1", {"layernorm_mlp_alpha": 2.0}),
+    ("MiniMax-M1", {"postnorm": False}),
+    ("MiniMax-M1", {"shared_intermediate_size": 100}),
+    ("MiniMax-M2", {"scoring_func": "softmax"}),
+    ("Hunyuan-A13B", {"moe_topk": [8] * 31 + [4]}),
+    ("gpt-oss-20b", {"swiglu_alpha": 2.0}),
+    ("Qwen3-30B-A3B", {"hidden_act": "gelu"}),
+    ("Phi-3.5-MoE", {"rope_scaling": {"type": "longrope", "short_mscale": 1.0, "long_mscale": 1.2}}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), REFUSED, ids=[f"{name} {next(iter(keys))}" for name, keys in REFUSED])
+def test_a_setting_that_changes_the_result_and_is_not_computed_is_refused(name: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(LuhuoError, match=r"not supported|不支持"):
+        read_config({**PUBLISHED[name][0], **changes})
