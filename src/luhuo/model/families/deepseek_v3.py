@@ -25,7 +25,6 @@ DEFAULTS = {
     "first_k_dense_replace": 3,
     "max_position_embeddings": 4096,
     "n_shared_experts": 1,
-    "num_nextn_predict_layers": 1,
     "q_lora_rank": 1536,
     "routed_scaling_factor": 2.5,
     "topk_group": 4,

@@ -20,7 +20,6 @@ DEFAULTS = {
     "max_position_embeddings": 131072,
     "n_shared_experts": 1,
     "num_key_value_heads": 8,
-    "num_nextn_predict_layers": 1,
     "rms_norm_eps": 1e-05,
 }
 ONLY = {"hidden_act": "silu"}
