@@ -15,6 +15,8 @@ GGUF_CASES = {
     "llama-3.1-wide": _with("llama", head_dim=64, rope_parameters={**LLAMA3, "original_max_position_embeddings": 100}),
     "gemma2-16": _with("gemma2", query_pre_attn_scalar=16),
     "gemma3-16": _with("gemma3", query_pre_attn_scalar=16),
+    "internlm2-short": _with("internlm2", max_position_embeddings=128),
+    "internlm3-short": _with("internlm3", max_position_embeddings=128),
     "olmoe-many-keys": _with("olmoe", num_key_value_heads=4),
     "qwen2-moe-sparse": _with("qwen2-moe", decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=False),
     "deepseek-v2-plain": _with("deepseek-v2", topk_method="greedy", n_group=1, topk_group=1, rope_parameters=None),
