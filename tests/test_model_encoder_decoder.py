@@ -232,3 +232,18 @@ def test_a_bart_that_would_come_out_wrong_is_refused(change: dict[str, Any]) -> 
     assert read_config(BART).start_id == 2
     with pytest.raises(LuhuoError, match="BART"):
         read_config({**BART, **change})
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_bf16_stays_near_fp32_with_and_without_a_cache(name: str) -> None:
+    model, ids, written = model_of(name), ids_of(2, 12), ids_of(2, 6)
+    mask = torch.tensor([[1] * 12, [1] * 9 + [0] * 3])
+    with torch.no_grad():
+        full = torch.softmax(model(ids, written, segments=mask), -1)
+        half = model.to(torch.bfloat16)
+        whole = half(ids, written, segments=mask)
+        cache = CrossCache(half.config, 2, dtype=torch.bfloat16)
+        parts = [half(ids, written[:, :4], segments=mask, cache=cache), half(None, written[:, 4:], cache=cache)]
+    for found in (whole, torch.cat(parts, 1)):
+        assert found.dtype == torch.bfloat16
+        assert (torch.softmax(found.float(), -1) - full).abs().mean() < 0.01
