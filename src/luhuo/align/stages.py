@@ -38,7 +38,7 @@ class SftStage(Stage, TrainerConfig):
     batch: int = field(2048, "Tokens per optimiser step.", "每步的词元数。", ge=1)
     length: int = field(512, "Tokens of a packed row.", "每个打包行的词元数。", ge=8)
     learning_rate: float = field(1e-3, "Peak learning rate of the matrices.", "矩阵参数的峰值学习率。", gt=0)
-    schedule: Literal["wsd", "cosine", "linear", "constant"] = field(
+    schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "linear", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
     )
     warmup: float = field(0.05, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
