@@ -98,8 +98,8 @@ def test_a_config_with_any_key_missing_is_read_or_refused_but_never_a_traceback(
 
 NATIVE = {case.reference: case for case in CASES.values() if case.verified and case.layout is None}
 GIVEN = {"rope_parameters", "architectures", "num_nextn_predict_layers"}
-"""Keys left as they are: files of version 4 say `rope_theta` and `rope_scaling` instead of the first, and the last counts
-blocks that transformers does not build, so that a file without the key has none."""
+"""Keys left as they are: files of version 4 say `rope_theta` and `rope_scaling` instead of the first; the last counts
+blocks that transformers does not build, so a file without the key has none."""
 
 
 @pytest.mark.parametrize("architecture", NATIVE)
