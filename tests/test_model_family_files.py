@@ -17,6 +17,7 @@ import transformers
 
 from luhuo.core.errors import LuhuoError
 from luhuo.model.cache import KVCache
+from luhuo.model.decoder import Decoder
 from luhuo.model.families import read_config
 from luhuo.model.load import load
 from luhuo.model.save import save
@@ -156,6 +157,7 @@ def test_qwen_grows_beyond_its_training_length_in_a_cache_as_in_whole_passes(tmp
 def test_a_text_beyond_the_last_learned_position_is_refused_but_padding_there_is_not(tmp_path: Path) -> None:
     published("opt", tmp_path)
     ours = load(tmp_path, dtype="fp32", device="cpu")
+    assert isinstance(ours, Decoder)
     last = ours.config.max_positions
     with pytest.raises(LuhuoError, match=str(last)):
         ours(random_ids(1, last + 1))
