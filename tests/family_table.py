@@ -16,6 +16,7 @@ import transformers
 import luhuo
 from luhuo.core.atomic import write_text
 from luhuo.core.errors import LuhuoError
+from luhuo.model.decoder import Decoder
 from luhuo.model.gguf import export_gguf, load_gguf
 from luhuo.model.load import load
 from tests.encoder_cases import ENCODER_CASES, ENCODER_DECODER_CASES
@@ -112,6 +113,7 @@ def written_to_gguf(case: Case) -> bool:
         source, file = Path(folder, "theirs"), Path(folder, "ours.gguf")
         publish(case, reference(case), source)
         ours = load(source, dtype="fp32", device="cpu")
+        assert isinstance(ours, Decoder)
         try:
             export_gguf(ours, file, "f32", note=lambda _: None)
         except LuhuoError:
