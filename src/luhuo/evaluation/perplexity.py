@@ -91,15 +91,15 @@ def document_bits(model: Decoder, texts: Sequence[str]) -> tuple[list[float], li
         raise LuhuoError(
             tr("Bits per byte need a tokenizer.", "计算每字节比特数需要分词器。"), expected="tokenizer.json"
         )
-    eos = model.tokenizer.eos_id
-    encoded = [[eos, *ids] for ids in model.tokenizer.encode_batch(list(texts))]
+    before = model.tokenizer.encode_prompt("")
+    encoded = [[*before, *ids] for ids in model.tokenizer.encode_batch(list(texts))]
     context = model.config.max_positions
     windows = [w for i, ids in enumerate(encoded) for w in windows_of(i, ids, context, max(1, context // 2))]
     bits = [0.0] * len(texts)
     total = sum(len(w.ids) - 1 for w in windows)
     with torch.inference_mode(), Progress(tr("bits per byte", "每字节比特数"), total, "tok") as progress:
         for batch in _batches(windows):
-            for window, nats in zip(batch, _nats(model, batch, eos), strict=True):
+            for window, nats in zip(batch, _nats(model, batch, before[0]), strict=True):
                 bits[window.document] += nats / math.log(2)
             progress.advance(sum(len(w.ids) - 1 for w in batch))
     return bits, [len(ids) - 1 for ids in encoded]

@@ -15,6 +15,7 @@ from luhuo.inference.request import Chunk, Completion, Request
 from luhuo.inference.sampling import Sampling
 from luhuo.inference.scheduler import Scheduler
 from luhuo.inference.scoring import loglikelihood
+from luhuo.model.count import cache_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -34,12 +35,11 @@ class Engine:
     def __init__(self, model: Decoder, *, max_batch: int = 64, cache_tokens: int | None = None) -> None:
         self.model = model
         self.max_batch = max_batch
-        config = model.config
-        token_bytes = 2 * config.layers * config.kv_heads * config.head_dim * model.dtype.itemsize
+        token_bytes = cache_per_token(model.config) * model.dtype.itemsize
         self.cache_tokens = cache_tokens or max(1, CACHE_BYTES // token_bytes)
-        ends = set(config.stop_ids)
+        ends = set(model.config.stop_ids)
         if model.tokenizer:
-            ends |= {model.tokenizer.eos_id, model.tokenizer.end_of_turn_id}
+            ends |= model.tokenizer.stop_ids
         self.end_tokens = frozenset(ends)
 
     @property
@@ -125,7 +125,7 @@ class Engine:
         """Token ids of a prompt. An empty one becomes the token that stands between documents."""
         if isinstance(prompt, Conversation):
             return render(prompt, self.tokenizer, generation_prompt=True).ids
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
+        ids = self.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
         if ids:
             self.model.check_ids(max(ids))
         return ids or [self.tokenizer.eos_id]

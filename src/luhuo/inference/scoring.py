@@ -62,10 +62,9 @@ def _encode(model: Decoder, prompt: Text, continuation: Text) -> tuple[list[int]
                 tr("This model has no tokenizer: give it token ids.", "该模型没有分词器：请直接提供词元编号。")
             )
         stripped = prompt.rstrip()
-        before = tokenizer.encode(stripped)
-        whole = tokenizer.encode(prompt + continuation)
-        if not before:
-            before, whole = [tokenizer.eos_id], [tokenizer.eos_id, *whole]
+        before, whole = tokenizer.encode_prompt(stripped), tokenizer.encode_prompt(prompt + continuation)
+        if not stripped:  # then `before` is what stands in front of a text, also of this one
+            whole = [*before, *tokenizer.encode(prompt + continuation)]
         count = len(whole) - len(before)
     else:
         parts = [

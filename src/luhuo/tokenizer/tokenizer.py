@@ -108,6 +108,12 @@ class Tokenizer:
         return self._role(self.turn_end_ids[0] if self.turn_end_ids else None)
 
     @property
+    def stop_ids(self) -> frozenset[int]:
+        """All tokens at which a generation ends: those of a turn, and that of a text."""
+        ends = (*self.turn_end_ids, self._roles.text_end)
+        return frozenset(token for token in ends if token is not None)
+
+    @property
     def pad_id(self) -> int:
         """The token that fills a batch up; not one that ends a text or a turn, where the vocabulary has another."""
         return self._role(self._roles.pad)
@@ -120,6 +126,13 @@ class Tokenizer:
             return core.encode(text, add_special_tokens=False).ids
         before, after = self._frame
         return [*before, *core.encode(text, add_special_tokens=False).ids, *after]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text that a model is to continue: framed in front (bos, where the model expects it), not closed.
+
+        An empty text gives the token that stands in front of a text, or else the one between texts.
+        """
+        return [*self._frame[0], *self.encode(text)] or [self.eos_id]
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
         """Ids of several texts, on all cores."""
