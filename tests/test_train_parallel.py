@@ -48,6 +48,7 @@ def _process(rank: int, port: int, count: int, folder: Path, shard: int, setting
     model = train(folder, rank, count, shard, settings)
     if model is not None:
         save_file({name: p.detach() for name, p in model.named_parameters()}, folder / "result.safetensors")
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

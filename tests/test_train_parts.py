@@ -24,7 +24,8 @@ from tests.test_model_decoder import CONFIG, random_ids, random_model
 
 
 def test_cross_entropy_in_chunks_equals_the_plain_one_with_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cross_entropy.ROWS, "cpu", 16)
+    monkeypatch.setattr(cross_entropy, "chunk_rows", lambda vocabulary, kind: 16)
+    monkeypatch.setattr(cross_entropy, "MULTIPLE", 4)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(53, 12, generator=generator, requires_grad=True)
     weight = (4 * torch.randn(50, 12, generator=generator)).requires_grad_()

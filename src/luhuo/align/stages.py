@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +15,8 @@ from luhuo.core.stage import Stage
 from luhuo.train.config import TrainerConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from luhuo.align.sft import Prepared
     from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -23,6 +26,7 @@ class SftStage(Stage, TrainerConfig):
 
     version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     model: Input = field(..., "The model to start from.", "起始模型。")
     data: list[Input] | Input = field(
@@ -53,28 +57,44 @@ class SftStage(Stage, TrainerConfig):
         "Control experiment: permute answers within family and language; formats stay, the mapping is lost.",
         "对照实验：在同一题型与语言内打乱答案；格式保留，对应关系丢失。",
     )
+    shard: int = field(
+        1,
+        "Pieces the weights are divided into among the processes of torchrun; 0: one each.",
+        "权重在 torchrun 各进程间切成的份数；0 为每进程一份。",
+        ge=0,
+    )
     device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     def run(self, out: Workspace) -> None:
-        from luhuo.align.sft import held_out, prepare
+        """Fine-tune, resuming from the last checkpoint if there is one, and write a model directory."""
         from luhuo.core.device import use_threads
+        from luhuo.train.parallel import processes
+
+        use_threads(self.threads)
+        with processes(self.device) as device:
+            self._run(out, device)
+
+    def _run(self, out: Workspace, device: torch.device) -> None:
+        from luhuo.align.sft import held_out, prepare
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.files.readers import list_files
         from luhuo.files.references import resolve
         from luhuo.model.load import load_decoder
         from luhuo.model.save import save
         from luhuo.train.objective import CausalLM
+        from luhuo.train.parallel import spread, whole
+        from luhuo.train.ranks import Ranks
         from luhuo.train.trainer import Trainer
 
-        use_threads(self.threads)
-        model = load_decoder(self.model, dtype="fp32", device=self.device)
+        ranks = Ranks()
+        model = load_decoder(self.model, dtype="fp32", device="cpu")
         tokenizer = self._checked(model.tokenizer, model.config.max_positions)
         data = [self.data] if isinstance(self.data, str) else self.data
         files = [file for value in data for file in list_files(resolve(value).path)]
         _note_sources(files, out)
         seed = self.seed if self.shuffle_answers else None
-        with (out.path / "quarantine.jsonl").open("w", encoding="utf-8") as handle:
+        with Path(out.path / "quarantine.jsonl" if ranks.main else os.devnull).open("w", encoding="utf-8") as handle:
 
             def quarantine(row: Any) -> None:
                 line = {"source": row.file, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}
@@ -85,18 +105,23 @@ class SftStage(Stage, TrainerConfig):
             kept = None
             if self.valid:
                 kept = prepare(list_files(resolve(self.valid).path), tokenizer, self.length, **rules).store
-        announce(prepared, tokenizer)
+        if ranks.main:
+            announce(prepared, tokenizer)
         options = {"length": self.length, "seed": self.seed, "pad_id": tokenizer.pad_id}
         rows = len(ConversationLoader(prepared.store, batch=1, **options).rows(0))
-        batch = max(1, min(self.batch // self.length, rows))
-        loader = ConversationLoader(prepared.store, batch=batch, **options)
+        batch = max(1, min(self.batch // self.length, rows) // ranks.count)
+        loader = ConversationLoader(prepared.store, batch=batch, rank=ranks.rank, world=ranks.count, **options)
         settings: dict[str, Any] = {name: getattr(self, name) for name in TrainerConfig.model_fields}
         settings["steps"] = self.steps or loader.steps(self.epochs)
         config = TrainerConfig(**settings)
         evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
+        model = spread(model.to(device), self.shard)
         trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, title="sft")
         metrics = trainer.run()
-        save(model, out.path)
+        finished = whole(model)
+        if finished is None:
+            return
+        save(finished, out.path)
         trainer.clean()
         out.results |= {
             "loss": metrics["loss"],

@@ -13,8 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROWS = {"cpu": 512}
-"""Rows of a chunk; 4,096 on other devices."""
+LARGE = 16_384
+"""A vocabulary beyond this takes larger chunks, since its gradient is large too."""
+MULTIPLE = 64
+"""The last chunk is filled up to a multiple of this. oneDNN keeps code and buffers for every shape it ever saw: with
+another number of targets in each step, fine-tuning grew by some 4 MB a step, and compiled anew each time."""
+
+
+def chunk_rows(vocabulary: int, kind: str) -> int:
+    """Rows of a chunk on a device of this kind (bench/train_step.py)."""
+    if kind != "cpu":
+        return 4096
+    return 512 if vocabulary > LARGE else 256
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -25,21 +35,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
         training = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if training else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
-        size = min(len(targets), ROWS.get(hidden.device.type, 4096))
+        size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
         shares = torch.empty(scores.shape, dtype=torch.float32, device=hidden.device)
         for start in range(0, len(targets), max(1, size)):
             h, target = hidden[start : start + size], targets[start : start + size, None]
-            logits = torch.mm(h, matrix.t(), out=scores[: len(h)])
-            share = torch.softmax(shares[: len(h)].copy_(logits), -1)
-            top, place = logits.max(-1, keepdim=True)
+            count = len(h)
+            rows = _filled(count)
+            if rows > count:
+                h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
+            logits = torch.mm(h, matrix.t(), out=scores[:rows])
+            share = torch.softmax(shares[:rows].copy_(logits), -1)
+            top, place = logits[:count].max(-1, keepdim=True)
             # log-sum-exp from the largest share, which is never too small for a logarithm
-            total += (top.float() - share.gather(1, place).log() - logits.gather(1, target).float()).sum()
+            wanted = logits[:count].gather(1, target).float()
+            total += (top.float() - share[:count].gather(1, place).log() - wanted).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            share.scatter_add_(1, target, share.new_full(target.shape, -1.0))
+            share[:count].scatter_add_(1, target, share.new_full(target.shape, -1.0))
+            share[count:] = 0
             slope = logits.copy_(share)
-            torch.mm(slope, matrix, out=grad_hidden[start : start + size])
+            grad_hidden[start : start + size] = torch.mm(slope, matrix)[:count]
             grad_weight += torch.mm(slope.t(), h)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
@@ -50,6 +66,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = gradients[0]
         return grad_hidden * scale.to(grad_hidden.dtype), (grad_weight * scale).to(ctx.weight_dtype), None
+
+
+def _filled(rows: int) -> int:
+    return -(-rows // MULTIPLE) * MULTIPLE
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class Muon:
             places = [a for a, size in zip(borders, split, strict=False) if size == rows]
             parts = [m[..., a : a + rows, :].reshape(-1, rows, columns) for m in matrices for a in places]
             done = shared_out(torch.cat(parts), orthogonalise).to(parts[0].dtype)
-            done = (done * (0.2 * max(rows, columns) ** 0.5)).split([len(part) for part in parts])
+            done = done.mul_(0.2 * max(rows, columns) ** 0.5).split([len(part) for part in parts])
             targets = [move[..., a : a + rows, :] for move in moves for a in places]
             for target, direction in zip(targets, done, strict=True):
                 target.copy_(direction.view(target.shape))

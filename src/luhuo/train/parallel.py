@@ -43,6 +43,7 @@ def processes(device: str) -> Iterator[torch.device]:
     try:
         distributed.barrier()
         yield place
+        distributed.barrier()  # a process that leaves early takes its connections with it
     finally:
         distributed.destroy_process_group()
 
