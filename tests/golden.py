@@ -1,0 +1,114 @@
+"""Losses of fifty steps on a tiny corpus, one thread: a rearrangement of the code must not move them.
+
+python -m tests.golden        records them in tests/golden_losses.json (after a change that is meant to move them)
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from luhuo.core.artifact import Workspace
+from luhuo.core.metrics import MetricsLog
+from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
+from luhuo.train.config import TrainerConfig
+from luhuo.train.objective import CausalLM
+from luhuo.train.trainer import Trainer
+
+FILE = Path(__file__).with_name("golden_losses.json")
+STEPS, ROWS, LENGTH, WORDS = 50, 8, 32, 32
+PLAIN: dict[str, Any] = {
+    "vocab_size": WORDS,
+    "hidden_size": 32,
+    "layers": 2,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 64,
+}
+EXPERTS = {
+    **PLAIN,
+    "family": "deepseek_v3",
+    "kv_heads": 4,
+    "head_dim": 12,
+    "qk_norm": "none",
+    "mla": MLAConfig(q_rank=16, kv_rank=8, nope_dim=8, rope_dim=4, value_dim=8),
+    "moe": MoEConfig(
+        experts=4, active=2, intermediate_size=32, shared_size=32, score="sigmoid", correction=True, dense_layers=(0,)
+    ),
+    "mtp_layers": 1,
+}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain, muon": (PLAIN, {}),
+    "plain, adamw, averaged": (PLAIN, {"optimiser": "adamw", "ema": 0.9}),
+    "plain, growing batch": (PLAIN, {"batch_warmup": 0.5, "schedule": "cosine"}),
+    "latent attention, experts, two tokens": (EXPERTS, {"optimiser": "adamw"}),
+}
+"""By name: the model, and settings of the trainer."""
+
+
+class Corpus:
+    """Documents of a small language: each word says which comes next, with some noise."""
+
+    def __init__(self) -> None:
+        self.batch = 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        while True:
+            random = np.random.Generator(np.random.PCG64(self.batch))
+            ids = random.integers(0, WORDS, (ROWS, LENGTH + 1))
+            noise = random.random(ids.shape)
+            for at in range(1, LENGTH + 1):
+                ids[:, at] = np.where(noise[:, at] < 0.9, (5 * ids[:, at - 1] + 7) % WORDS, ids[:, at])
+            segments = np.cumsum(noise < 0.05, 1).astype(np.int32) + 1
+            self.batch += 1
+            yield {"ids": ids, "segments": segments}
+
+    def state(self) -> dict[str, Any]:
+        return {"batch": self.batch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.batch = state["batch"]
+
+
+def losses(name: str) -> list[float]:
+    """The losses of one case, in fp32 on one thread."""
+    shape, settings = CASES[name]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Workspace(Path(folder), MetricsLog(Path(folder) / "metrics.jsonl"))
+            config = TrainerConfig(
+                **{"steps": STEPS, "learning_rate": 0.02, "dtype": "fp32", "checkpoint_every_s": 0, **settings}
+            )
+            model = initialise(Decoder(ModelConfig(**shape)), 0)
+            Trainer(model, CausalLM(), Corpus(), config, out).run()
+            return [row["loss"] for row in out.metrics.read()]
+    finally:
+        torch.set_num_threads(before)
+
+
+def machine() -> dict[str, str]:
+    """What has to be equal for the losses to be equal to the last digit."""
+    return {"torch": torch.__version__.split("+")[0], "cpu": torch.backends.cpu.get_cpu_capability()}
+
+
+def main() -> None:
+    """Record the losses of this machine."""
+    told = {"machine": machine(), "losses": {name: losses(name) for name in CASES}}
+    FILE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for name, values in told["losses"].items():
+        print(f"{name}: {values[0]:.4f} to {values[-1]:.4f}")
+
+
+if __name__ == "__main__":
+    main()
