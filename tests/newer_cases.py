@@ -40,6 +40,22 @@ PANGU = {
     "max_position_embeddings": 128,
 }
 GLM130B = {"architectures": ["GLM130BModel"], "position_encoding_2d": False}
+BEE = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "dim_head": 12,
+    "dim_ff": 48,
+    "eps": 1e-6,
+    "position_bias_num_buckets": 16,
+    "position_bias_num_segment_buckets": 24,
+    "position_bias_max_distance": 20,
+    "bos_token_id": 55,
+    "ans_token_id": 79,
+    "mask_modules": None,
+}
+PRUNED = [[False, True], [True, False], [True, True], [False, False]]
 YARN = {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 HALF = {"head_dim": 16, "partial_rotary_factor": 0.5}
 WHOLE_LINEAR = {
@@ -157,5 +173,7 @@ NEWER = {
     "chatglm2": Case("chatglm2", "GlmForCausalLM", {**GQA, **HALF}, "ChatGLM2, ChatGLM3, GLM-4-9B", layout=CHATGLM2),
     "chatglm": Case("chatglm", "chatglm:ChatGLM", {**FIRST_GLM, "position_encoding_2d": True}, "ChatGLM-6B"),
     "pangu-alpha": Case("pangu_alpha", "pangu_alpha:PanGuAlpha", PANGU, "PanGu-α"),
+    "cpm-bee": Case("cpm_bee", "cpm_bee:CpmBee", BEE, "CPM-Bee 10B"),
+    "cpm-bee-pruned": Case("cpm_bee", "cpm_bee:CpmBee", {**BEE, "mask_modules": PRUNED}, "1B, 2B, 5B"),
     "glm-130b": Case("glm130b", "chatglm:ChatGLM", {**FIRST_GLM, **GLM130B}, "GLM-130B"),
 }

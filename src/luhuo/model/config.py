@@ -127,6 +127,22 @@ class MoEConfig(Config):
         return self
 
 
+class RecordConfig(Config):
+    """Texts that are records, as CPM-Bee's: named entries, each name and value a segment of its own."""
+
+    begin_id: int = field(..., "The token that begins a segment.", "分段的起始词元。", ge=0)
+    answer_id: int = field(..., "The name of the entry that is generated.", "待生成条目的名称词元。", ge=0)
+    buckets: int = field(..., "Rows of the table of biases for distances.", "距离偏置的行数。", ge=4)
+    relations: int = field(..., "Rows for relations between segments.", "分段关系偏置的行数。", ge=19)
+    longest: int = field(..., "Distances from here on share a row.", "此距离以上共用一行。", ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.longest <= self.buckets // 4:
+            raise ValueError(f"longest ({self.longest}) must exceed a quarter of buckets ({self.buckets})")
+        return self
+
+
 class ModelConfig(Config):
     """A decoder. The defaults are Qwen3's: pre-norm, rotary positions, grouped queries with QK-norm, SwiGLU."""
 
@@ -159,6 +175,15 @@ class ModelConfig(Config):
     )
     carry_scale: float = field(1.0, "Factor on the residual before a branch is added.", "加上分支前残差的倍数。")
     branch_scale: float = field(1.0, "Factor on what a branch adds.", "分支输出的倍数。")
+    root_scaled: bool = field(
+        False,
+        "Products with the blocks' matrices are divided by the root of their inputs.",
+        "块内矩阵乘积除以输入维数的平方根。",
+    )
+    no_attention: tuple[int, ...] = field((), "root_scaled: layers without attention.", "root_scaled：无注意力的层。")
+    no_mlp: tuple[int, ...] = field(
+        (), "root_scaled: layers without a feed-forward part.", "root_scaled：无前馈的层。"
+    )
     embedding_size: int | None = field(
         None, "Width of the embedding if not the model's.", "嵌入宽度（若不同）。", ge=1
     )
@@ -192,6 +217,11 @@ class ModelConfig(Config):
     )
     prefix_end: int | None = field(
         None, "The token that ends a prompt whose tokens all see one another.", "结束双向可见的提示部分的词元。"
+    )
+    record: RecordConfig | None = field(
+        None,
+        "Texts are records; biases by distance and relation, and the prompt sees itself.",
+        "文本为记录：按距离与关系加偏置，提示双向可见。",
     )
     gap_ids: tuple[int, ...] = field(
         (),
@@ -260,6 +290,15 @@ class ModelConfig(Config):
             raise ValueError("kv_share needs qk_norm_after_rope, and no mla, linear_layers or mtp_layers")
         if self.linear_layers and (self.mla or self.prefix_end is not None):
             raise ValueError("linear_layers do not go with mla or prefix_end")
+        whole = self.mla is None and not self.windows and not self.alibi_slopes and not self.linear_layers
+        if self.record and (self.positions != "none" or self.prefix_end is not None or not whole or self.mtp_layers):
+            raise ValueError("record needs positions: none, and no prefix_end, mla, windows, ALiBi or linear_layers")
+        if self.root_scaled and (
+            self.block != "pre" or self.moe or self.carry_normed or self.query_block or not whole
+        ):
+            raise ValueError("root_scaled goes with plain pre-norm blocks only")
+        if (self.no_attention or self.no_mlp) and not self.root_scaled:
+            raise ValueError("no_attention and no_mlp need root_scaled")
         if self.moe and not self.gated:
             raise ValueError("experts are gated MLPs; gated: false does not go with moe")
         return self
@@ -291,10 +330,11 @@ class ModelConfig(Config):
 
     @property
     def layer_widths(self) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-        """The `cache_widths` of each layer: where keys are shared, only their source has any."""
+        """The `cache_widths` of each layer; none without attention or where another layer's keys are used."""
         full = (self.heads, self.head_dim), (self.heads, self.head_dim)
         of = (self.cache_widths, full, ((self.kv_heads, 0), (self.kv_heads, 0)))
-        kinds = ((layer in self.linear_layers) + 2 * (self.kv_source(layer) != layer) for layer in range(self.layers))
+        idle = [self.kv_source(layer) != layer or layer in self.no_attention for layer in range(self.layers)]
+        kinds = ((layer in self.linear_layers) + 2 * idle[layer] for layer in range(self.layers))
         return tuple(of[kind] for kind in kinds)
 
     def kv_source(self, layer: int) -> int:
@@ -304,7 +344,7 @@ class ModelConfig(Config):
     @property
     def reads_back(self) -> bool:
         """Whether a later token can change what earlier ones are to each other; then a cache keeps their ids."""
-        return self.prefix_end is not None or self.rope.by_border
+        return self.prefix_end is not None or self.record is not None or self.rope.by_border
 
     def window(self, layer: int) -> int:
         """Tokens a layer sees, its own included; 0: all before it."""

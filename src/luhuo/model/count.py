@@ -13,10 +13,10 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     ends = config.final_norm + config.embedding_norm + config.query_block
     parts = {
         "embedding": config.vocab_size * width + (hidden * width if width != hidden else 0),
-        "positions": (config.max_positions + config.position_offset) * hidden if config.positions == "learned" else 0,
+        "positions": _positions(config),
         "queries": config.max_positions * hidden if config.query_block else 0,
         "attention": sum(_attention(config, layer) for layer in range(layers)),
-        "mlp": sparse.count(False) * _mlp(config, config.intermediate_size, config.mlp_bias),
+        "mlp": (sparse.count(False) - len(config.no_mlp)) * _mlp(config, config.intermediate_size, config.mlp_bias),
         "experts": sparse.count(True) * _experts(config),
         "norms": sum(_block_norms(config, layer) for layer in range(layers)) + _norm(config, hidden) * ends,
         "mtp": config.mtp_layers * (_block(config, layers - 1) + 2 * hidden * hidden + 3 * _norm(config, hidden)),
@@ -49,7 +49,8 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
     matrices = active_parameters(config) - outside + parts.get("mtp", 0)
     matrices += config.vocab_size * (config.embedding_size or config.hidden_size)
     per_key = 6 * config.heads * (config.head_dim + config.value_dim)
-    seen = sum(_seen(config.window(layer), length) for layer in range(config.layers))
+    attending = (layer for layer in range(config.layers) if layer not in config.no_attention)
+    seen = sum(_seen(config.window(layer), length) for layer in attending)
     return 6 * matrices + round(per_key * seen)
 
 
@@ -71,8 +72,17 @@ def _norm(config: ModelConfig, size: int, *, bias: bool = True) -> int:
     return size * (1 + (bias and config.norm_bias)) if config.norm_affine else 0
 
 
+def _positions(config: ModelConfig) -> int:
+    if config.record:
+        return (config.record.buckets + config.record.relations) * config.heads
+    learned = config.positions == "learned"
+    return (config.max_positions + config.position_offset) * config.hidden_size if learned else 0
+
+
 def _attention(config: ModelConfig, layer: int) -> int:
     hidden, heads = config.hidden_size, config.heads
+    if layer in config.no_attention:
+        return 0
     if layer in config.linear_layers:
         return 5 * hidden * heads * config.head_dim
     if config.mla:
@@ -93,6 +103,7 @@ def _attention(config: ModelConfig, layer: int) -> int:
 
 def _block_norms(config: ModelConfig, layer: int) -> int:
     count = {"parallel": 1, "sandwich": 4}.get(config.block, 2)
+    count -= (layer in config.no_attention) + (layer in config.no_mlp)
     total = count * _norm(config, config.hidden_size)
     if layer in config.linear_layers:
         return total + config.heads * config.head_dim

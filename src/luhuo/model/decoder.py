@@ -21,8 +21,10 @@ from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.prefix import prefix_positions, prefix_tokens
 from luhuo.model.query_block import QueryBlock
+from luhuo.model.records import read_segments, relation_rows
 from luhuo.model.reread import is_stale, reread
 from luhuo.model.rope import sinusoids, tables
+from luhuo.model.scaled_block import ScaledBlock
 
 if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
@@ -45,8 +47,13 @@ class Decoder(nn.Module):
         self.embedding_in = Linear(width, hidden) if width != hidden else None
         rows = config.max_positions + config.position_offset
         self.positions = nn.Parameter(torch.empty(rows, hidden)) if config.positions == "learned" else None
+        self.relation_bias = None
+        if config.record is not None:
+            rows = config.record.buckets + config.record.relations
+            self.relation_bias = nn.Parameter(torch.empty(rows, config.heads))
         self.embedding_norm = make_norm(config, hidden) if config.embedding_norm else None
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        kind = ScaledBlock if config.root_scaled else Block
+        self.blocks = nn.ModuleList(kind(config, layer) for layer in range(config.layers))
         if config.query_block:
             self.blocks[-1] = QueryBlock(config, config.layers - 1)
         self.norm = make_norm(config, hidden) if config.final_norm else None
@@ -253,14 +260,14 @@ class Decoder(nn.Module):
         time, config = ids.shape[1], self.config
         if segments is not None and not bool((segments != segments[:, :1]).any()):
             segments = None
-        prefix = None if config.prefix_end is None else prefix_tokens(ids, segments, config.prefix_end)
+        number, prefix = self._prompt(ids, segments)
         if positions is None and config.rope.axes == 2 and prefix is not None:
             positions = prefix_positions(ids, segments, prefix, config.gap_ids)
         elif positions is None:
             one = torch.arange(time, device=ids.device)[None]
             positions = one if segments is None else document_positions(segments)
         slots = torch.arange(time, device=ids.device)[None]
-        masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None)
+        masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None, number=number)
         lengths = document_lengths(positions, segments) if config.rope.by_length else time
         real = None if segments is None else segments != 0
         scale = self._query_scale(positions)
@@ -276,30 +283,57 @@ class Decoder(nn.Module):
         cache.remember(ids)
         slots = torch.arange(time, device=ids.device)[None]
         slots = before + slots if cache.even else cache.starts()[:, None] + slots
-        prefix, lengths = None, before + time
-        if config.rope.by_length or config.prefix_end is not None:
+        prefix, number, lengths = None, None, before + time
+        reads_prompt = config.prefix_end is not None or config.record is not None
+        if config.rope.by_length or reads_prompt:
             lengths = cache.starts()[:, None] + (time if segments is None else (segments != 0).sum(1)[:, None])
-        if config.prefix_end is not None and cache.ids is not None:
+        if reads_prompt and cache.ids is not None:
             known = cache.ids[:, : before + time]
             real = torch.arange(before + time, device=ids.device) < lengths
-            prefix = prefix_tokens(known, real.int(), config.prefix_end) & real
+            number, prefix = self._prompt(known, real.int())
+            assert prefix is not None
+            prefix = prefix & real
             if positions is None and config.rope.axes == 2:
                 positions = prefix_positions(known, real.int(), prefix, config.gap_ids)
                 positions = positions.gather(1, slots[..., None].expand(len(ids), -1, 2))
         if time == 1:
             prefix = None  # one token sees all before it anyway
         plain = before == 0 or (cache.even and time == 1)
-        masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain)
+        masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain, number=number)
         positions = slots if positions is None else positions
         scale = self._query_scale(positions)
         return positions, Context(
             *self._rope(positions, lengths), masks, cache, None, prefix is None, scale, positions=positions
         )
 
+    def _prompt(self, ids: Tensor, segments: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The segment of each token in its record, and which are of a prompt that sees itself, both (B, T).
+
+        None where the model knows no such thing.
+        """
+        if self.config.record is not None:
+            return read_segments(ids, segments, self.config.record)
+        end = self.config.prefix_end
+        return None, None if end is None else prefix_tokens(ids, segments, end)
+
     def _masks(
-        self, queries: Tensor, slots: int, *, segments: Tensor | None, prefix: Tensor | None, plain: bool
+        self,
+        queries: Tensor,
+        slots: int,
+        *,
+        segments: Tensor | None,
+        prefix: Tensor | None,
+        plain: bool,
+        number: Tensor | None = None,
     ) -> dict[int, Tensor | None]:
-        """A mask for each window of the model; None where causality alone (`plain`) says it all."""
+        """A mask for each window of the model; None where causality alone (`plain`) says it all.
+
+        With the `number` (B, S) of each token's segment in a record, it holds the biases by relation.
+        """
+        if number is not None and self.config.record is not None and self.relation_bias is not None:
+            rows = relation_rows(number, queries, self.config.record)
+            bias = F.embedding(rows, self.relation_bias).permute(0, 3, 1, 2).to(self.dtype)
+            return {0: bias + causal_mask(queries, slots, self.dtype, segments=segments, prefix=prefix)}
         slopes = self.config.alibi_slopes
         plain = plain and prefix is None and not slopes
         masks: dict[int, Tensor | None] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from luhuo.model.records import grows_prompt
 from luhuo.model.rope import regime
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def is_stale(config: ModelConfig, ids: Tensor, segments: Tensor | None, cache: K
         old = torch.arange(cache.longest, device=ids.device) < starts[:, None]
         before = ((cache.ids[:, : cache.longest] == config.prefix_end) & old).any(1)
         stale |= ((ids == config.prefix_end) & real).any(1) & ~before
+    if config.record is not None:
+        stale |= grows_prompt(ids, real, cache, config.record)
     return bool((stale & (starts > 0)).any())
 
 

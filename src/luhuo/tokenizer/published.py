@@ -54,8 +54,22 @@ def _from_files(folder: Path, settings: Settings) -> tokenizers.Tokenizer:
         vocab, merges = bytelevel.read_vocab_and_merges(folder)
         return bytelevel.build(vocab, merges, _gpt2_recipe(settings), where=folder)
     if (file := folder / "vocab.txt").is_file():
+        if settings.kind.startswith("CpmBee"):
+            raise _no_word_pieces(file)
         return wordpiece.build(wordpiece.read_vocab(file), settings.config, file)
     raise LuhuoError(tr("There is no tokenizer here.", "这里没有分词器。"), expected=", ".join(FILES), where=folder)
+
+
+def _no_word_pieces(file: Path) -> LuhuoError:
+    """CPM-Bee's `vocab.txt` looks like WordPiece's, but numbers the words it lacks from text to text."""
+    return LuhuoError(
+        tr("CPM-Bee's tokenizer is not supported.", "不支持 CPM-Bee 的分词器。"),
+        where=file,
+        fix=tr(
+            "Move vocab.txt out of the folder: the model then opens without a tokenizer and takes token ids.",
+            "请将 vocab.txt 移出该目录：模型即可不带分词器打开，直接使用词元编号。",
+        ),
+    )
 
 
 def _gpt2_recipe(settings: Settings) -> Recipe:
