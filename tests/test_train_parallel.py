@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from contextlib import nullcontext
@@ -50,6 +51,7 @@ def _process(rank: int, port: int, count: int, folder: Path, shard: int, setting
         save_file({name: p.detach() for name, p in model.named_parameters()}, folder / "result.safetensors")
     distributed.barrier()
     distributed.destroy_process_group()
+    os._exit(0)  # as the command line does: taking Python down now and then aborts in a connection's thread
 
 
 def together(folder: Path, count: int, shard: int, **settings: Any) -> dict[str, torch.Tensor]:

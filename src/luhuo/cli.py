@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from luhuo import chinese_help
+from luhuo.core import processes
 from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
 from luhuo.core.language import language, tr
 from luhuo.stages import STAGES
@@ -50,7 +52,7 @@ def main() -> None:
         code = command.main(sys.argv[1:] or ["--help"], prog_name="luhuo", standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
-        sys.exit(code or 0)
+        _leave(code or 0)
     except LuhuoError as error:
         _fail(str(error), error.exit_code)
     except USAGE_ERROR as error:
@@ -75,8 +77,18 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"luhuo: {message}", file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. Of several processes each leaves without taking Python down: now and then a connection's thread aborts
+    there ("terminate called without an active exception"), and `torchrun` would call the finished run a failure."""
+    if processes.count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -10,6 +10,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def count() -> int:
+    """How many processes `torchrun` started; 1 for a process of its own."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main() -> bool:
     """Whether this process speaks for all, and owns what is written."""
     return rank() == 0
