@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed, nn
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.model.base import LanguageModel
 from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
@@ -26,22 +26,16 @@ from luhuo.model.reread import is_stale, reread
 from luhuo.model.rope import sinusoids, tables
 from luhuo.model.scaled_block import ScaledBlock
 
-if TYPE_CHECKING:
-    from luhuo.tokenizer.tokenizer import Tokenizer
-
-
 Rotation = tuple[Tensor, Tensor]
 """Cosines and signed sines."""
 
 
-class Decoder(nn.Module):
+class Decoder(LanguageModel):
     """A causal language model. Parameters may be fp32 while it computes in bf16: see `compute_in`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer: Tokenizer | None = None
-        self._dtype: torch.dtype | None = None
         hidden, width = config.hidden_size, config.embedding_size or config.hidden_size
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, width))
         self.embedding_in = Linear(width, hidden) if width != hidden else None
@@ -61,21 +55,6 @@ class Decoder(nn.Module):
         self.unembedding = None if config.tie_embeddings else Linear(width, config.vocab_size)
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
         self.mtp = nn.ModuleList(Prediction(config) for _ in range(config.mtp_layers))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.embedding.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of activations and logits."""
-        return self._dtype or self.embedding.dtype
-
-    def compute_in(self, dtype: torch.dtype | None) -> Decoder:
-        """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
-        self._dtype = dtype
-        return self
 
     def forward(
         self,

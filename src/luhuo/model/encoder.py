@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.model.base import LanguageModel
 from luhuo.model.encoder_config import EncoderConfig, SentenceConfig
 from luhuo.model.encoder_heads import MaskedTokens, TextLabels, TokenLabels, pool
 from luhuo.model.stack import Stack
@@ -19,14 +20,12 @@ if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
-class Encoder(nn.Module):
+class Encoder(LanguageModel):
     """A model that looks both ways. Parameters may be fp32 while it computes in bf16: see `compute_in`."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer: Tokenizer | None = None
-        self._dtype: torch.dtype | None = None
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
         types = config.token_types
         self.types = nn.Parameter(torch.empty(types, config.width)) if types else None
@@ -34,21 +33,6 @@ class Encoder(nn.Module):
         self.masked_tokens = MaskedTokens(config) if config.predicts_tokens else None
         self.token_labels = TokenLabels(config) if config.token_outputs else None
         self.text_labels = TextLabels(config) if config.text_outputs or config.pooler else None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.embedding.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of activations and logits."""
-        return self._dtype or self.embedding.dtype
-
-    def compute_in(self, dtype: torch.dtype | None) -> Encoder:
-        """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
-        self._dtype = dtype
-        return self
 
     def forward(
         self,

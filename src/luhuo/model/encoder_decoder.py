@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.model.base import LanguageModel
 from luhuo.model.cross_cache import CrossCache
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.layers import Linear
 from luhuo.model.stack import Stack
 
-if TYPE_CHECKING:
-    from luhuo.tokenizer.tokenizer import Tokenizer
 
-
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(LanguageModel):
     """T5, BART and their kin. Parameters may be fp32 while it computes in bf16: see `compute_in`."""
 
     def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.tokenizer: Tokenizer | None = None
-        self._dtype: torch.dtype | None = None
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.encoder.width))
         self.encoder = Stack(config.encoder)
         self.decoder = Stack(config.decoder, decoder=True)
         self.unembedding = None if config.tie_embeddings else Linear(config.decoder.hidden_size, config.vocab_size)
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.embedding.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of activations and logits."""
-        return self._dtype or self.embedding.dtype
-
-    def compute_in(self, dtype: torch.dtype | None) -> EncoderDecoder:
-        """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
-        self._dtype = dtype
-        return self
 
     def forward(
         self,

@@ -1,0 +1,38 @@
+"""What a decoder, an encoder and an encoder-decoder have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from luhuo.tokenizer.tokenizer import Tokenizer
+
+
+class LanguageModel(nn.Module):
+    """A model of tokens. Parameters may be fp32 while it computes in bf16: see `compute_in`."""
+
+    embedding: nn.Parameter
+    """(vocab, width)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer: Tokenizer | None = None
+        self._dtype: torch.dtype | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embedding.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations and logits."""
+        return self._dtype or self.embedding.dtype
+
+    def compute_in(self, dtype: torch.dtype | None) -> Self:
+        """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
+        self._dtype = dtype
+        return self
