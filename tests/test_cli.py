@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -83,7 +84,9 @@ def test_a_mistake_on_the_command_line_is_told_in_both_languages(words: tuple[st
 def test_a_run_that_is_stopped_says_so_and_exits_with_75(kind: signal.Signals, tmp_path: Path):
     environment = os.environ | {"LUHUO_LANG": "en"}
     command = [sys.executable, "-m", "luhuo", "world", "--out", str(tmp_path / "world")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
+    # A shell that puts the tests into the background has them ignore SIGINT, and what they start would too.
+    heed = functools.partial(signal.signal, kind, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed) as run:
         while not (tmp_path / ".world.partial").exists():
             assert run.poll() is None
         run.send_signal(kind)
