@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -16,6 +19,22 @@ UNPACKED_BYTES = 4 * 2**30
 """Bytes that one reference may unpack; counted while writing, since an archive can lie about sizes."""
 
 CHUNK = 2**20
+# zipfile and tarfile have no error in common: a damaged archive may end in any of these.
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    TypeError,
+    ValueError,
+    RuntimeError,  # encrypted, or compressed in a way that is not known
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def unpack(archive: Path, inner: str, target: Path) -> None:
@@ -42,23 +61,21 @@ def unpack(archive: Path, inner: str, target: Path) -> None:
                         )
                     handle.write(block)
             names.append(name)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        if (
-            isinstance(error, OSError)
-            and not isinstance(error, (zipfile.BadZipFile, tarfile.TarError))
-            and error.errno
-        ):
+        if not names:
+            raise LuhuoError(
+                tr("The archive has no such file.", "归档里没有这个文件。"),
+                expected=inner,
+                found=", ".join(_sample(archive)) + " …",
+                where=archive.name,
+            )
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno:
             raise  # the disk, not the archive
         raise LuhuoError(
-            tr("The archive cannot be read.", "无法读取归档。"), found=error, where=archive.name
-        ) from error
-    if not names:
-        raise LuhuoError(
-            tr("The archive has no such file.", "归档里没有这个文件。"),
-            expected=inner,
-            found=", ".join(_sample(archive)) + " …",
+            tr("The archive cannot be read.", "无法读取归档。"),
+            found=f"{type(error).__name__}: {error}",
             where=archive.name,
-        )
+        ) from error
 
 
 def _members(archive: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, IO[bytes]]]:
