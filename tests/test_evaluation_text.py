@@ -41,6 +41,8 @@ def test_windows_score_every_token_but_the_first_exactly_once() -> None:
         assert all(w.skip >= 4 for w in list(windows_of(0, ids, 8, 4))[1:]), (
             "later windows have at least half as context"
         )
+        behind = [target for w in windows_of(0, ids, 8, 4, given=2) for target in w.ids[1 + w.skip :]]
+        assert behind == ids[2:]  # two tokens in front of every text are no part of it
 
 
 def test_bits_do_not_depend_on_how_texts_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:

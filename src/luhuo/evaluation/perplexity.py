@@ -94,7 +94,8 @@ def document_bits(model: Decoder, texts: Sequence[str]) -> tuple[list[float], li
     before = model.tokenizer.encode_prompt("")
     encoded = [[*before, *ids] for ids in model.tokenizer.encode_batch(list(texts))]
     context = model.config.max_positions
-    windows = [w for i, ids in enumerate(encoded) for w in windows_of(i, ids, context, max(1, context // 2))]
+    stride, given = max(1, context // 2), len(before)
+    windows = [w for i, ids in enumerate(encoded) for w in windows_of(i, ids, context, stride, given)]
     bits = [0.0] * len(texts)
     total = sum(len(w.ids) - 1 for w in windows)
     with torch.inference_mode(), Progress(tr("bits per byte", "每字节比特数"), total, "tok") as progress:
@@ -102,12 +103,12 @@ def document_bits(model: Decoder, texts: Sequence[str]) -> tuple[list[float], li
             for window, nats in zip(batch, _nats(model, batch, before[0]), strict=True):
                 bits[window.document] += nats / math.log(2)
             progress.advance(sum(len(w.ids) - 1 for w in batch))
-    return bits, [len(ids) - 1 for ids in encoded]
+    return bits, [len(ids) - len(before) for ids in encoded]
 
 
-def windows_of(document: int, ids: list[int], context: int, stride: int) -> Iterator[Window]:
-    """Windows of at most `context` inputs, `stride` apart, that score every token but the first exactly once."""
-    scored = 1  # ids[0] is given, not scored
+def windows_of(document: int, ids: list[int], context: int, stride: int, given: int = 1) -> Iterator[Window]:
+    """Windows of at most `context` inputs, `stride` apart, that score what is behind the `given` tokens once each."""
+    scored = given
     start = 0
     while scored < len(ids):
         end = min(start + context + 1, len(ids))
