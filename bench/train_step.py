@@ -1,6 +1,6 @@
 """Tokens per second of a training step (forward, backward, update): Luhuo against transformers at its best setting.
 
-    python bench/train_step.py [--shape small|smollm2] [--peers eager,compiled] [--steps 8] [--out FILE]
+    python bench/train_step.py [--shape small|smollm2] [--peers eager,compiled] [--steps 8] [--malloc kept|default]
 
 Both sides train the same Llama layout on the same random tokens with AdamW, in one process, taking turns step by step,
 after warm-up (compilation counts as warm-up and its time is printed). transformers runs in bf16 autocast with SDPA and
@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 import transformers
 
+from luhuo.core.memory import keep_freed_memory
+from luhuo.kernels.native import library
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import flops_per_token, parameters
 from luhuo.model.decoder import Decoder
@@ -116,8 +118,11 @@ def main() -> None:
     parser.add_argument("--peers", default="eager,compiled")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--malloc", choices=("kept", "default"), default="kept", help="for both sides alike")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.malloc == "kept":
+        keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     config, rows, length = SHAPES[options.shape]
@@ -142,6 +147,8 @@ def main() -> None:
     flops = flops_per_token(config, length) * rows * length
     result = {
         "shape": options.shape,
+        "malloc": options.malloc,
+        "native": library() is not None,
         "parameters": sum(parameters(config).values()),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

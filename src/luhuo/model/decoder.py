@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, distributed, nn
@@ -15,7 +16,7 @@ from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.layers import Context, Linear
-from luhuo.model.masks import causal_mask, document_lengths, document_positions
+from luhuo.model.masks import CausalMasks, causal_mask, document_lengths, document_positions
 from luhuo.model.moe import MoE
 from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
@@ -304,7 +305,7 @@ class Decoder(LanguageModel):
         prefix: Tensor | None,
         plain: bool,
         number: Tensor | None = None,
-    ) -> dict[int, Tensor | None]:
+    ) -> Mapping[int, Tensor | None]:
         """A mask for each window of the model; None where causality alone (`plain`) says it all.
 
         With the `number` (B, S) of each token's segment in a record, it holds the biases by relation.
@@ -313,17 +314,16 @@ class Decoder(LanguageModel):
             rows = relation_rows(number, queries, self.config.record)
             bias = F.embedding(rows, self.relation_bias).permute(0, 3, 1, 2).to(self.dtype)
             return {0: bias + causal_mask(queries, slots, self.dtype, segments=segments, prefix=prefix)}
-        slopes = self.config.alibi_slopes
-        plain = plain and prefix is None and not slopes
-        masks: dict[int, Tensor | None] = {}
-        for window in {0, *self.config.windows}:
-            if plain and (window == 0 or slots <= window):
-                masks[window] = None
-            else:
-                masks[window] = causal_mask(
-                    queries, slots, self.dtype, segments=segments, window=window, slopes=slopes, prefix=prefix
-                )
-        return masks
+        return CausalMasks(
+            queries,
+            slots,
+            self.dtype,
+            segments=segments,
+            slopes=self.config.alibi_slopes,
+            prefix=prefix,
+            plain=plain,
+            windows=self.config.windows,
+        )
 
     def _rope(self, positions: Tensor, lengths: Tensor | int) -> tuple[Rotation | None, Rotation | None]:
         """Tables of the model's rotary positions, and of those of its windowed layers where they have their own."""

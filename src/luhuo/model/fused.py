@@ -1,8 +1,9 @@
 """Normalisation, rotary positions and the gated activation with hand-written gradients.
 
-Written with plain tensor operations: the gradients reuse what the forward pass computed and stay in the activations'
-dtype, where autograd would convert to fp32 and back at every step (on a CPU in bf16 that takes three to four times
-as long). Sums that could lose precision are made in fp32.
+In bf16 on a CPU they are compiled functions (`kernels.fused`) where there is a compiler. Otherwise they are written
+with plain tensor operations: the gradients reuse what the forward pass computed and stay in the activations' dtype,
+where autograd would convert to fp32 and back at every step (on a CPU in bf16 that takes three to four times as long).
+Sums that could lose precision are made in fp32.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from luhuo.kernels import fused as compiled
 
 
 def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -44,11 +47,27 @@ class _RMSNorm(torch.autograd.Function):
         return normalise_backward(gradient * weight.to(gradient.dtype), unit, scale), slope.to(weight.dtype), None
 
 
+class _CompiledRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        result, scale = compiled.rms_norm(x, weight, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, scale = ctx.saved_tensors
+        slope, of_weight = compiled.rms_norm_backward(gradients[0], x, weight, scale)
+        return slope, of_weight.to(weight.dtype), None
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019).
 
     The weight's shape is that of x's last dimensions, one or several.
     """
+    if weight.dim() == 1 and compiled.usable(x):
+        return _CompiledRMSNorm.apply(x, weight, eps)  # type: ignore[return-value]
     if torch.is_grad_enabled():
         return _RMSNorm.apply(x, weight, eps)  # type: ignore[return-value]
     return normalise(x, eps)[0] * weight.to(x.dtype)
@@ -103,8 +122,21 @@ class _SwiGLU(torch.autograd.Function):
         return result
 
 
+class _CompiledSwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        return compiled.swiglu(gate_up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return compiled.swiglu_backward(gradients[0], *ctx.saved_tensors)
+
+
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) · up for (…, 2 · inner) holding gate and up side by side (Shazeer 2020)."""
+    if compiled.usable(gate_up):
+        return _CompiledSwiGLU.apply(gate_up)  # type: ignore[return-value]
     if torch.is_grad_enabled():
         return _SwiGLU.apply(gate_up)  # type: ignore[return-value]
     gate, up = gate_up.chunk(2, -1)

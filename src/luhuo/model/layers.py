@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from luhuo.model import fused_attention
 from luhuo.model.attention import attend
 from luhuo.model.fused import norm_rotate, swiglu
+from luhuo.model.masks import CausalMasks
 from luhuo.model.norms import RMSNorm, make_norm
 from luhuo.model.rope import rotate
 
@@ -97,6 +99,11 @@ class Attention(nn.Module):
         whole = (self.rope.dim or size) == size and not self.rope.interleaved and not config.qk_norm_after_rope
         per_head = config.qk_norm in ("head", "heads") and config.norm == "rms"
         self.fused = self.rotates and whole and per_head
+        plain = not (config.attention_softcap or config.attention_sinks)
+        self.heads = fused_attention.Heads(
+            heads, kv_heads, size, config.attention_scale or size**-0.5, config.norm_eps
+        )
+        self.one_step = self.rotates and whole and plain and (per_head or config.qk_norm == "none")
 
     def forward(self, x: Tensor, context: Context, asked: Tensor | None = None) -> Tensor:
         """Attention of x (B, T, C) over itself and the cache; of `asked` (B or 1, T, C), if given, over x."""
@@ -108,6 +115,8 @@ class Attention(nn.Module):
             projected = torch.cat([self.qkv(asked)[..., :rows].expand(batch, -1, -1), projected[..., rows:]], -1)
         if config.qkv_clip:
             projected = projected.clamp(-config.qkv_clip, config.qkv_clip)
+        if self.one_step and asked is None and self._in_one_step(projected, context):
+            return self.out(self._one_step(projected, context))
         heads = projected.view(batch, time, -1, config.head_dim)  # (B, T, H + 2K, D)
         turned, value = heads.split([config.heads + config.kv_heads, config.kv_heads], 2)
         query, key = self._positioned(turned, context)  # (B, H, T, D), (B, K, T, D)
@@ -128,14 +137,32 @@ class Attention(nn.Module):
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
 
+    def _in_one_step(self, projected: Tensor, context: Context) -> bool:
+        spans = isinstance(context.masks, CausalMasks) and context.masks.spans
+        plain = context.cache is None and context.causal and context.query_scale is None
+        return spans and plain and context.rope is not None and fused_attention.usable(projected, self.heads)
+
+    def _one_step(self, projected: Tensor, context: Context) -> Tensor:
+        tables = context.local_rope if self.local else context.rope
+        assert tables is not None and isinstance(context.masks, CausalMasks)
+        first = context.masks.first_seen(self.window)
+        return fused_attention.attention(projected, self._norm_weight(), tables, first, self.heads)
+
+    def _norm_weight(self) -> Tensor | None:
+        """Weights (H + K, D) of the norms of queries and keys."""
+        if self.q_norm is None or self.k_norm is None:
+            return None
+        assert isinstance(self.q_norm, RMSNorm) and isinstance(self.k_norm, RMSNorm)
+        of_queries, of_keys = self.q_norm.factor, self.k_norm.factor
+        return torch.cat([of_queries.expand(self.heads.queries, -1), of_keys.expand(self.heads.keys, -1)])
+
     def _positioned(self, turned: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Queries and keys, (B, T, H + K, D), normalised and rotated in the model's order."""
         config, tables = self.config, context.local_rope if self.local else context.rope
         if self.fused and tables is not None:
-            assert isinstance(self.q_norm, RMSNorm) and isinstance(self.k_norm, RMSNorm)
-            of_queries, of_keys = self.q_norm.factor, self.k_norm.factor
-            weight = torch.cat([of_queries.expand(config.heads, -1), of_keys.expand(config.kv_heads, -1)])
-            turned = norm_rotate(turned, weight, *tables, self.q_norm.eps)
+            weight = self._norm_weight()
+            assert weight is not None
+            turned = norm_rotate(turned, weight, *tables, config.norm_eps)
         else:
             if not config.qk_norm_after_rope:
                 turned = self._normalised(turned)

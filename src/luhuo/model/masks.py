@@ -6,10 +6,64 @@ distances where a model has them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CausalMasks(Mapping[int, Tensor | None]):
+    """The mask of each window (0: none), made when a layer asks for it; None where causality alone says it all."""
+
+    queries: Tensor
+    """Slots (B or 1, T) of the queries."""
+    slots: int
+    dtype: torch.dtype
+    segments: Tensor | None = None
+    slopes: Sequence[float] = ()
+    prefix: Tensor | None = None
+    plain: bool = False
+    """Whether causality and windows are all there is, apart from prefix and slopes."""
+    windows: Sequence[int] = ()
+    made: dict[int, Tensor | None] = field(default_factory=dict)
+
+    def __getitem__(self, window: int) -> Tensor | None:
+        if window not in self.made:
+            alone = self.plain and self.prefix is None and not self.slopes and (window == 0 or self.slots <= window)
+            self.made[window] = None if alone else self._mask(window)
+        return self.made[window]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter({0, *self.windows})
+
+    def __len__(self) -> int:
+        return len({0, *self.windows})
+
+    @property
+    def spans(self) -> bool:
+        """Whether each query sees all slots from `first_seen` to its own, and no other; queries are all slots."""
+        return self.prefix is None and not self.slopes and self.queries.shape[1] == self.slots
+
+    def first_seen(self, window: int) -> Tensor | None:
+        """The first slot that each query looks at (B, T) int32; None: slot 0. For masks that are `spans`."""
+        segments, slots = self.segments, self.queries
+        if segments is None and (window == 0 or self.slots <= window):
+            return None
+        first = torch.zeros_like(slots) if segments is None else slots - document_positions(segments)
+        return (torch.maximum(first, slots - window + 1) if window else first).int()
+
+    def _mask(self, window: int) -> Tensor:
+        return causal_mask(
+            self.queries,
+            self.slots,
+            self.dtype,
+            segments=self.segments,
+            window=window,
+            slopes=self.slopes,
+            prefix=self.prefix,
+        )
 
 
 def document_positions(segments: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from luhuo.kernels import fused as compiled
+
 LARGE = 16_384
 """A vocabulary beyond this takes larger chunks, since its gradient is large too."""
 MULTIPLE = 64
@@ -30,42 +32,79 @@ def chunk_rows(vocabulary: int, kind: str) -> int:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        matrix = weight.to(hidden.dtype)
+        matrix, of_weight = weight.to(hidden.dtype), _WeightSlope(weight, hidden) if ctx.needs_input_grad[1] else None
+        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        training = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        grad_hidden = torch.empty_like(hidden) if training else None
-        grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
         size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
-        shares = torch.empty(scores.shape, dtype=torch.float32, device=hidden.device)
+        training = of_hidden is not None or of_weight is not None
+        losses_of = _compiled_losses if compiled.usable(hidden) else _losses
         for start in range(0, len(targets), max(1, size)):
-            h, target = hidden[start : start + size], targets[start : start + size, None]
+            h, target = hidden[start : start + size], targets[start : start + size]
             count = len(h)
             rows = _filled(count)
             if rows > count:
                 h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
             logits = torch.mm(h, matrix.t(), out=scores[:rows])
-            share = torch.softmax(shares[:rows].copy_(logits), -1)
-            top, place = logits[:count].max(-1, keepdim=True)
-            # log-sum-exp from the largest share, which is never too small for a logarithm
-            wanted = logits[:count].gather(1, target).float()
-            total += (top.float() - share[:count].gather(1, place).log() - wanted).sum()
-            if grad_hidden is None or grad_weight is None:
-                continue
-            share[:count].scatter_add_(1, target, share.new_full(target.shape, -1.0))
-            share[count:] = 0
-            slope = logits.copy_(share)
-            grad_hidden[start : start + size] = torch.mm(slope, matrix)[:count]
-            grad_weight += torch.mm(slope.t(), h)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            total += losses_of(logits, target, training)
+            if of_hidden is not None:
+                of_hidden[start : start + size] = torch.mm(logits, matrix)[:count]
+            if of_weight is not None:
+                of_weight.add(torch.mm(logits.t(), h))
+        ctx.save_for_backward(of_hidden, None if of_weight is None else of_weight.total)
         ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        of_hidden, of_weight = ctx.saved_tensors
         scale = gradients[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), (grad_weight * scale).to(ctx.weight_dtype), None
+        return (
+            None if of_hidden is None else of_hidden.mul_(scale.to(of_hidden.dtype)),
+            None if of_weight is None else of_weight.mul_(scale).to(ctx.weight_dtype),
+            None,
+        )
+
+
+class _WeightSlope:
+    """The weight's gradient (V, C), fp32, to which each chunk adds; it is not cleared first where that can be saved."""
+
+    def __init__(self, weight: Tensor, hidden: Tensor) -> None:
+        self.compiled, self.filled = compiled.usable(hidden), not len(hidden)
+        make = torch.empty if self.compiled and len(hidden) else torch.zeros
+        self.total = make(weight.shape, dtype=torch.float32, device=weight.device)
+
+    def add(self, piece: Tensor) -> None:
+        """Add what one chunk gives."""
+        if self.compiled:
+            compiled.accumulate(self.total, piece, more=self.filled)
+        else:
+            self.total += piece
+        self.filled = True
+
+
+def _losses(logits: Tensor, targets: Tensor, slopes: bool) -> Tensor:
+    """Sum of the losses of logits (≥ n, V) against targets (n,); with `slopes` the logits become their gradient."""
+    count, place = len(targets), targets[:, None]
+    share = torch.softmax(logits.float(), -1)
+    top, best = logits[:count].max(-1, keepdim=True)
+    # log-sum-exp from the largest share, which is never too small for a logarithm
+    losses = top.float() - share[:count].gather(1, best).log() - logits[:count].gather(1, place).float()
+    if slopes:
+        share[:count].scatter_add_(1, place, share.new_full(place.shape, -1.0))
+        share[count:] = 0
+        logits.copy_(share)
+    return losses.sum()
+
+
+def _compiled_losses(logits: Tensor, targets: Tensor, slopes: bool) -> Tensor:
+    """The same."""
+    count = len(targets)
+    if int(targets.max()) >= logits.shape[1] or int(targets.min()) < 0:
+        raise IndexError(f"a target lies outside the vocabulary of {logits.shape[1]}")
+    losses = compiled.cross_entropy(logits[:count], targets, slopes=slopes)
+    logits[count:] = 0
+    return losses.sum()
 
 
 def _filled(rows: int) -> int:

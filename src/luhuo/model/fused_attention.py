@@ -1,0 +1,124 @@
+"""Attention from the projection to the mixed heads in one differentiable step: bf16 on a CPU, with compiled parts.
+
+Heads are taken apart, normalised and turned in one pass over the projection; scores are made for blocks of queries by
+matrix products over the keys they can see at all, so that nothing is computed above the diagonal nor, in packed rows,
+for documents that lie before all of the block's. Probabilities of short rows are kept for the backward pass; those of
+long ones are computed again, which costs one product in three but no memory that grows with the square of the length
+(Dao et al. 2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from luhuo.kernels import fused
+
+BLOCK = 64
+"""Queries that are multiplied with their keys at a time."""
+KEPT = 512
+"""Tokens of a row up to which the probabilities are kept."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What is fixed about the heads of a layer."""
+
+    queries: int
+    keys: int
+    size: int
+    scale: float
+    eps: float
+
+
+def usable(projected: Tensor, heads: Heads) -> bool:
+    """Whether a projection (B, T, rows) can come here."""
+    return projected.shape[1] <= fused.LONGEST and heads.size <= fused.WIDEST and fused.usable(projected)
+
+
+def attention(
+    projected: Tensor, weight: Tensor | None, tables: tuple[Tensor, Tensor], first: Tensor | None, heads: Heads
+) -> Tensor:
+    """Causal attention (B, T, H · D) of a projection (B, T, (H + 2K) · D) that holds queries, keys and values.
+
+    `weight` (H + K, D): RMSNorm of the heads before they are turned; None: none. `tables`: cosines and signed sines
+    (B or 1, T, 1, D) of rotating halves. `first` (B, T) int32: the first token that each may look at; None: token 0.
+    """
+    return _Attention.apply(projected, weight, *tables, first, heads)  # type: ignore[return-value]
+
+
+class _Attention(torch.autograd.Function):
+    """Inside: (B · K, G · rows, D), with G = H / K query heads for each key head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        weight: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        first: Tensor | None,
+        heads: Heads,
+    ) -> Tensor:
+        shape = (heads.queries, heads.keys, heads.size)
+        query, key, value, norms = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, shape)
+        batch, _, time, size = query.shape
+        mixed = torch.empty_like(query)
+        rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
+        keep = projected.requires_grad and time <= KEPT
+        blocks = _blocks(time, first)
+        shares: list[Tensor] = []
+        for low, start, end in blocks:
+            share = _share(rows, keys, first, heads, low, start, end)
+            _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
+            if keep:
+                shares.append(share)
+        ctx.save_for_backward(projected, weight, cos, sin, first, norms, query, key, value, *shares)
+        ctx.heads, ctx.blocks = heads, blocks
+        return fused.swap_heads(mixed).view(batch, time, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        projected, weight, cos, sin, first, norms, query, key, value, *shares = ctx.saved_tensors
+        heads: Heads = ctx.heads
+        batch, _, time, size = query.shape
+        mixed_slope = fused.swap_heads(gradients[0].view(batch, time, heads.queries, size))
+        rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
+        query_slope, key_slope, value_slope = torch.empty_like(query), torch.zeros_like(keys), torch.zeros_like(values)
+        for index, (low, start, end) in enumerate(ctx.blocks):
+            share = shares[index] if shares else _share(rows, keys, first, heads, low, start, end)
+            slope = _block(mixed_slope.view(-1, time, size), heads, start, end)
+            value_slope[:, low:end].baddbmm_(share.mT, slope)
+            inner = torch.bmm(slope, values[:, low:end].mT)
+            fused.softmax_backward(inner, share)
+            _put(query_slope, torch.bmm(inner, keys[:, low:end]), heads, start, end)
+            key_slope[:, low:end].baddbmm_(inner.mT, _block(rows, heads, start, end))
+        slopes = (query_slope, key_slope.view_as(key), value_slope.view_as(value))
+        slope, of_weight = fused.split_heads_backward(slopes, projected, weight, norms, cos, sin, heads.scale)
+        return slope, None if of_weight is None else of_weight.to(weight.dtype), None, None, None, None
+
+
+def _blocks(time: int, first: Tensor | None) -> list[tuple[int, int, int]]:
+    """For each block of queries the first key that any of them sees, the first query, and the end of both."""
+    starts = range(0, time, BLOCK)
+    lows = [0] * len(starts) if first is None else [int(part.min()) for part in first.split(BLOCK, 1)]
+    return [(low, start, min(start + BLOCK, time)) for low, start in zip(lows, starts, strict=True)]
+
+
+def _block(rows: Tensor, heads: Heads, start: int, end: int) -> Tensor:
+    """Queries start … end of (B · H, T, D) as (B · K, G · rows, D)."""
+    return rows[:, start:end].reshape(len(rows) * heads.keys // heads.queries, -1, heads.size)
+
+
+def _put(into: Tensor, block: Tensor, heads: Heads, start: int, end: int) -> None:
+    into[:, :, start:end] = block.view(len(into), heads.queries, end - start, heads.size)
+
+
+def _share(rows: Tensor, keys: Tensor, first: Tensor | None, heads: Heads, low: int, start: int, end: int) -> Tensor:
+    """Probabilities (B · K, G · rows, keys) of the queries start … end over the keys low … end."""
+    scores = torch.bmm(_block(rows, heads, start, end), keys[:, low:end].mT)
+    fused.causal_softmax(scores, first, heads.keys, start, end - start, low)
+    return scores
