@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from luhuo.model.attention import attend
 from luhuo.model.fused import norm_rotate, swiglu
 from luhuo.model.norms import RMSNorm, make_norm
+from luhuo.model.recompute import Recompute
 from luhuo.model.rope import rotate
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Context:
     """Keys and values by layer, as far as further layers use them."""
     positions: Tensor | None = None
     """(B or 1, T), or (B, T, 2) with two rotary axes."""
+    recompute: Recompute = "none"
 
 
 class Linear(nn.Module):

@@ -48,6 +48,11 @@ class TrainerConfig(Config):
     micro_batch: int = field(
         0, "Rows per forward pass; the rest is accumulated; 0: all.", "每次前向的行数，其余累积；0 为全部。", ge=0
     )
+    recompute: Literal["none", "selective", "full"] = field(
+        "none",
+        "Activations computed again in the backward pass instead of kept: none, the feed-forward parts, whole blocks.",
+        "反向传播时重算而不保存的激活：不重算、仅前馈部分、整个块。",
+    )
     dtype: Literal["auto", "fp32", "bf16"] = field(
         "auto", "Arithmetic; the weights themselves stay fp32.", "运算格式；权重本身保持 fp32。"
     )

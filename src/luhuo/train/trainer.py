@@ -102,6 +102,7 @@ class Trainer:
             say(tr(f"Continuing from step {self.step}.", f"从第 {self.step} 步继续。"))
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
+        self.model.recompute = self.config.recompute
         rate = matmul_rate(self.model.device, dtype)
         watchdog = Watchdog(self.folder / ".ranks", self.ranks.rank, self.ranks.count, self.config.watchdog_s)
         try:
