@@ -82,6 +82,29 @@ class TrainerConfig(Config):
     rollbacks: int = field(
         3, "Returns to the last checkpoint before the run gives up.", "放弃之前回退到上一检查点的次数。", ge=0
     )
+    prefetch: int = field(
+        2, "Batches made ahead of time in a thread; 0: none.", "在线程中提前准备的批数；0 为不提前。", ge=0, watch=True
+    )
+    samples_every: int = field(
+        0,
+        "Steps between samples of what the model writes; 0: none.",
+        "每隔多少步生成样例文本；0 为不生成。",
+        ge=0,
+        watch=True,
+    )
+    sample_prompts: list[str] = field(
+        [],
+        "Prompts of the samples; by default some in English and Chinese.",
+        "样例的提示；默认中英文各若干条。",
+        watch=True,
+    )
+    sample_tokens: int = field(48, "Tokens of a sample.", "每个样例的词元数。", ge=1, watch=True)
+    track: list[Literal["tensorboard", "wandb", "swanlab", "mlflow"]] = field(
+        [],
+        "Trackers that are told too: tensorboard, wandb, swanlab, mlflow.",
+        "同时上报的实验跟踪工具：tensorboard、wandb、swanlab、mlflow。",
+        watch=True,
+    )
     watchdog_s: float = field(
         900.0,
         "Seconds without progress before the ranks are compared; 0: never.",

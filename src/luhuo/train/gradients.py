@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,10 +17,15 @@ from luhuo.train.ranks import Ranks
 
 
 class Gradients:
-    """Forward and backward passes of one rank's batches; `rows` a pass, 0: all of the batch at once."""
+    """Forward and backward passes of one rank's batches; `rows` a pass, 0: all of the batch at once.
 
-    def __init__(self, model: Decoder, objective: Objective, ranks: Ranks, rows: int) -> None:
-        self.model, self.objective, self.ranks, self.rows = model, objective, ranks, rows
+    `tell` is given a message when memory runs out and the batch is split.
+    """
+
+    def __init__(
+        self, model: Decoder, objective: Objective, ranks: Ranks, rows: int, tell: Callable[[str], None] = say
+    ) -> None:
+        self.model, self.objective, self.ranks, self.rows, self.tell = model, objective, ranks, rows, tell
 
     def compute(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of the loss over the global weight; returns that weight and this rank's sums of the metrics.
@@ -49,7 +55,7 @@ class Gradients:
             torch.set_rng_state(random)
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            say(
+            self.tell(
                 tr(
                     f"Out of memory: {self.rows} rows per forward pass from now on, the batch stays the same.",
                     f"内存不足：此后每次前向 {self.rows} 行，整批大小不变。",

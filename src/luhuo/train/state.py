@@ -27,8 +27,9 @@ class Place(Protocol):
 class RunState:
     """Weights, optimiser, averaged weights, random numbers, and the counters of a run.
 
-    `step` and `tokens` count what has been learned from, `last` holds the newest value of every metric, `best` the
-    lowest score of `keep_best`.
+    `step` and `tokens` count what has been learned from, `seconds` the time this took (evaluation and samples are not
+    in it), `skipped` the batches passed over; `last` holds the newest value of every metric, `best` the lowest score
+    of `keep_best`.
     """
 
     def __init__(self, model: Decoder, config: TrainerConfig, loader: Place, folder: Path, ranks: Ranks) -> None:
@@ -38,6 +39,8 @@ class RunState:
         self.guard = LossGuard(config.spike, config.rollbacks)
         self.step = 0
         self.tokens = 0
+        self.seconds = 0.0
+        self.skipped = 0
         self.last: dict[str, float] = {}
         self.best: float | None = None
         self.writer = checkpoint.Writer(
@@ -64,6 +67,8 @@ class RunState:
         values = {
             "loader": self.loader.state(),
             "tokens": self.tokens,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
             "last": self.last,
             "guard": self.guard.state(),
             "best": self.best,
@@ -76,7 +81,7 @@ class RunState:
         self.writer.write(self.step, {"model": dict(self.model.named_parameters())}, {"score": score}, "best")
 
     def restore(self, found: checkpoint.Saved, *, guard: bool = True) -> None:
-        """Take the state of a checkpoint, but not its place in the data; with `guard`, also what the guard knew."""
+        """Take the state of a checkpoint, not its place in the data; with `guard`, also what guard and clock knew."""
         for name, parameter in self.model.named_parameters():
             found.load_into("model", name, parameter)
         self.optimiser.restore(found)
@@ -90,6 +95,7 @@ class RunState:
         self.step, self.tokens, self.last, self.best = found.step, values["tokens"], values["last"], values["best"]
         if guard:
             self.guard.restore(values["guard"])
+            self.seconds, self.skipped = values.get("seconds", 0.0), values.get("skipped", 0)
 
     def keep_result(self, best: bool) -> None:
         """Put the weights in place that are the result: the averaged, or (`best`) those of the best score."""

@@ -7,9 +7,8 @@ backward pass; so neither the split into micro-batches nor the number of process
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import Any, Protocol
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ from luhuo.core.artifact import Workspace
 from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, LuhuoError, RunFailed
 from luhuo.core.language import tr
-from luhuo.core.progress import Progress, say
 from luhuo.model.count import flops_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
@@ -27,27 +25,15 @@ from luhuo.train.batch_warmup import GrowingLoader
 from luhuo.train.config import TrainerConfig
 from luhuo.train.gradients import Gradients
 from luhuo.train.guard import Verdict
+from luhuo.train.monitor import Monitor, expert_metrics
 from luhuo.train.objective import Batch, Objective
+from luhuo.train.prefetch import Loader, Prefetcher
 from luhuo.train.ranks import Ranks
+from luhuo.train.samples import Sampler
 from luhuo.train.signals import StopSignal
 from luhuo.train.state import RunState
 from luhuo.train.throughput import matmul_rate
 from luhuo.train.watchdog import Watchdog
-
-
-class Loader(Protocol):
-    """An endless source of batches (dicts of arrays, rows first) whose place can be saved."""
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]: ...
-
-    def state(self) -> dict[str, Any]:
-        """JSON value of the place: after `restore`, the next batch is the one that would have come."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go to a place given by `state`."""
-        ...
-
 
 Evaluate = Callable[[Decoder], dict[str, float]]
 """Scores a model on held-out data: flat names to numbers."""
@@ -70,12 +56,13 @@ class Trainer:
         out: Workspace,
         *,
         evaluate: Evaluate | None = None,
+        sample: Sampler | None = None,
         title: str = "train",
     ) -> None:
         self.model, self.objective, self.config, self.out = model, objective, config, out
         warm = round(config.steps * config.batch_warmup)
-        self.loader = GrowingLoader(loader, warm, config.batch_start) if warm else loader
-        self.evaluate, self.title = evaluate, title
+        self.loader = Prefetcher(GrowingLoader(loader, warm, config.batch_start) if warm else loader, config.prefetch)
+        self.evaluate, self.sample, self.title = evaluate, sample, title
         self.ranks = Ranks()
         self.folder = out.path / ".checkpoint"
         self.state = RunState(model, config, self.loader, self.folder, self.ranks)
@@ -95,20 +82,19 @@ class Trainer:
     def run(self) -> dict[str, float]:
         """Train to the last step. Raises `RunFailed` if the loss cannot be made finite, `Interrupted` on a signal."""
         found = checkpoint.read_last(self.folder)
-        self.out.metrics.keep_until(found.step if found else 0)
         if found is not None:
             self.state.restore(found)
             self.loader.restore(found.values["loader"])
-            say(tr(f"Continuing from step {self.step}.", f"从第 {self.step} 步继续。"))
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
         self.model.recompute = self.config.recompute
-        rate = matmul_rate(self.model.device, dtype)
+        rate = matmul_rate(self.model.device, dtype) * self.ranks.count
+        self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
+        self.gradients.tell = lambda message: self.monitor.event("memory", message)
         watchdog = Watchdog(self.folder / ".ranks", self.ranks.rank, self.ranks.count, self.config.watchdog_s)
         try:
-            with self.stop, watchdog, Progress(self.title, self.config.steps, tr("steps", "步")) as progress:
-                progress.start_from(self.step)
-                self._loop(progress, watchdog, rate)
+            with self.stop, watchdog, closing(self.loader), self.monitor:
+                self._loop(watchdog)
         except RuntimeError as error:
             if self.ranks.count == 1 or not _lost_connection(error):
                 raise
@@ -128,26 +114,20 @@ class Trainer:
         if self.ranks.main:
             checkpoint.remove(self.folder)
 
-    def _loop(self, progress: Progress, watchdog: Watchdog, rate: float) -> None:
-        saved = logged = time.monotonic()
-        tokens = 0
+    def _loop(self, watchdog: Watchdog) -> None:
+        saved = time.monotonic()
         batches = iter(self.loader)
         while self.step < self.config.steps:
             watchdog.beat(self.step + 1, "data")
-            batch = self._tensors(next(batches))
+            with self.monitor.waiting():
+                batch = self._tensors(next(batches))
             watchdog.beat(self.step + 1, "step")
             metrics = self._step(batch)
             if metrics is None:
                 continue
-            tokens += int(metrics.pop("step_tokens"))
-            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                now = time.monotonic()
-                metrics["tokens_per_s"] = tokens / (now - logged)
-                metrics["mfu"] = metrics["tokens_per_s"] * metrics.pop("flops") / rate / self.ranks.count
-                self._log(metrics)
-                logged, tokens = now, 0
-            progress.advance(1, note=f"loss {metrics['loss']:.3f}")
-            logged += self._evaluate_if_due()
+            self.monitor.step(metrics, int(metrics.pop("step_tokens")), metrics.pop("flops"))
+            with self.monitor.aside():
+                self._look_if_due()
             saved = self._save_if_due(saved)
 
     def _step(self, batch: Batch) -> dict[str, float] | None:
@@ -165,6 +145,7 @@ class Trainer:
             return None
         factor = schedule.factor(self.step, self.config)
         self.state.optimiser.step(factor)
+        experts = expert_metrics(self.model)
         self.model.update_balance(self.config.balance_speed)
         self.model.zero_grad(set_to_none=True)
         self.state.step += 1
@@ -173,31 +154,39 @@ class Trainer:
         rows, length = len(batch["ids"]) * self.ranks.count, batch["ids"].shape[1] - 1
         self.state.tokens += rows * length
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
+        rates |= experts
         return averages | rates | {"step_tokens": rows * length, "flops": flops_per_token(self.model.config, length)}
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
-        return {name: torch.from_numpy(array).to(self.model.device) for name, array in batch.items()}
+        cuda = self.model.device.type == "cuda"
+        host = {name: torch.from_numpy(array) for name, array in batch.items()}
+        # From pinned memory the copy goes on while the CPU prepares the step.
+        return {
+            name: (tensor.pin_memory() if cuda else tensor).to(self.model.device, non_blocking=cuda)
+            for name, tensor in host.items()
+        }
 
     def _refuse(self, verdict: Verdict, loss: float, norm: float) -> None:
         """Pass the batch over, go back, or stop: the weights have not moved, nothing is lost."""
+        self.state.skipped += 1
         where = f"{self.title}, step {self.step + 1}"
         seen = tr(f"loss {loss:.4g}, gradient norm {norm:.4g}", f"损失 {loss:.4g}，梯度范数 {norm:.4g}")
         if verdict == "skip":
-            say(tr(f"{where}: {seen}; this batch is passed over.", f"{where}：{seen}；跳过这一批。"))
+            told = tr(f"{where}: {seen}; this batch is passed over.", f"{where}：{seen}；跳过这一批。")
+            self.monitor.event("skip", told)
             return
         self.state.writer.wait()
         self.ranks.barrier()
         found = checkpoint.read_last(self.folder)
         if verdict == "back" and found is not None:
             self.state.restore(found, guard=False)
-            self.out.metrics.keep_until(self.step)
+            self.monitor.forget_after(self.step)
             self.state.save()
-            say(
-                tr(
-                    f"{where}: {seen}; back to the weights of step {self.step}, on with new data.",
-                    f"{where}：{seen}；回到第 {self.step} 步的权重，继续使用新数据。",
-                )
+            told = tr(
+                f"{where}: {seen}; back to the weights of step {self.step}, on with new data.",
+                f"{where}：{seen}；回到第 {self.step} 步的权重，继续使用新数据。",
             )
+            self.monitor.event("rollback", told)
             return
         guard = self.state.guard
         returned, guard.returned = guard.returned, 0  # the same command may try again
@@ -213,26 +202,25 @@ class Trainer:
             ),
         )
 
-    def _log(self, metrics: dict[str, float]) -> None:
-        self.state.last |= metrics
-        if self.ranks.main:
-            rounded = {name: float(f"{value:.6g}") for name, value in metrics.items()}
-            self.out.metrics.write(step=self.step, tokens=self.tokens, **rounded)
-
-    def _evaluate_if_due(self) -> float:
-        """Score held-out data when it is time; returns the seconds this took."""
-        every, last = self.config.eval_every, self.step == self.config.steps
-        if self.evaluate is None or not (last or (every and self.step % every == 0)):
-            return 0.0
-        start = time.monotonic()
+    def _look_if_due(self) -> None:
+        """Score held-out data and write samples, when it is time."""
+        last = self.step == self.config.steps
+        score, sample = (
+            function is not None and (last or bool(every and self.step % every == 0))
+            for function, every in ((self.evaluate, self.config.eval_every), (self.sample, self.config.samples_every))
+        )
+        if not (score or sample):
+            return
         self.model.eval()
         average = self.state.average
         with torch.no_grad(), average.in_place(self.model) if average else nullcontext():
-            scores = self.evaluate(self.model)
-            self._keep_if_best(scores)
+            if score and self.evaluate is not None:
+                scores = self.evaluate(self.model)
+                self._keep_if_best(scores)
+                self.monitor.record(scores)
+            if sample and self.sample is not None:
+                self.monitor.samples(self.sample(self.model))
         self.model.train()
-        self._log(scores)
-        return time.monotonic() - start
 
     def _keep_if_best(self, scores: dict[str, float]) -> None:
         name = self.config.keep_best
