@@ -45,3 +45,6 @@ class LanguageModel(nn.Module):
         """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
         self._dtype = dtype
         return self
+
+    def update_balance(self, speed: float) -> None:
+        """Correct the routing of experts after an optimiser step; a model without them has nothing to correct."""
