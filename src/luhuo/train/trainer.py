@@ -18,6 +18,7 @@ from luhuo.core.artifact import Workspace
 from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, LuhuoError, RunFailed
 from luhuo.core.language import tr
+from luhuo.core.progress import say
 from luhuo.model.count import flops_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
@@ -85,6 +86,8 @@ class Trainer:
         if found is not None:
             self.state.restore(found)
             self.loader.restore(found.values["loader"])
+        if self.ranks.main:
+            say(self.state.optimiser.table())
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
         self.model.recompute = self.config.recompute
