@@ -81,6 +81,7 @@ class FragmentRows:
                 found=f"length={max(noise.widths)}",
                 fix=tr("Raise length.", "请增大 length。"),
             )
+        self._documents = np.flatnonzero(self._size > 0)
         self._plans: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @property
@@ -112,6 +113,18 @@ class FragmentRows:
             found.append(Fragment(ids, begin + count == self._size[document]))
         return found
 
+    def streams(self) -> Iterator[np.ndarray]:
+        """The tokens of each shard, as they lie there."""
+        yield from self._tokens
+
+    def elsewhere(self, random: np.random.Generator, most: int) -> np.ndarray:
+        """At most so many tokens of a random document, from a random place on: (n,), at least one."""
+        document = int(self._documents[random.integers(len(self._documents))])
+        begin = int(random.integers(self._size[document]))
+        count = min(most, int(self._size[document]) - begin)
+        start = int(self._start[document]) + begin
+        return self._tokens[self._shard[document]][start : start + count].astype(np.int64)
+
     def _closed(self, size: np.ndarray) -> np.ndarray:
         """1 for each document whose last token is the one that ends texts."""
         eos = self.header.get("eos_id")
@@ -131,8 +144,7 @@ class FragmentRows:
         Two epochs are kept: near a border both are asked for.
         """
         if epoch not in self._plans:
-            documents = np.flatnonzero(self._size > 0)
-            order = documents[self._random("epoch", epoch).permutation(len(documents))]
+            order = self._documents[self._random("epoch", epoch).permutation(len(self._documents))]
             starts, at, offset = [], 0, 0
             while at < len(order):
                 starts.append((at, offset))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from luhuo.model import count
+from luhuo.model.config import ModelConfig
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.stack_config import StackConfig
+
+
+def total(config: ModelConfig | EncoderConfig | EncoderDecoderConfig) -> int:
+    """Number of parameters of a model of any kind."""
+    parts = count.parameters(config) if isinstance(config, ModelConfig) else parameters(config)
+    return sum(parts.values())
 
 
 def parameters(config: EncoderConfig | EncoderDecoderConfig) -> dict[str, int]:

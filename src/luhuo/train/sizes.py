@@ -12,6 +12,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import parameters
+from luhuo.model.count_stack import total
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 ANCHOR = 3e6
@@ -52,7 +53,7 @@ class Derived:
     def table(self) -> str:
         """One line a value: name, value, reason."""
         values = self.model.model_dump() | {
-            "parameters": sum(parameters(self.model).values()),
+            "parameters": total(self.model),
             "length": self.length,
             "batch": self.batch,
             "learning_rate": self.learning_rate,

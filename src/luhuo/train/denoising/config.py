@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
@@ -113,3 +113,29 @@ class ReplayConfig(Config):
 
     shards: Input = field(..., "Shards of the old text, of the same tokenizer.", "旧文本的分片（同一分词器）。")
     share: float = field(0.1, "Share of the rows that are old.", "旧文本的行所占比例。", gt=0, lt=1)
+
+
+class Objectives(Config):
+    """What is learned from the text: one objective, and the settings of each kind."""
+
+    objective: ObjectiveName = field(
+        "causal",
+        "causal (a decoder: the next token), masked (an encoder), span or infilling (an encoder-decoder), prefix or "
+        "fim (a decoder that fills gaps).",
+        "causal（解码器：下一词元）、masked（编码器）、span 或 infilling（编码器-解码器）、"
+        "prefix 或 fim（会填空的解码器）。",
+    )
+    causal: CausalConfig = field(CausalConfig(), "Of objective causal.", "causal 目标的设置。")
+    masked: MaskedConfig = field(MaskedConfig(), "Of objective masked.", "masked 目标的设置。")
+    span: SpanConfig = field(SpanConfig(), "Of objective span.", "span 目标的设置。")
+    infilling: InfillingConfig = field(InfillingConfig(), "Of objective infilling.", "infilling 目标的设置。")
+    prefix: PrefixConfig = field(PrefixConfig(), "Of objective prefix.", "prefix 目标的设置。")
+    fim: FimConfig = field(FimConfig(), "Of objective fim.", "fim 目标的设置。")
+    replay: ReplayConfig | None = field(None, "Old text mixed in, against forgetting.", "混入旧文本以防遗忘。")
+
+    @model_validator(mode="after")
+    def _settings_have_effect(self) -> Self:
+        for name in get_args(ObjectiveName):
+            if name != self.objective and getattr(self, name) != type(getattr(self, name))():
+                raise ValueError(f"settings of {name} have no effect with objective: {self.objective}")
+        return self
