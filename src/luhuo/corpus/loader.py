@@ -22,8 +22,9 @@ from luhuo.corpus.shards import document_groups, open_shards, read_header
 class PackedLoader:
     """Endless batches {"ids": (batch, length+1) int64, "segments": (batch, length+1) int32} of one split.
 
-    With `groups`, and if the shards know them, also "groups" (batch, length+1) int32: 1 + the place of the token's
-    document in the header's `groups`, 0 for padding. Equal segment numbers in a row are one document; 0 is padding, which only the last rows of an epoch have.
+    Equal segment numbers in a row are one document; 0 is padding, which only the last rows of an epoch have.
+    With `groups`, and if the shards know them, there is also "groups" (batch, length+1) int32: 1 + the place of the
+    token's document in the header's `groups`, 0 for padding.
     Raises `LuhuoError` if the shards are damaged or hold nothing to predict.
     """
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 from luhuo.model.decoder import Decoder
+from luhuo.train.config import TrainerConfig
 
 PROMPTS = ("The", "Once upon a time", "人们", "很久以前")
 """Beginnings in both languages, for a model of text."""
@@ -21,14 +22,17 @@ Sampler = Callable[[Decoder], list[dict[str, Any]]]
 """Gives rows {"prompt", "text", "chat"} of what a model in evaluation mode writes."""
 
 
-def sampler(prompts: Sequence[str], tokens: int, seed: int, *, chat: bool = False) -> Sampler:
-    """A function that lets a model continue `prompts` (default `PROMPTS`), or answer them with `chat` (`QUESTIONS`).
+def sampler(config: TrainerConfig, seed: int, *, chat: bool = False) -> Sampler | None:
+    """A function that lets a model continue `sample_prompts` (default `PROMPTS`), or, with `chat`, answer them
+    (default `QUESTIONS`); None where no samples are wanted.
 
     Equal weights and seed give equal texts, and the random numbers of training are left alone. A prompt that leaves
     no room in the model's context says so in its text.
     """
-    chosen = list(prompts) or list(QUESTIONS if chat else PROMPTS)
-    sampling = Sampling(max_tokens=tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
+    if not config.samples_every:
+        return None
+    chosen = config.sample_prompts or list(QUESTIONS if chat else PROMPTS)
+    sampling = Sampling(max_tokens=config.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)
 
     def sample(model: Decoder) -> list[dict[str, Any]]:
         engine = Engine(model, max_batch=len(chosen))
