@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luhuo.model.attention import attend
+from luhuo.model.cast_linear import WIDE, cast_linear, casts, gated_down
 from luhuo.model.fused import norm_rotate, swiglu
 from luhuo.model.norms import RMSNorm, make_norm
 from luhuo.model.recompute import Recompute
@@ -59,6 +60,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None and casts(self.weight, x.dtype):
+            return cast_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -179,6 +182,9 @@ class MLP(nn.Module):
             return self.down(act(self.up(x)))
         both = self.gate_up(x)
         if self.activation == "silu":
+            weight = self.down.weight
+            if len(weight) >= WIDE and self.down.bias is None and casts(weight, x.dtype):
+                return gated_down(both, weight)
             return self.down(swiglu(both))
         gate, up = both.chunk(2, -1)
         return self.down(act(gate) * up)

@@ -27,6 +27,12 @@ def chunk_rows(vocabulary: int, kind: str) -> int:
     return 512 if vocabulary > LARGE else 256
 
 
+BLOCK = 64
+"""Rows whose softmax is taken at a time on a CPU: 512 rows of 49,152 would be 100 MB in fp32, twice."""
+VOCABULARY = 8192
+"""Rows of the weight's gradient that are computed at a time on a CPU."""
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -37,7 +43,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
         size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
-        shares = torch.empty(scores.shape, dtype=torch.float32, device=hidden.device)
         for start in range(0, len(targets), max(1, size)):
             h, target = hidden[start : start + size], targets[start : start + size, None]
             count = len(h)
@@ -45,27 +50,46 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if rows > count:
                 h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
             logits = torch.mm(h, matrix.t(), out=scores[:rows])
-            share = torch.softmax(shares[:rows].copy_(logits), -1)
-            top, place = logits[:count].max(-1, keepdim=True)
-            # log-sum-exp from the largest share, which is never too small for a logarithm
-            wanted = logits[:count].gather(1, target).float()
-            total += (top.float() - share[:count].gather(1, place).log() - wanted).sum()
+            logits[count:] = 0
+            total += _losses(logits[:count], target, training).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            share[:count].scatter_add_(1, target, share.new_full(target.shape, -1.0))
-            share[count:] = 0
-            slope = logits.copy_(share)
-            grad_hidden[start : start + size] = torch.mm(slope, matrix)[:count]
-            grad_weight += torch.mm(slope.t(), h)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            grad_hidden[start : start + size] = torch.mm(logits, matrix)[:count]
+            _add_product(grad_weight, logits, h)
+        ctx.gradients = None if grad_hidden is None or grad_weight is None else (grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
         scale = gradients[0]
-        return grad_hidden * scale.to(grad_hidden.dtype), (grad_weight * scale).to(ctx.weight_dtype), None
+        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight.mul_(scale).to(ctx.weight_dtype), None
+
+
+def _losses(logits: Tensor, target: Tensor, training: bool) -> Tensor:
+    """Losses (n, 1) fp32 of logits (n, V) and targets (n, 1); in training the logits become their own gradients.
+
+    A few rows are held in fp32 at a time.
+    """
+    losses = torch.empty(len(logits), 1, dtype=torch.float32, device=logits.device)
+    size = BLOCK if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), size):
+        rows, wanted = logits[start : start + size], target[start : start + size]
+        share = torch.softmax(rows.float(), -1)
+        top, place = rows.max(-1, keepdim=True)
+        # log-sum-exp from the largest share, which is never too small for a logarithm
+        losses[start : start + size] = top.float() - share.gather(1, place).log() - rows.gather(1, wanted).float()
+        if training:
+            rows.copy_(share.scatter_add_(1, wanted, share.new_full(wanted.shape, -1.0)))
+    return losses
+
+
+def _add_product(total: Tensor, slope: Tensor, hidden: Tensor) -> None:
+    """total (V, C) fp32 += slopeᵀ (V, n) · hidden (n, C), without holding all of the product."""
+    size = VOCABULARY if total.device.type == "cpu" else len(total)
+    for start in range(0, len(total), size):
+        total[start : start + size] += torch.mm(slope[:, start : start + size].t(), hidden)
 
 
 def _filled(rows: int) -> int:
@@ -75,6 +99,7 @@ def _filled(rows: int) -> int:
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Sum of -log softmax(hidden · weightᵀ)[target]: hidden (n, C), weight (V, C), targets (n,) int64 → fp32 scalar.
 
-    The weight may be fp32 while `hidden` is bf16. Differentiable once, with respect to `hidden` and `weight`.
+    The weight may be fp32 while `hidden` is bf16. Differentiable once, with respect to `hidden` and `weight`: the
+    gradients are given away, and a second backward pass raises `TypeError`.
     """
     return _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[return-value]
