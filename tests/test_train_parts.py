@@ -115,6 +115,24 @@ def test_schedules_warm_up_hold_and_fall() -> None:
     linear = [factor(s, TrainerConfig(steps=100, warmup=0.0, schedule="linear")) for s in range(100)]
     assert all(a > b > 0 for a, b in itertools.pairwise(linear))
     assert factor(99, TrainerConfig(steps=100, schedule="constant")) == 1.0
+    root = TrainerConfig(steps=1000, schedule="inverse_sqrt", warmup_steps=40)
+    assert factor(39, root) == factor(20, root) * 40 / 21 == 1.0
+    assert factor(159, root) == pytest.approx(0.5)
+
+
+def test_warm_up_in_steps_comes_before_its_share() -> None:
+    for steps, expected in ((0, 1.0), (4, 0.25)):
+        assert factor(0, TrainerConfig(steps=100, warmup=0.5, warmup_steps=steps)) == expected
+
+
+def test_the_last_share_of_wsd_falls_as_it_is_told_to() -> None:
+    linear, root = (TrainerConfig(steps=101, warmup=0, decay=0.5, decay_shape=s) for s in ("linear", "sqrt"))
+    start = 50  # the first of 51 decaying steps
+    assert factor(start - 1, root) == factor(start - 1, linear) == 1.0
+    for step in range(start, 101):
+        progress = (step - start + 1) / 52
+        assert factor(step, linear) == pytest.approx(1 - progress)
+        assert factor(step, root) == pytest.approx(1 - progress**0.5)
 
 
 @pytest.mark.parametrize(
