@@ -35,12 +35,13 @@ VOCABULARY = 8192
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
         matrix = weight.to(hidden.dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         training = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if training else None
         grad_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if training else None
+        grad_bias = None if bias is None or not training else torch.zeros_like(bias, dtype=torch.float32)
         size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
         for start in range(0, len(targets), max(1, size)):
@@ -50,27 +51,35 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if rows > count:
                 h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
             logits = torch.mm(h, matrix.t(), out=scores[:rows])
+            if bias is not None:
+                logits += bias.to(logits.dtype)
             logits[count:] = 0
-            total += _losses(logits[:count], target, training).sum()
+            total += _losses(logits[:count], target, training, grad_bias).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
             grad_hidden[start : start + size] = torch.mm(logits, matrix)[:count]
             _add_product(grad_weight, logits, h)
-        ctx.gradients = None if grad_hidden is None or grad_weight is None else (grad_hidden, grad_weight)
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias) if training else None
         ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None]:
+        (grad_hidden, grad_weight, grad_bias), ctx.gradients = ctx.gradients, None
         scale = gradients[0]
-        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight.mul_(scale).to(ctx.weight_dtype), None
+        of_bias = None if grad_bias is None else grad_bias.mul_(scale).to(ctx.weight_dtype)
+        return (
+            grad_hidden.mul_(scale.to(grad_hidden.dtype)),
+            grad_weight.mul_(scale).to(ctx.weight_dtype),
+            None,
+            of_bias,
+        )
 
 
-def _losses(logits: Tensor, target: Tensor, training: bool) -> Tensor:
+def _losses(logits: Tensor, target: Tensor, training: bool, grad_bias: Tensor | None) -> Tensor:
     """Losses (n, 1) fp32 of logits (n, V) and targets (n, 1); in training the logits become their own gradients.
 
-    A few rows are held in fp32 at a time.
+    Their sums are added to `grad_bias` (V,). A few rows are held in fp32 at a time.
     """
     losses = torch.empty(len(logits), 1, dtype=torch.float32, device=logits.device)
     size = BLOCK if logits.device.type == "cpu" else len(logits)
@@ -82,6 +91,8 @@ def _losses(logits: Tensor, target: Tensor, training: bool) -> Tensor:
         losses[start : start + size] = top.float() - share.gather(1, place).log() - rows.gather(1, wanted).float()
         if training:
             rows.copy_(share.scatter_add_(1, wanted, share.new_full(wanted.shape, -1.0)))
+            if grad_bias is not None:
+                grad_bias += share.sum(0)
     return losses
 
 
@@ -96,10 +107,11 @@ def _filled(rows: int) -> int:
     return -(-rows // MULTIPLE) * MULTIPLE
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Sum of -log softmax(hidden · weightᵀ)[target]: hidden (n, C), weight (V, C), targets (n,) int64 → fp32 scalar.
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Sum of -log softmax(hidden · weightᵀ + bias)[target]: hidden (n, C), weight (V, C), targets (n,) int64, bias
+    (V,) → fp32 scalar.
 
-    The weight may be fp32 while `hidden` is bf16. Differentiable once, with respect to `hidden` and `weight`: the
+    Weight and bias may be fp32 while `hidden` is bf16. Differentiable once, with respect to all but the targets: the
     gradients are given away, and a second backward pass raises `TypeError`.
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[return-value]
+    return _LinearCrossEntropy.apply(hidden, weight, targets, bias)  # type: ignore[return-value]
