@@ -89,7 +89,7 @@ def test_an_interrupted_run_continues_to_the_very_same_weights(base: Path, tmp_p
 
     def interrupted(self: Trainer, *args: Any) -> dict[str, float]:
         metrics = step(self, *args)
-        self._stop = self.step == 5
+        self.stop.asked = self.step == 5
         return metrics
 
     monkeypatch.setattr(Trainer, "_step", interrupted)

@@ -20,7 +20,8 @@ from luhuo.model.moe import MoE, balance_loss, choose
 from luhuo.model.save import save
 from luhuo.train.config import TrainerConfig
 from luhuo.train.objective import CausalLM
-from luhuo.train.optimisers import Optimiser, group
+from luhuo.train.optimisers import Optimiser
+from luhuo.train.optimisers.groups import sort_parameters
 
 EXPERTS = MoEConfig(experts=8, active=3, intermediate_size=12)
 CONFIG = ModelConfig(
@@ -285,7 +286,7 @@ def test_gradients_leave_the_correction_alone() -> None:
     model = initialise(Decoder(with_experts(correction=True)), 0)
     names = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert names == {"blocks.0.mlp.router.correction", "blocks.1.mlp.router.correction"}
-    assert not names & group(model).all().keys()
+    assert not any(names & members.keys() for members in sort_parameters(model).values())
 
 
 def test_a_correction_stays_in_fp32_where_all_else_is_bf16(tmp_path: Path) -> None:
@@ -319,12 +320,12 @@ def test_every_kind_of_parameter_of_a_mixture_is_initialised() -> None:
 
 def test_muon_treats_every_expert_as_matrices_of_its_own() -> None:
     model = initialise(Decoder(with_experts(**EVERYTHING)), 0)
-    groups = group(model)
-    assert {"blocks.0.mlp.experts.gate_up", "blocks.0.mlp.experts.down"} <= groups.matrices.keys()
-    assert set(groups.routers) == {
+    groups = sort_parameters(model)
+    assert {"blocks.0.mlp.experts.gate_up", "blocks.0.mlp.experts.down"} <= groups["matrices"].keys()
+    assert set(groups["routers"]) == {
         f"blocks.{layer}.mlp.{kind}.weight" for layer in (0, 1) for kind in ("router", "shared_gate")
     }
-    assert all(name in groups.others for name, _ in model.named_parameters() if name.endswith("_bias"))
+    assert all(name in groups["vectors"] for name, _ in model.named_parameters() if name.endswith("_bias"))
     experts = model.expert_layers()[1].experts
     before = {name: p.detach().clone() for name, p in experts.named_parameters()}
     for parameter in model.parameters():

@@ -17,7 +17,8 @@ from luhuo.train.config import TrainerConfig
 from luhuo.train.cross_entropy import linear_cross_entropy
 from luhuo.train.heldout import bits_per_byte
 from luhuo.train.objective import CausalLM
-from luhuo.train.optimisers import Optimiser, group, orthogonalise
+from luhuo.train.optimisers import Optimiser
+from luhuo.train.optimisers.muon import orthogonalise
 from luhuo.train.schedule import factor
 from luhuo.train.sizes import Shape, derive
 from tests.test_model_decoder import CONFIG, random_ids, random_model
@@ -74,14 +75,6 @@ def test_bits_per_byte_of_a_uniform_model_is_the_vocabulary_s_bits_over_the_byte
         assert score(model)["valid_bpb"] == pytest.approx(torch.tensor(97.0).log2().item() / 2)
 
 
-def test_every_parameter_is_in_exactly_one_group() -> None:
-    model = random_model(CONFIG.model_copy(update={"tie_embeddings": False}))
-    groups = group(model)
-    assert set(groups.matrices) | set(groups.others) == {name for name, _ in model.named_parameters()}
-    assert not set(groups.matrices) & set(groups.others)
-    assert {"embedding", "unembedding.weight", "norm.weight"} <= set(groups.others)
-
-
 @pytest.mark.parametrize("shape", [(3, 16, 40), (2, 40, 16), (1, 24, 24)])
 def test_orthogonalise_brings_all_singular_values_near_one(shape: tuple[int, int, int]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -122,6 +115,24 @@ def test_schedules_warm_up_hold_and_fall() -> None:
     linear = [factor(s, TrainerConfig(steps=100, warmup=0.0, schedule="linear")) for s in range(100)]
     assert all(a > b > 0 for a, b in itertools.pairwise(linear))
     assert factor(99, TrainerConfig(steps=100, schedule="constant")) == 1.0
+    root = TrainerConfig(steps=1000, schedule="inverse_sqrt", warmup_steps=40)
+    assert factor(39, root) == factor(20, root) * 40 / 21 == 1.0
+    assert factor(159, root) == pytest.approx(0.5)
+
+
+def test_warm_up_in_steps_comes_before_its_share() -> None:
+    for steps, expected in ((0, 1.0), (4, 0.25)):
+        assert factor(0, TrainerConfig(steps=100, warmup=0.5, warmup_steps=steps)) == expected
+
+
+def test_the_last_share_of_wsd_falls_as_it_is_told_to() -> None:
+    linear, root = (TrainerConfig(steps=101, warmup=0, decay=0.5, decay_shape=s) for s in ("linear", "sqrt"))
+    start = 50  # the first of 51 decaying steps
+    assert factor(start - 1, root) == factor(start - 1, linear) == 1.0
+    for step in range(start, 101):
+        progress = (step - start + 1) / 52
+        assert factor(step, linear) == pytest.approx(1 - progress)
+        assert factor(step, root) == pytest.approx(1 - progress**0.5)
 
 
 @pytest.mark.parametrize(

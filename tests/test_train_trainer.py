@@ -32,6 +32,8 @@ from luhuo.train.watchdog import Watchdog
 from tests.test_model_decoder import CONFIG
 
 ROWS, LENGTH = 4, 30
+SMALL = {"steps": 8, "dtype": "fp32", "checkpoint_every_s": 0, "prefetch": 0}
+"""Without a thread, so that a signal that comes with a batch falls into its step."""
 
 
 class SmallLoader:
@@ -62,7 +64,7 @@ def train(folder: Path, loader: SmallLoader | None = None, **settings: Any) -> D
     folder.mkdir(exist_ok=True, parents=True)
     out = Workspace(folder, MetricsLog(folder / "metrics.jsonl"))
     model = initialise(Decoder(CONFIG), 0)
-    config = TrainerConfig(**{"steps": 8, "dtype": "fp32", "checkpoint_every_s": 0, **settings})
+    config = TrainerConfig(**{**SMALL, **settings})
     Trainer(model, CausalLM(), loader or SmallLoader(), config, out).run()
     return model
 
@@ -170,7 +172,7 @@ class Poisoned(CausalLM):
 def make(folder: Path, objective: CausalLM, loader: SmallLoader | None = None, **settings: Any) -> Trainer:
     folder.mkdir(exist_ok=True, parents=True)
     out = Workspace(folder, MetricsLog(folder / "metrics.jsonl"))
-    config = TrainerConfig(**{"steps": 8, "dtype": "fp32", "checkpoint_every_s": 0, **settings})
+    config = TrainerConfig(**{**SMALL, **settings})
     return Trainer(initialise(Decoder(CONFIG), 0), objective, loader or SmallLoader(), config, out)
 
 

@@ -43,6 +43,16 @@ STAGES = {
         "把语料分词为内存映射的分片。",
     ),
     "pretrain": Entry("luhuo.train.stages:PretrainStage", "Train a base language model.", "训练基座语言模型。"),
+    "scaling-run": Entry(
+        "luhuo.train.scaling.stages:ScalingRunStage",
+        "Train one size at several token counts.",
+        "训练一种规模，并测量多个词元数下的损失。",
+    ),
+    "scaling-law": Entry(
+        "luhuo.train.scaling.stages:ScalingLawStage",
+        "Fit a scaling law and recommend size and tokens.",
+        "拟合缩放定律并建议规模与词元数。",
+    ),
     "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"

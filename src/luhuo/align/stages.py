@@ -85,6 +85,7 @@ class SftStage(Stage, TrainerConfig):
         from luhuo.train.objective import CausalLM
         from luhuo.train.parallel import spread, whole
         from luhuo.train.ranks import Ranks
+        from luhuo.train.samples import sampler
         from luhuo.train.trainer import Trainer
 
         ranks = Ranks()
@@ -116,7 +117,8 @@ class SftStage(Stage, TrainerConfig):
         config = TrainerConfig(**settings)
         evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
         model = spread(model.to(device), self.shard)
-        trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, title="sft")
+        sample = sampler(config, self.seed, chat=True)
+        trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, sample=sample, title="sft")
         metrics = trainer.run()
         finished = whole(model)
         if finished is None:

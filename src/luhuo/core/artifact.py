@@ -12,8 +12,8 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -54,6 +54,8 @@ class Workspace:
     """Headline results for the manifest; a recipe's `require:` looks here."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     """Raw material: {"name", "reference", "sha256", "licence", "bytes"} of every corpus file read."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """What the manifest will say of where this comes from, known before the stage runs: for trackers."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _common_owner(name: str, value: str, files: list[Path]) -> Path | None:
 
 def cache_key(stage_name: str, stage: Stage, inputs: list[dict[str, Any]]) -> str:
     """Config with inputs replaced by their digests, plus the stage's name and version."""
-    config = stage.model_dump(mode="json")
+    config = stage.model_dump(mode="json", exclude=stage.watch_fields())
     for record in inputs:
         spot: Any = config
         *parents, last = [int(p) if p.isdigit() else p for p in record["field"].split(".")]
@@ -221,10 +223,18 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def produce(stage_name: str, stage: Stage, target: str | Path, *, force: bool = False) -> Done:
+def produce(
+    stage_name: str,
+    stage: Stage,
+    target: str | Path,
+    *,
+    force: bool = False,
+    watch: Callable[[Path], AbstractContextManager[object]] = nullcontext,
+) -> Done:
     """Run a stage into the directory `target`, or return what is there if nothing changed.
 
-    A run that was cut off continues in its partial directory when the stage is resumable.
+    A run that was cut off continues in its partial directory when the stage is resumable. `watch(partial directory)`
+    is entered while the stage runs.
     """
     target = Path(target)
     inputs = [input_record(name, value) for name, value in stage.inputs()]
@@ -240,10 +250,12 @@ def produce(stage_name: str, stage: Stage, target: str | Path, *, force: bool = 
             return Done(target, read_manifest(target), reused=True)
         _prepare(partial, key, keep=stage.resumable and not force)
         out = Workspace(partial, MetricsLog(partial / "metrics.jsonl"))
+        out.origin = _origin(stage_name, stage, inputs, key)
         started = datetime.now(UTC)
         clock = time.perf_counter()
         try:
-            stage.run(out)
+            with watch(partial):
+                stage.run(out)
             manifest = _manifest(stage_name, stage, inputs, key, out)
             manifest |= {
                 "started": started.isoformat(timespec="seconds"),
@@ -294,6 +306,18 @@ def _swap(partial: Path, target: Path) -> None:
     partial.rename(target)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _origin(stage_name: str, stage: Stage, inputs: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    plain = [{name: record[name] for name in ("field", "path", "digest")} for record in inputs]
+    return {
+        "stage": stage_name,
+        "key": key,
+        "seed": stage.seed,
+        "config": stage.model_dump(mode="json"),
+        "inputs": plain,
+        "versions": _versions(),
+    }
 
 
 def _manifest(stage_name: str, stage: Stage, inputs: list[dict[str, Any]], key: str, out: Workspace) -> dict[str, Any]:

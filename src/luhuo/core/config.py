@@ -21,9 +21,13 @@ Input = Annotated[str, InputMark()]
 """The type of a field that names an input: a path (`${stage}` is replaced before) or a reference such as `pypi:`."""
 
 
-def field(default: Any, en: str, zh: str, **constraints: Any) -> Any:
-    """A config field with its one-line description in both languages. `...` as default means required."""
-    return Field(default, description=en, json_schema_extra={"zh": zh}, **constraints)
+def field(default: Any, en: str, zh: str, *, watch: bool = False, **constraints: Any) -> Any:
+    """A config field with its one-line description in both languages. `...` as default means required.
+
+    `watch`: the field of a stage says what is looked at and changes nothing in the result, so it is left out of the
+    cache key: a run goes on, or is reused, when it is changed.
+    """
+    return Field(default, description=en, json_schema_extra={"zh": zh, "watch": watch}, **constraints)
 
 
 class Config(BaseModel):
@@ -50,6 +54,12 @@ class Config(BaseModel):
                 spot = spot[part]
             spot[last] = new
         return type(self).parse(values) if changed else self
+
+    @classmethod
+    def watch_fields(cls) -> set[str]:
+        """Names of the fields that change nothing in the result."""
+        extras = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
+        return {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("watch")}
 
     def inputs(self) -> Iterator[tuple[str, str]]:
         """Yield (field path, value) for each `Input`, also inside lists, dicts and nested configs."""

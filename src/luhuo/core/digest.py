@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-NOT_PAYLOAD = ("manifest.json", "metrics.jsonl", "README.md")
-"""Files of an artifact that carry times, so that equal results have equal digests without them."""
+WATCH = "watch"
+"""Folder of an artifact with what is only looked at: events, samples, trackers' files."""
+NOT_PAYLOAD = ("manifest.json", "metrics.jsonl", "README.md", "curve.html", WATCH)
+"""Files and folders of an artifact that carry times, so that equal results have equal digests without them."""
 
 
 def file_digest(path: str | Path) -> str:
@@ -29,7 +31,8 @@ def payload_files(root: Path) -> Iterable[Path]:
     for path in sorted(root.rglob("*")):
         relative = path.relative_to(root)
         hidden = any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden and str(relative) not in NOT_PAYLOAD and path.suffix != ".log":
+        seen_only = relative.parts[0] in NOT_PAYLOAD and (len(relative.parts) == 1 or relative.parts[0] == WATCH)
+        if path.is_file() and not hidden and not seen_only and path.suffix != ".log":
             yield path
 
 

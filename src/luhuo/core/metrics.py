@@ -31,5 +31,7 @@ class MetricsLog:
 
     def keep_until(self, step: int) -> None:
         """Drop the lines of steps after `step`: they will be made again by the resumed run."""
+        if not self.path.exists():
+            return
         rows = [row for row in self.read() if row.get("step", 0) <= step]
         self.path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from luhuo.core.language import tr
@@ -12,12 +14,29 @@ from luhuo.core.processes import is_main
 
 T = TypeVar("T")
 
+SLOWEST_S = 60.0
+"""Lines of a long job come at most this far apart."""
+LINES = 20
+"""A job has written about this many lines when they begin to come less often."""
+
 
 class Progress:
-    """Items, rate and time left. Use as a context manager and call `advance`."""
+    """Items, rate and time left. Use as a context manager and call `advance`.
 
-    def __init__(self, title: str, total: float | None = None, unit: str = "", *, every_s: float = 10.0) -> None:
-        self.title, self.total, self.unit, self.every_s = title, total, unit, every_s
+    Without a terminal a line is printed every `every_s` seconds, less often as the job grows long. `log` is a file
+    that gets these lines, with the time in front, whether there is a terminal or not.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: float | None = None,
+        unit: str = "",
+        *,
+        every_s: float = 10.0,
+        log: Path | None = None,
+    ) -> None:
+        self.title, self.total, self.unit, self.every_s, self.log = title, total, unit, every_s, log
         self.done = 0.0
         self.note = ""
         self._bar = None
@@ -25,21 +44,21 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._start = self._last = time.monotonic()
-        self._first_done = self.done
+        self._first_done = self._told = self.done
         if sys.stderr.isatty() and is_main():
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
-            self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, state="")
         return self
 
     def start_from(self, done: float) -> None:
         """Count a resumed job from where it stopped, without crediting it to the rate."""
-        self.done = self._first_done = done
+        self.done = self._first_done = self._told = done
 
     def expect(self, total: float) -> None:
         """Say how much there is in all, where it becomes known only after the start."""
@@ -52,10 +71,19 @@ class Progress:
         self.done += amount
         self.note = note or self.note
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, state=self._state())
-        elif is_main() and time.monotonic() - self._last >= self.every_s:
-            self._last = time.monotonic()
-            print(f"{self.title}: {self._state()}{self._left()}", file=sys.stderr, flush=True)
+            self._bar.update(self._task, completed=self.done, state=f"{self._state()}{self._left()}")
+        now = time.monotonic()
+        if is_main() and now - self._last >= max(self.every_s, min(SLOWEST_S, (now - self._start) / LINES)):
+            self._last = now
+            self._line()
+
+    def _line(self) -> None:
+        self._told = self.done
+        line = f"{self.title}: {self._state()}{self._left()}"
+        if self._bar is None:
+            print(line, file=sys.stderr, flush=True)
+        if self.log is not None:
+            append_line(self.log, line)
 
     def _rate(self) -> float:
         return (self.done - self._first_done) / max(time.monotonic() - self._start, 1e-9)
@@ -67,12 +95,14 @@ class Progress:
     def _left(self) -> str:
         if not self.total or self._rate() <= 0:
             return ""
-        seconds = (self.total - self.done) / self._rate()
-        return tr(f", {seconds:,.0f} s left", f"，还需 {seconds:,.0f} 秒")
+        left = clock((self.total - self.done) / self._rate())
+        return tr(f", {left} left", f"，还需 {left}")
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self.log is not None and self.done > self._told and is_main():
+            append_line(self.log, f"{self.title}: {self._state()}")
 
 
 def track(items: Iterable[T], title: str, total: float | None = None, unit: str = "") -> Iterator[T]:
@@ -81,6 +111,22 @@ def track(items: Iterable[T], title: str, total: float | None = None, unit: str 
         for item in items:
             yield item
             progress.advance()
+
+
+def clock(seconds: float) -> str:
+    """A length of time as people read it: 42 s, 3:07, 2:03:07."""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return tr(f"{rest} s", f"{rest} 秒")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def append_line(log: Path, line: str) -> None:
+    """Append one line to a log file, with the time in front."""
+    with log.open("a", encoding="utf-8") as handle:
+        handle.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
 
 def say(message: str) -> None:

@@ -16,13 +16,15 @@ import numpy as np
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
-from luhuo.corpus.shards import open_shards, read_header
+from luhuo.corpus.shards import document_groups, open_shards, read_header
 
 
 class PackedLoader:
     """Endless batches {"ids": (batch, length+1) int64, "segments": (batch, length+1) int32} of one split.
 
     Equal segment numbers in a row are one document; 0 is padding, which only the last rows of an epoch have.
+    With `groups`, and if the shards know them, there is also "groups" (batch, length+1) int32: 1 + the place of the
+    token's document in the header's `groups`, 0 for padding.
     Raises `LuhuoError` if the shards are damaged or hold nothing to predict.
     """
 
@@ -36,6 +38,7 @@ class PackedLoader:
         rank: int = 0,
         world: int = 1,
         verify: bool = True,
+        groups: bool = False,
     ) -> None:
         if batch < 1 or length < 1 or not 0 <= rank < world:
             raise ValueError(f"batch={batch}, length={length}, rank={rank}, world={world}")
@@ -43,7 +46,8 @@ class PackedLoader:
         self.header = read_header(folder)
         shards = open_shards(folder, verify=verify)
         self._tokens = [tokens for tokens, _ in shards]
-        self._shard, self._start, self._size = _document_table([ends for _, ends in shards])
+        self._shard, self._start, self._size = document_table([ends for _, ends in shards])
+        self._group = document_groups(folder) if groups else None
         if self.header["tokens"] < 2:
             raise LuhuoError(
                 tr("These shards hold no text to train on.", "这些分片里没有可训练的文本。"), where=folder
@@ -100,12 +104,30 @@ class PackedLoader:
         ids = np.zeros((self.batch, self.length + 1), np.int64)
         segments = np.zeros((self.batch, self.length + 1), np.int32)
         first = (self._batch * self.world + self.rank) * self.batch
+        groups = None if self._group is None else np.zeros_like(segments)
         for i in range(self.batch):
             if first + i < self.rows_per_epoch:
-                self._fill(first + i, ids[i], segments[i])
+                self._fill(first + i, ids[i], segments[i], None if groups is None else groups[i])
         self._batch += 1
         if self._batch == self.batches_per_epoch:
             self._epoch, self._batch = self._epoch + 1, 0
+        return {"ids": ids, "segments": segments} | ({} if groups is None else {"groups": groups})
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay as it is for the rows to be the same."""
+        return {"tokens": self.header["tokens"], "seed": self.seed, "widths": [self.length]}
+
+    def count(self, epoch: int) -> int:
+        """Rows of an epoch: together with `row`, what makes this a source for `rows.RowLoader`."""
+        return self.rows_per_epoch
+
+    def row(self, place: tuple[int, int]) -> dict[str, np.ndarray]:
+        """The row at (epoch, row), without padding but behind the last token of an epoch."""
+        epoch, row = place
+        if self._order_of != epoch:
+            self._lay_out(epoch)
+        ids, segments = np.zeros(self.length + 1, np.int64), np.zeros(self.length + 1, np.int32)
+        self._fill(row, ids, segments)
         return {"ids": ids, "segments": segments}
 
     def _lay_out(self, epoch: int) -> None:
@@ -115,7 +137,7 @@ class PackedLoader:
         self._ends = np.cumsum(self._size[self._order])
         self._order_of = epoch
 
-    def _fill(self, row: int, ids: np.ndarray, segments: np.ndarray) -> None:
+    def _fill(self, row: int, ids: np.ndarray, segments: np.ndarray, groups: np.ndarray | None = None) -> None:
         """Copy the tokens of one row, document by document."""
         at = row * self.length
         stop = min(at + self.length + 1, int(self._ends[-1]))
@@ -128,10 +150,12 @@ class PackedLoader:
             ids[done : done + count] = self._tokens[self._shard[document]][begin : begin + count]
             segment += 1
             segments[done : done + count] = segment
+            if groups is not None and self._group is not None:
+                groups[done : done + count] = 1 + self._group[document]
             done, at, place = done + count, at + count, place + 1
 
 
-def _document_table(ends: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def document_table(ends: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shard, first token and length of every document."""
     if not ends:
         empty = np.zeros(0, np.int64)

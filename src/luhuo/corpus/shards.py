@@ -1,7 +1,9 @@
-"""Tokenised shards: `NNNNN.bin` (tokens), `NNNNN.idx` (document ends) and `header.json`, one folder a split.
+"""Tokenised shards: tokens (`NNNNN.bin`), document ends (`.idx`), document groups (`.grp`) and `header.json`.
 
-Tokens are little-endian uint16, or uint32 for vocabularies over 65,536; ends are uint64 counts of tokens. The header
-carries sizes and digests, so that a cut-off or damaged file is noticed before anything is trained on it.
+One folder a split. Tokens are little-endian uint16, or uint32 for vocabularies over 65,536; ends are uint64 counts of
+tokens; groups are uint16 places in the header's list `groups` of {"source", "lang"} (shards of earlier versions have
+none). The header carries sizes and digests, so that a cut-off or damaged file is noticed before anything is trained
+on it.
 """
 
 from __future__ import annotations
@@ -86,6 +88,8 @@ class ShardWriter:
         self._sources: dict[str, dict[str, Any]] = {}
         self._bin: Any = None
         self._ends: list[int] = []
+        self._groups: dict[tuple[str, str], int] = {}
+        self._group: list[int] = []
         self._tokens = 0
 
     def add(self, document: dict[str, Any], ids: list[int]) -> None:
@@ -95,6 +99,7 @@ class ShardWriter:
         self._bin.write(np.asarray(ids, self.dtype).tobytes())
         self._tokens += len(ids)
         self._ends.append(self._tokens)
+        self._group.append(self._groups.setdefault((document["source"], document["lang"]), len(self._groups)))
         counts = self._sources.setdefault(
             document["source"], {"documents": 0, "tokens": 0, "bytes": 0, "chars": 0, "languages": {}}
         )
@@ -120,6 +125,7 @@ class ShardWriter:
             "tokens": sum(s["tokens"] for s in self._shards),
             "documents": sum(s["documents"] for s in self._shards),
             "sources": self._sources,
+            "groups": [{"source": source, "lang": lang} for source, lang in self._groups],
             "shards": self._shards,
         }
         write_json(self.folder / "header.json", header)
@@ -131,12 +137,13 @@ class ShardWriter:
         self._bin.close()
         name = f"{len(self._shards):05d}"
         (self.folder / f"{name}.idx").write_bytes(np.asarray(self._ends, "<u8").tobytes())
+        (self.folder / f"{name}.grp").write_bytes(np.asarray(self._group, "<u2").tobytes())
         files = {}
-        for kind in ("bin", "idx"):
+        for kind in ("bin", "idx", "grp"):
             file = self.folder / f"{name}.{kind}"
             files[kind] = {"bytes": file.stat().st_size, "sha256": digest.file_digest(file)}
         self._shards.append({"name": name, "tokens": self._tokens, "documents": len(self._ends), **files})
-        self._bin, self._ends, self._tokens = None, [], 0
+        self._bin, self._ends, self._group, self._tokens = None, [], [], 0
 
 
 def read_header(folder: str | Path) -> dict[str, Any]:
@@ -171,6 +178,20 @@ def open_shards(folder: str | Path, *, verify: bool = True) -> list[tuple[np.nda
         ends = np.memmap(root / f"{shard['name']}.idx", "<u8", "r")
         opened.append((tokens, ends))
     return opened
+
+
+def document_groups(folder: str | Path) -> np.ndarray | None:
+    """For each document of a split, in order, its place in the header's `groups`; None for shards without them."""
+    root = Path(folder)
+    header = read_header(root)
+    if "groups" not in header:
+        return None
+    parts = [np.zeros(0, np.int32)]
+    for shard in header["shards"]:
+        file = root / f"{shard['name']}.grp"
+        _check(file, shard["grp"], verify=True)
+        parts.append(np.fromfile(file, "<u2").astype(np.int32))
+    return np.concatenate(parts)
 
 
 def _check(file: Path, expected: dict[str, Any], verify: bool) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import nn
 
+from luhuo.model.recompute import Recompute
+
 if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -21,6 +23,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.tokenizer: Tokenizer | None = None
         self._dtype: torch.dtype | None = None
+        self.recompute: Recompute = "none"
+        """What a training pass computes again in its backward pass instead of keeping it."""
 
     @property
     def device(self) -> torch.device:
@@ -32,7 +36,15 @@ class LanguageModel(nn.Module):
         """The dtype of activations and logits."""
         return self._dtype or self.embedding.dtype
 
+    @property
+    def recomputed(self) -> Recompute:
+        """`recompute` in training mode; otherwise nothing has to be kept."""
+        return self.recompute if self.training else "none"
+
     def compute_in(self, dtype: torch.dtype | None) -> Self:
         """Use this dtype for activations and products, whatever the parameters are kept in; None: the parameters'."""
         self._dtype = dtype
         return self
+
+    def update_balance(self, speed: float) -> None:
+        """Correct the routing of experts after an optimiser step; a model without them has nothing to correct."""

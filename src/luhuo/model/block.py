@@ -15,6 +15,7 @@ from luhuo.model.linear_attention import LinearAttention
 from luhuo.model.mla import LatentAttention
 from luhuo.model.moe import MoE
 from luhuo.model.norms import make_norm
+from luhuo.model.recompute import feed_forward
 from luhuo.model.shared_attention import SharedAttention
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Block(nn.Module):
         return self._branch(x, lambda y: self._feed(y, context), self.mlp_norm, self.mlp_output_norm)
 
     def _feed(self, x: Tensor, context: Context) -> Tensor:
-        return self.mlp(x, context.real) if isinstance(self.mlp, MoE) else self.mlp(x)
+        arguments = (x, context.real) if isinstance(self.mlp, MoE) else (x,)
+        return feed_forward(context.recompute, self.mlp, *arguments)
 
     def _branch(
         self, x: Tensor, function: Callable[[Tensor], Tensor], norm: nn.Module, output_norm: nn.Module | None

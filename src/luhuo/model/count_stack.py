@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from luhuo.model import count
+from luhuo.model.config import ModelConfig
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.stack_config import StackConfig
+
+
+def total(config: ModelConfig | EncoderConfig | EncoderDecoderConfig) -> int:
+    """Number of parameters of a model of any kind."""
+    parts = count.parameters(config) if isinstance(config, ModelConfig) else parameters(config)
+    return sum(parts.values())
 
 
 def parameters(config: EncoderConfig | EncoderDecoderConfig) -> dict[str, int]:
@@ -22,18 +30,36 @@ def parameters(config: EncoderConfig | EncoderDecoderConfig) -> dict[str, int]:
     return {name: count for name, count in parts.items() if count}
 
 
-def flops_per_token(config: EncoderConfig, length: int) -> int:
-    """Floating-point operations of forward and backward for one token of a text of `length` tokens.
+def flops_per_token(
+    config: EncoderConfig | EncoderDecoderConfig, length: int, *, written: int = 0, predicted: float = 1.0
+) -> int:
+    """Floating-point operations of forward and backward for one token of a text of `length` tokens that is read.
 
     Six per matrix parameter a token passes (shared layers as often as they are passed, the embedding only as an
-    output), and 12 · heads · head_dim per visible key and block (Kaplan et al. 2020, appendix B).
+    output), and 12 · heads · head_dim per visible key and block (Kaplan et al. 2020, appendix B). An encoder's output
+    is computed for the share `predicted` of the tokens. An encoder-decoder's decoder writes `written` tokens beside
+    the `length` that are read; its work is spread over those.
     """
+    if isinstance(config, EncoderDecoderConfig):
+        decoder = config.decoder
+        inner, width = decoder.heads * decoder.head_dim, decoder.hidden_size
+        parts = _stack(decoder, decoder=True)
+        matrices = parts["attention"] + parts["mlp"] + decoder.blocks * 2 * width * inner
+        matrices += config.vocab_size * width
+        attending = 12 * inner * decoder.layers * (written / 2 + length)
+        keys = 6 * decoder.blocks * 2 * width * inner  # keys and values of what was read, once for each token of it
+        return round(_reading(config.encoder, length) + keys + (6 * matrices + attending) * written / length)
+    head = _head(config) + (config.vocab_size * config.width if config.predicts_tokens else 0)
+    return round(_reading(config, length) + 6 * head * predicted)
+
+
+def _reading(config: StackConfig, length: int) -> float:
+    """Operations of one token's way through a stack that looks both ways."""
     passes = len(config.order) / config.blocks
     parts = _stack(config)
     matrices = passes * (parts["attention"] + parts["mlp"]) + parts.get("projection", 0)
-    matrices += _head(config) + (config.vocab_size * config.width if config.predicts_tokens else 0)
     seen = sum(min(2 * window + 1, length) if window else length for window in map(config.window, config.order))
-    return round(6 * matrices + 12 * config.heads * config.head_dim * seen)
+    return 6 * matrices + 12 * config.heads * config.head_dim * seen
 
 
 def _norm(config: StackConfig, size: int) -> int:

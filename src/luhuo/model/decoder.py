@@ -22,6 +22,7 @@ from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.prefix import prefix_positions, prefix_tokens
 from luhuo.model.query_block import QueryBlock
+from luhuo.model.recompute import whole_block
 from luhuo.model.records import read_segments, relation_rows
 from luhuo.model.reread import is_stale, reread
 from luhuo.model.rope import sinusoids, tables
@@ -90,7 +91,7 @@ class Decoder(LanguageModel):
             positions, context = self._context(ids, segments, positions)
         x = self._embed(ids, positions, segments)
         for block in self.blocks:
-            x = block(x, context)
+            x = whole_block(context.recompute, block, x, context)
         if cache is not None:
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
         return x if self.norm is None else self.norm(x)
@@ -252,7 +253,14 @@ class Decoder(LanguageModel):
         real = None if segments is None else segments != 0
         scale = self._query_scale(positions)
         return positions, Context(
-            *self._rope(positions, lengths), masks, None, real, prefix is None, scale, positions=positions
+            *self._rope(positions, lengths),
+            masks,
+            None,
+            real,
+            prefix is None,
+            scale,
+            positions=positions,
+            recompute=self.recomputed,
         )
 
     def _cached_context(

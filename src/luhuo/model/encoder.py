@@ -70,7 +70,7 @@ class Encoder(LanguageModel):
         if self.types is not None:
             added = self.types[0] if types is None else F.embedding(types, self.types)
             x = x + added.to(x.dtype)
-        return self.stack(x, segments=segments, positions=positions)
+        return self.stack(x, segments=segments, positions=positions, recompute=self.recomputed)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of each token (…, time, vocab or labels) for states (…, time, hidden)."""

@@ -74,11 +74,12 @@ class EncoderDecoder(LanguageModel):
             memory=memory,
             memory_segments=segments if cache is None else cache.segments,
             cache=cache,
+            recompute=self.recomputed,
         )
 
     def encode(self, ids: Tensor, *, segments: Tensor | None = None) -> Tensor:
         """The encoder's states (batch, length, hidden) of `ids` (batch, length)."""
-        return self.encoder(self._embed(ids), segments=segments)
+        return self.encoder(self._embed(ids), segments=segments, recompute=self.recomputed)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, vocab) of the decoder's states (…, hidden)."""

@@ -38,8 +38,8 @@ FREQUENCIES = 6
 """Rotary frequencies, the fastest first, in the pattern by which a head of the first layer finds its distance."""
 
 
-def initialise(model: Decoder, seed: int) -> Decoder:
-    """Fill all parameters from `seed`, the same on every device.
+def initialise(model: Decoder, seed: int, *, circuit: bool = True) -> Decoder:
+    """Fill all parameters from `seed`, the same on every device; `circuit`: with the copying circuit where it fits.
 
     | parameter                       | distribution            | why                                              |
     | ------------------------------- | ----------------------- | ------------------------------------------------ |
@@ -74,7 +74,7 @@ def initialise(model: Decoder, seed: int) -> Decoder:
             value = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
         with torch.no_grad():
             parameter.copy_(value)
-    if model.config.layers > 1 and _has_plain_layout(model.config):
+    if circuit and model.config.layers > 1 and _has_plain_layout(model.config):
         _induction(model, generator)
     return model
 

@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from luhuo.model import fused_attention
 from luhuo.model.attention import attend
+from luhuo.model.cast_linear import WIDE, cast_linear, casts, gated_down
 from luhuo.model.fused import norm_rotate, swiglu
 from luhuo.model.masks import CausalMasks
 from luhuo.model.norms import RMSNorm, make_norm
+from luhuo.model.recompute import Recompute
 from luhuo.model.rope import rotate
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Context:
     """Keys and values by layer, as far as further layers use them."""
     positions: Tensor | None = None
     """(B or 1, T), or (B, T, 2) with two rotary axes."""
+    recompute: Recompute = "none"
 
 
 class Linear(nn.Module):
@@ -59,6 +62,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.bias is None and casts(self.weight, x.dtype):
+            return cast_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
@@ -204,6 +209,9 @@ class MLP(nn.Module):
             return self.down(act(self.up(x)))
         both = self.gate_up(x)
         if self.activation == "silu":
+            weight = self.down.weight
+            if len(weight) >= WIDE and self.down.bias is None and casts(weight, x.dtype):
+                return gated_down(both, weight)
             return self.down(swiglu(both))
         gate, up = both.chunk(2, -1)
         return self.down(act(gate) * up)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from luhuo.model.layers import ACTIVATIONS, MLP, Linear, swiglu
+from luhuo.model.recompute import repeating
 
 if TYPE_CHECKING:
     from luhuo.model.config import Activation, ModelConfig, MoEConfig
@@ -240,12 +241,16 @@ class MoE(nn.Module):
         present = None if real is None else real.reshape(-1, 1).to(scores.dtype)
         if present is not None:
             picked = picked * present
-        load = picked.detach().sum(0).long()
-        self.load = load if self.load is None else self.load + load
+        loss = None
         if self.moe.balance:
             whole = self.moe.balance_over == "batch"
             loss = balance_loss(picked, scores, present, 1 if whole else batch)
-            self.auxiliary = loss if whole else loss / self.moe.active
+            loss = loss if whole else loss / self.moe.active
+        if repeating():  # the first time was counted, and its loss is the one that has a gradient
+            return
+        load = picked.detach().sum(0).long()
+        self.load = load if self.load is None else self.load + load
+        self.auxiliary = loss
 
     @torch.no_grad()
     def update_balance(self, speed: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from luhuo.model.block import Block
 from luhuo.model.layers import Context, Linear
 from luhuo.model.norms import make_norm
+from luhuo.model.recompute import whole_block
 
 if TYPE_CHECKING:
     from luhuo.model.config import ModelConfig
@@ -35,4 +36,4 @@ class Prediction(nn.Module):
     def forward(self, hidden: Tensor, embedded: Tensor, context: Context) -> Tensor:
         """Normalised hidden states (B, T, C) from those one depth above and the embeddings of the tokens to come."""
         both = torch.cat([self.embedding_norm(embedded), self.hidden_norm(hidden)], -1)
-        return self.norm(self.block(self.merge(both), context))
+        return self.norm(whole_block(context.recompute, self.block, self.merge(both), context))

@@ -15,6 +15,7 @@ from luhuo.model.cross_cache import CrossCache
 from luhuo.model.layers import ACTIVATIONS, MLP, Linear
 from luhuo.model.masks import bidirectional_mask, causal_mask, cross_mask, document_positions
 from luhuo.model.norms import LayerNorm, RMSNorm
+from luhuo.model.recompute import Recompute, feed_forward, whole_block
 from luhuo.model.relative import deberta_rows, t5_buckets
 from luhuo.model.rope import tables
 from luhuo.model.stack_attention import (
@@ -65,7 +66,7 @@ class StackBlock(nn.Module):
         cross = self.cross
         if cross is not None:
             x = self._branch(x, lambda y: cross(y, context), self.cross_norm)
-        return self._branch(x, self.mlp, self.mlp_norm)
+        return self._branch(x, lambda y: feed_forward(context.recompute, self.mlp, y), self.mlp_norm)
 
     def _branch(self, x: Tensor, function: Callable[[Tensor], Tensor], norm: nn.Module | None) -> Tensor:
         if self.pre:
@@ -105,6 +106,7 @@ class Stack(nn.Module):
         memory: Tensor | None = None,
         memory_segments: Tensor | None = None,
         cache: CrossCache | None = None,
+        recompute: Recompute = "none",
     ) -> Tensor:
         """`segments` (B, T): 0 is padding, equal numbers are one document; attention never crosses documents and
         positions restart in each. A decoder's document n looks at the document n of `memory` (B, S, hidden), the
@@ -134,6 +136,7 @@ class Stack(nn.Module):
             memory=memory,
             memory_mask=cross_mask(numbers, memory_segments, x.shape[1], x.dtype) if self.decoder else None,
             cache=cache,
+            recompute=recompute,
         )
         if unsure and self.positions is not None:
             check_length(int(positions.max()) + 1, limit)
@@ -145,7 +148,7 @@ class Stack(nn.Module):
     def _blocks(self, x: Tensor, segments: Tensor | None, context: StackContext) -> Tensor:
         embedded = x
         for place, block in enumerate(self.config.order):
-            x = self.blocks[block](x, context)
+            x = whole_block(context.recompute, self.blocks[block], x, context)
             if place == 0 and self.convolution is not None and self.convolution_norm is not None:
                 assert self.config.disentangled is not None
                 act = ACTIVATIONS[self.config.disentangled.kernel_activation]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from luhuo.model.attention import attend
 from luhuo.model.layers import Linear
+from luhuo.model.recompute import Recompute
 from luhuo.model.rope import rotate
 from luhuo.model.stack_config import StackConfig
 
@@ -42,6 +43,7 @@ class StackContext:
     memory_mask: Tensor | None = None
     """Additive (B, 1, T, S)."""
     cache: CrossCache | None = None
+    recompute: Recompute = "none"
 
 
 class SelfAttention(nn.Module):

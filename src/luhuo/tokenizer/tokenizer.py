@@ -191,6 +191,12 @@ class Tokenizer:
             return text.encode()
         return bytes(byte_of()[c] for c in text)
 
+    @functools.cached_property
+    def continuing_prefix(self) -> str | None:
+        """What a piece that goes on with a word begins with ("##" in WordPiece); None where blanks tell."""
+        decoder: dict[str, Any] = json.loads(self._core.decoder.__getstate__()) if self._core.decoder else {}
+        return decoder.get("prefix", "##") if decoder.get("type") == "WordPiece" else None
+
     @property
     def template_tokens(self) -> dict[str, str]:
         """What chat templates call `bos_token`, `eos_token` and the like: those that the tokenizer has."""

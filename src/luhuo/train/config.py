@@ -12,8 +12,23 @@ class TrainerConfig(Config):
 
     steps: int = field(..., "Optimiser steps.", "优化步数。", ge=1)
     learning_rate: float = field(4e-3, "Peak learning rate of the matrices.", "矩阵参数的峰值学习率。", gt=0)
-    optimiser: Literal["muon", "adamw"] = field(
-        "muon", "muon (matrices; AdamW for the rest) or adamw.", "muon（矩阵；其余用 AdamW）或 adamw。"
+    optimiser: Literal["muon", "adamw", "lion", "adafactor", "adamw8", "lion8"] = field(
+        "muon",
+        "muon (matrices; AdamW for the rest), adamw, lion, adafactor, or adamw8 and lion8 (8-bit states of matrices).",
+        "muon（矩阵；其余用 AdamW）、adamw、lion、adafactor，或 adamw8、lion8（矩阵状态为 8 位）。",
+    )
+    muon_scale: Literal["rms", "spectral"] = field(
+        "rms",
+        "Size of Muon's steps: rms (as AdamW's) or spectral (one learning rate for all widths).",
+        "Muon 步长：rms（与 AdamW 相当）或 spectral（学习率不随宽度变）。",
+    )
+    betas: tuple[float, float] | None = field(
+        None,
+        "Averages of AdamW and Lion; by default 0.9, 0.95 and 0.9, 0.99.",
+        "AdamW 与 Lion 的滑动平均系数；默认 0.9、0.95 与 0.9、0.99。",
+    )
+    relative: bool = field(
+        False, "Adafactor's steps are relative to each parameter's size.", "Adafactor 的步长与各参数大小成比例。"
     )
     embedding_rate: float = field(
         3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
@@ -29,7 +44,13 @@ class TrainerConfig(Config):
         "wsd", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
     )
     warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
+    warmup_steps: int | None = field(
+        None, "Steps of warm-up, in place of its share.", "预热步数，代替所占比例。", ge=0
+    )
     decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
+    decay_shape: Literal["linear", "sqrt"] = field(
+        "linear", "How wsd decays: linear, or 1 - root of the progress.", "wsd 的衰减形状：线性，或 1 减进度的平方根。"
+    )
     floor: float = field(0.0, "Final learning rate, relative to the peak.", "终点学习率与峰值之比。", ge=0, le=1)
     batch_warmup: float = field(
         0.0, "Share of the steps in which the batch grows to its size.", "批量逐渐增大的步数比例。", ge=0, le=1
@@ -47,6 +68,11 @@ class TrainerConfig(Config):
     clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
     micro_batch: int = field(
         0, "Rows per forward pass; the rest is accumulated; 0: all.", "每次前向的行数，其余累积；0 为全部。", ge=0
+    )
+    recompute: Literal["none", "selective", "full"] = field(
+        "none",
+        "Activations computed again in the backward pass instead of kept: none, the feed-forward parts, whole blocks.",
+        "反向传播时重算而不保存的激活：不重算、仅前馈部分、整个块。",
     )
     dtype: Literal["auto", "fp32", "bf16"] = field(
         "auto", "Arithmetic; the weights themselves stay fp32.", "运算格式；权重本身保持 fp32。"
@@ -76,6 +102,29 @@ class TrainerConfig(Config):
     )
     rollbacks: int = field(
         3, "Returns to the last checkpoint before the run gives up.", "放弃之前回退到上一检查点的次数。", ge=0
+    )
+    prefetch: int = field(
+        2, "Batches made ahead of time in a thread; 0: none.", "在线程中提前准备的批数；0 为不提前。", ge=0, watch=True
+    )
+    samples_every: int = field(
+        0,
+        "Steps between samples of what the model writes; 0: none.",
+        "每隔多少步生成样例文本；0 为不生成。",
+        ge=0,
+        watch=True,
+    )
+    sample_prompts: list[str] = field(
+        [],
+        "Prompts of the samples; by default some in English and Chinese.",
+        "样例的提示；默认中英文各若干条。",
+        watch=True,
+    )
+    sample_tokens: int = field(48, "Tokens of a sample.", "每个样例的词元数。", ge=1, watch=True)
+    track: list[Literal["tensorboard", "wandb", "swanlab", "mlflow"]] = field(
+        [],
+        "Trackers that are told too: tensorboard, wandb, swanlab, mlflow.",
+        "同时上报的实验跟踪工具：tensorboard、wandb、swanlab、mlflow。",
+        watch=True,
     )
     watchdog_s: float = field(
         900.0,

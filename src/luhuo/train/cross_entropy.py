@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luhuo.kernels import fused as compiled
+from luhuo.kernels import fused
 
 LARGE = 16_384
 """A vocabulary beyond this takes larger chunks, since its gradient is large too."""
@@ -29,16 +29,25 @@ def chunk_rows(vocabulary: int, kind: str) -> int:
     return 512 if vocabulary > LARGE else 256
 
 
+BLOCK = 64
+"""Rows whose softmax is taken at a time on a CPU: 512 rows of 49,152 would be 100 MB in fp32, twice."""
+VOCABULARY = 8192
+"""Rows of the weight's gradient that are computed at a time on a CPU."""
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        matrix, of_weight = weight.to(hidden.dtype), _WeightSlope(weight, hidden) if ctx.needs_input_grad[1] else None
-        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None) -> Tensor:
+        matrix = weight.to(hidden.dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        for_hidden, for_weight, _, for_bias = ctx.needs_input_grad
+        training = for_hidden or for_weight or for_bias
+        of_hidden = torch.empty_like(hidden) if for_hidden else None
+        of_weight = _Sum(weight, hidden) if for_weight else None
+        of_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and for_bias else None
         size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
-        training = of_hidden is not None or of_weight is not None
-        losses_of = _compiled_losses if compiled.usable(hidden) else _losses
+        losses_of = _compiled_losses if fused.usable(hidden) else _losses
         for start in range(0, len(targets), max(1, size)):
             h, target = hidden[start : start + size], targets[start : start + size]
             count = len(h)
@@ -46,74 +55,87 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if rows > count:
                 h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
             logits = torch.mm(h, matrix.t(), out=scores[:rows])
-            total += losses_of(logits, target, training)
+            if bias is not None:
+                logits += bias.to(logits.dtype)
+            logits[count:] = 0
+            total += losses_of(logits[:count], target, training).sum()
             if of_hidden is not None:
                 of_hidden[start : start + size] = torch.mm(logits, matrix)[:count]
             if of_weight is not None:
-                of_weight.add(torch.mm(logits.t(), h))
-        ctx.save_for_backward(of_hidden, None if of_weight is None else of_weight.total)
+                of_weight.add_product(logits, h)
+            if of_bias is not None:
+                of_bias += logits.sum(0, dtype=torch.float32)
+        ctx.gradients = (of_hidden, None if of_weight is None else of_weight.total, of_bias) if training else None
         ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        of_hidden, of_weight = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (of_hidden, of_weight, of_bias), ctx.gradients = ctx.gradients, None
         scale = gradients[0]
         return (
             None if of_hidden is None else of_hidden.mul_(scale.to(of_hidden.dtype)),
             None if of_weight is None else of_weight.mul_(scale).to(ctx.weight_dtype),
             None,
+            None if of_bias is None else of_bias.mul_(scale).to(ctx.weight_dtype),
         )
 
 
-class _WeightSlope:
-    """The weight's gradient (V, C), fp32, to which each chunk adds; it is not cleared first where that can be saved."""
+def _losses(logits: Tensor, targets: Tensor, training: bool) -> Tensor:
+    """Losses (n, 1) fp32 of logits (n, V) and targets (n,); in training the logits become their own gradients.
 
-    def __init__(self, weight: Tensor, hidden: Tensor) -> None:
-        self.compiled, self.filled = compiled.usable(hidden), not len(hidden)
-        make = torch.empty if self.compiled and len(hidden) else torch.zeros
-        self.total = make(weight.shape, dtype=torch.float32, device=weight.device)
-
-    def add(self, piece: Tensor) -> None:
-        """Add what one chunk gives."""
-        if self.compiled:
-            compiled.accumulate(self.total, piece, more=self.filled)
-        else:
-            self.total += piece
-        self.filled = True
-
-
-def _losses(logits: Tensor, targets: Tensor, slopes: bool) -> Tensor:
-    """Sum of the losses of logits (≥ n, V) against targets (n,); with `slopes` the logits become their gradient."""
-    count, place = len(targets), targets[:, None]
-    share = torch.softmax(logits.float(), -1)
-    top, best = logits[:count].max(-1, keepdim=True)
-    # log-sum-exp from the largest share, which is never too small for a logarithm
-    losses = top.float() - share[:count].gather(1, best).log() - logits[:count].gather(1, place).float()
-    if slopes:
-        share[:count].scatter_add_(1, place, share.new_full(place.shape, -1.0))
-        share[count:] = 0
-        logits.copy_(share)
-    return losses.sum()
+    A few rows are held in fp32 at a time.
+    """
+    losses = torch.empty(len(logits), 1, dtype=torch.float32, device=logits.device)
+    size = BLOCK if logits.device.type == "cpu" else len(logits)
+    for start in range(0, len(logits), size):
+        rows, wanted = logits[start : start + size], targets[start : start + size, None]
+        share = torch.softmax(rows.float(), -1)
+        top, place = rows.max(-1, keepdim=True)
+        # log-sum-exp from the largest share, which is never too small for a logarithm
+        losses[start : start + size] = top.float() - share.gather(1, place).log() - rows.gather(1, wanted).float()
+        if training:
+            rows.copy_(share.scatter_add_(1, wanted, share.new_full(wanted.shape, -1.0)))
+    return losses
 
 
-def _compiled_losses(logits: Tensor, targets: Tensor, slopes: bool) -> Tensor:
-    """The same."""
-    count = len(targets)
+def _compiled_losses(logits: Tensor, targets: Tensor, training: bool) -> Tensor:
+    """The same (n,), without any copy of the logits."""
     if int(targets.max()) >= logits.shape[1] or int(targets.min()) < 0:
         raise IndexError(f"a target lies outside the vocabulary of {logits.shape[1]}")
-    losses = compiled.cross_entropy(logits[:count], targets, slopes=slopes)
-    logits[count:] = 0
-    return losses.sum()
+    return fused.cross_entropy(logits, targets, slopes=training)
+
+
+class _Sum:
+    """The weight's gradient (V, C) in fp32, to which each chunk adds. It is not cleared first where that is saved."""
+
+    def __init__(self, weight: Tensor, hidden: Tensor) -> None:
+        self.compiled = fused.usable(hidden) and len(hidden) > 0
+        make = torch.empty if self.compiled else torch.zeros
+        self.total = make(weight.shape, dtype=torch.float32, device=weight.device)
+        self.empty = True
+
+    def add_product(self, slope: Tensor, hidden: Tensor) -> None:
+        """Add slopeᵀ (V, n) · hidden (n, C), without holding all of the product."""
+        size = VOCABULARY if self.total.device.type == "cpu" else len(self.total)
+        for start in range(0, len(self.total), size):
+            product = torch.mm(slope[:, start : start + size].t(), hidden)
+            if self.compiled:
+                fused.accumulate(self.total[start : start + size], product, more=not self.empty)
+            else:
+                self.total[start : start + size] += product
+        self.empty = False
 
 
 def _filled(rows: int) -> int:
     return -(-rows // MULTIPLE) * MULTIPLE
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Sum of -log softmax(hidden · weightᵀ)[target]: hidden (n, C), weight (V, C), targets (n,) int64 → fp32 scalar.
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Sum of -log softmax(hidden · weightᵀ + bias)[target]: hidden (n, C), weight (V, C), targets (n,) int64, bias
+    (V,) → fp32 scalar.
 
-    The weight may be fp32 while `hidden` is bf16. Differentiable once, with respect to `hidden` and `weight`.
+    Weight and bias may be fp32 while `hidden` is bf16. Differentiable once, with respect to all but the targets: the
+    gradients are given away, and a second backward pass raises `TypeError`.
     """
-    return _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[return-value]
+    return _LinearCrossEntropy.apply(hidden, weight, targets, bias)  # type: ignore[return-value]

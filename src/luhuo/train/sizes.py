@@ -6,16 +6,53 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.model.config import ModelConfig
+from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
 from luhuo.model.count import parameters
+from luhuo.model.count_stack import total
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 ANCHOR = 3e6
 """The size at which batch and learning rate were tuned (docs/diary.md)."""
+
+
+class Experts(Config):
+    """Experts in place of the MLP: small ones, some shared by all tokens (DeepSeekMoE, Dai et al. 2024), routed and
+    balanced as in DeepSeek-V3 (2024, section 2.1.2)."""
+
+    experts: int = field(..., "Routed experts.", "路由专家数。", ge=1)
+    active: int = field(..., "Of these, those each token is sent to.", "每个词元使用的路由专家数。", ge=1)
+    shared: int = field(1, "Experts that all tokens use.", "所有词元共用的专家数。", ge=0)
+    intermediate_size: int = field(..., "Inner width of one expert.", "单个专家的内部宽度。", ge=1)
+    dense_layers: int = field(1, "First layers with a plain MLP.", "最前面使用普通前馈的层数。", ge=0)
+    balance: float = field(1e-4, "Weight of the balancing loss within a sequence.", "序列内均衡损失的权重。", ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.active > self.experts:
+            raise ValueError("active must not exceed experts")
+        return self
+
+    def of(self, layers: int) -> MoEConfig:
+        """The same as part of a model of so many layers."""
+        return MoEConfig(
+            experts=self.experts,
+            active=self.active,
+            intermediate_size=self.intermediate_size,
+            shared_size=self.shared * self.intermediate_size,
+            score="sigmoid",
+            correction=True,
+            group_score="top2",
+            dense_layers=tuple(range(min(self.dense_layers, layers))),
+            balance=self.balance,
+            balance_over="sequence",
+        )
 
 
 class Shape(Config):
@@ -28,6 +65,21 @@ class Shape(Config):
     head_dim: int | None = field(None, "Size of one head; even.", "每个头的维度，须为偶数。", ge=2, multiple_of=2)
     intermediate_size: int | None = field(None, "Inner width of the MLP.", "前馈层的内部宽度。", ge=1)
     rope_theta: float = field(10_000.0, "Base of the rotary frequencies.", "旋转位置编码的基数。", gt=0)
+    moe: Experts | None = field(None, "Mixture of experts.", "混合专家。")
+    mla: MLAConfig | None = field(
+        None, "Multi-head latent attention; with experts only.", "多头潜在注意力；须与混合专家同用。"
+    )
+    mtp_layers: int = field(
+        0, "Blocks that predict further tokens; with experts only.", "多词元预测层数；须与混合专家同用。", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _published(self) -> Self:
+        if self.moe is None and (self.mla is not None or self.mtp_layers):
+            raise ValueError("mla and mtp_layers go with moe: no published layout has them alone")
+        if self.mla is not None and (self.kv_heads or self.head_dim):
+            raise ValueError("mla itself says how large a head is; leave kv_heads and head_dim out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -52,7 +104,7 @@ class Derived:
     def table(self) -> str:
         """One line a value: name, value, reason."""
         values = self.model.model_dump() | {
-            "parameters": sum(parameters(self.model).values()),
+            "parameters": total(self.model),
             "length": self.length,
             "batch": self.batch,
             "learning_rate": self.learning_rate,
@@ -124,16 +176,20 @@ def _complete(layers: int, hidden: int, vocab_size: int, shape: Shape) -> ModelC
     head_dim = shape.head_dim or next(d for limit, d in ((96, 32), (1536, 64), (math.inf, 128)) if hidden <= limit)
     heads = shape.heads or max(4, hidden // head_dim)
     kv_heads = shape.kv_heads or max(k for k in range(1, heads + 1) if heads % k == 0 and 2 * k <= heads)
+    values: dict[str, Any] = {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    if shape.moe is not None:
+        values |= {"family": "glm4_moe", "moe": shape.moe.of(layers), "mtp_layers": shape.mtp_layers}
+    if shape.mla is not None:
+        size = shape.mla.nope_dim + shape.mla.rope_dim
+        values |= {"family": "deepseek_v3", "mla": shape.mla, "qk_norm": "none", "kv_heads": heads, "head_dim": size}
     return ModelConfig.parse(
         {
             "vocab_size": vocab_size,
             "hidden_size": hidden,
             "layers": layers,
-            "heads": heads,
-            "kv_heads": kv_heads,
-            "head_dim": head_dim,
             "intermediate_size": shape.intermediate_size or max(64, round(hidden * 8 / 3 / 64) * 64),
             "rope": {"theta": shape.rope_theta},
+            **values,
         },
         where="shape",
     )

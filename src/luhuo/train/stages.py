@@ -89,12 +89,14 @@ class PretrainStage(Stage, TrainerConfig):
 
     def _run(self, out: Workspace, device: torch.device) -> None:
         from luhuo.corpus.loader import PackedLoader
+        from luhuo.corpus.shards import read_header
         from luhuo.model.save import save
         from luhuo.tokenizer.tokenizer import Tokenizer
         from luhuo.train.heldout import bits_per_byte
         from luhuo.train.objective import CausalLM
         from luhuo.train.parallel import spread, whole
         from luhuo.train.ranks import Ranks
+        from luhuo.train.samples import sampler
         from luhuo.train.trainer import Trainer
 
         ranks = Ranks()
@@ -110,17 +112,20 @@ class PretrainStage(Stage, TrainerConfig):
         def loader(split: str, rank: int, world: int) -> PackedLoader:
             seed = derive_seed(self.seed, "loader", split)
             folder = Path(self.shards) / split
-            return PackedLoader(folder, batch=rows, length=plan.length, seed=seed, rank=rank, world=world)
+            options: dict[str, Any] = {"batch": rows, "length": plan.length, "seed": seed}
+            return PackedLoader(folder, rank=rank, world=world, groups=split == "valid", **options)
 
         sizes = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
         batches = max(1, self.eval_tokens // (rows * plan.length))
+        groups = read_header(Path(self.shards) / "valid").get("groups", [])
         trainer = Trainer(
             model,
             CausalLM(),
             loader("train", ranks.rank, ranks.count),
             self._trainer_config(steps, plan.learning_rate),
             out,
-            evaluate=bits_per_byte(lambda: loader("valid", 0, 1).epoch(), sizes, batches),
+            evaluate=bits_per_byte(lambda: loader("valid", 0, 1).epoch(), sizes, batches, groups),
+            sample=sampler(self, self.seed),
             title=tr("pretrain", "预训练"),
         )
         last = trainer.run()
@@ -131,6 +136,8 @@ class PretrainStage(Stage, TrainerConfig):
         trainer.clean()
         counts = parameters(model.config)
         out.results |= {"loss": last["loss"], "bpb.valid": last["valid_bpb"], "parameters": sum(counts.values())}
+        parts = {name: value for name, value in last.items() if name.startswith("valid_bpb.")}
+        out.results |= {f"bpb.valid{name.removeprefix('valid_bpb')}": value for name, value in parts.items()}
         out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
 
     def _model(self, tokenizer: Tokenizer) -> tuple[Decoder, Derived]:

@@ -1,0 +1,80 @@
+"""Gradients of a global batch: split into micro-batches, summed over the ranks, clipped by their norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from luhuo.core.errors import RunFailed
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.model.decoder import Decoder
+from luhuo.train.objective import Batch, Objective
+from luhuo.train.ranks import Ranks
+
+
+class Gradients:
+    """Forward and backward passes of one rank's batches; `rows` a pass, 0: all of the batch at once.
+
+    `tell` is given a message when memory runs out and the batch is split.
+    """
+
+    def __init__(
+        self, model: Decoder, objective: Objective, ranks: Ranks, rows: int, tell: Callable[[str], None] = say
+    ) -> None:
+        self.model, self.objective, self.ranks, self.rows, self.tell = model, objective, ranks, rows, tell
+
+    def compute(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of the loss over the global weight; returns that weight and this rank's sums of the metrics.
+
+        When memory runs out, the batch is split into twice as many parts and computed again: the result is the same.
+        Raises `RunFailed` for a global batch without a target.
+        """
+        weight = self.ranks.sum(self.objective.weight(batch).double())
+        if weight == 0:
+            raise RunFailed(tr("A batch has no target at all.", "这一批里没有任何训练目标。"), where=f"step {step}")
+        random = torch.get_rng_state()
+        while True:
+            try:
+                total: dict[str, Tensor] = {}
+                for part in self._micro_batches(batch):
+                    loss, _, metrics = self.objective.loss(self.model, part)
+                    (loss / weight).backward()
+                    for name, value in {"loss": loss, **metrics}.items():
+                        total[name] = total.get(name, 0) + value.detach().double()
+                return weight, total
+            except RuntimeError as error:
+                rows = min(self.rows or len(batch["ids"]), len(batch["ids"]))
+                if not _out_of_memory(error) or rows == 1 or self.ranks.sharded(self.model):
+                    raise
+                self.rows = -(-rows // 2)
+            self.model.zero_grad(set_to_none=True)
+            torch.set_rng_state(random)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.tell(
+                tr(
+                    f"Out of memory: {self.rows} rows per forward pass from now on, the batch stays the same.",
+                    f"内存不足：此后每次前向 {self.rows} 行，整批大小不变。",
+                )
+            )
+
+    def reduce(self, clip: float) -> float:
+        """Sum the gradients over ranks, clip them by their global norm, and return that norm before clipping."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = self.ranks.reduce(gradients)
+        if clip and clip < norm < math.inf:
+            torch._foreach_mul_(gradients, clip / norm)  # pyright: ignore[reportPrivateImportUsage]
+        return norm
+
+    def _micro_batches(self, batch: Batch) -> list[Batch]:
+        rows = self.rows or len(batch["ids"])
+        pieces = {name: tensor.split(rows) for name, tensor in batch.items()}
+        return [{name: pieces[name][i] for name in batch} for i in range(len(pieces["ids"]))]
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

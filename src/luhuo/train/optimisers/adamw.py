@@ -1,0 +1,45 @@
+"""AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019): PyTorch's own, fused.
+
+One pass reads gradient, weight and both moments and writes the last three: 28 bytes a parameter and no temporaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from luhuo.train.optimisers.groups import Group
+
+BETAS = (0.9, 0.95)
+EPSILON = 1e-10
+"""Added to the root of the second moment; small, since rows of an embedding that are seen rarely have small ones."""
+
+
+class AdamW:
+    """m ← β₁·m + (1 - β₁)·g;  v ← β₂·v + (1 - β₂)·g²;  w ← (1 - η·λ)·w - η·m̂ / (√v̂ + ε)."""
+
+    def __init__(self, groups: Sequence[Group], betas: tuple[float, float] | None = None) -> None:
+        self.rates = [each.rate for each in groups]
+        settings = [
+            {"params": list(each.parameters.values()), "lr": each.rate, "weight_decay": each.decay} for each in groups
+        ]
+        self.inner = torch.optim.AdamW(settings, betas=betas or BETAS, eps=EPSILON, fused=True)
+        self.named = {name: p for each in groups for name, p in each.parameters.items()}
+        for p in self.named.values():  # there from the start, so that a checkpoint finds its place
+            self.inner.state[p] = {
+                "step": torch.zeros((), device=p.device),
+                "exp_avg": torch.zeros_like(p.detach()),
+                "exp_avg_sq": torch.zeros_like(p.detach()),
+            }
+
+    def step(self, factor: float) -> None:
+        """Move all parameters that have a gradient, at `factor` times the peak learning rates."""
+        for settings, rate in zip(self.inner.param_groups, self.rates, strict=True):
+            settings["lr"] = rate * factor
+        self.inner.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Two fp32 moments a parameter, and how often it has moved."""
+        return {f"{name}:{key}": value for name, p in self.named.items() for key, value in self.inner.state[p].items()}

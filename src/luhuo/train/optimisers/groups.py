@@ -1,0 +1,122 @@
+"""The groups parameters fall into, and what an optimiser does with each.
+
+| group     | parameters                                                | weight decay | learning rate      |
+| --------- | --------------------------------------------------------- | ------------ | ------------------ |
+| matrices  | dense layers in the blocks, stacks of experts' ones       | yes          | `learning_rate`    |
+| routers   | routers, gates of shared experts                          | no           | `learning_rate`    |
+| embedding | embeddings, tables of positions, types, distances         | no           | · `embedding_rate` |
+| head      | unembedding, last layers for labels                       | no           | · `embedding_rate` |
+| vectors   | norms, biases, sinks                                      | no           | · `embedding_rate` |
+
+Tied embeddings are in `embedding`. A router's rows are one vector for each expert, like an embedding's: they are not
+orthogonalised. `muon`, `adamw8` and `lion8` serve the matrices alone; everything else is then AdamW's (Lion's), in
+full precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from luhuo.core.language import tr
+from luhuo.model.config import ModelConfig
+from luhuo.train.config import TrainerConfig
+
+ROUTERS = ("router", "shared_gate")
+TABLES = ("embedding", "embedding_in", "projection", "positions", "types", "distances", "queries")
+HEADS = ("unembedding.weight", "embedding_out.weight", "labels.out.weight")
+
+NAMES = ("embedding", "head", "vectors", "routers", "matrices")
+
+FOR_REST = {"muon": "adamw", "adamw8": "adamw", "lion8": "lion"}
+"""The rule of what is no matrix, where it is another."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that are treated alike."""
+
+    name: str
+    parameters: dict[str, nn.Parameter]
+    rule: str
+    """Name of the optimiser that moves them."""
+    rate: float
+    """Peak learning rate."""
+    decay: float
+    """Decoupled weight decay; each step takes `decay` times its learning rate."""
+    why: str
+
+    @property
+    def count(self) -> int:
+        """How many numbers, those of other processes included."""
+        return sum(p.numel() for p in self.parameters.values())
+
+
+def sort_parameters(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
+    """The trainable parameters by the name of their group; asserts hold that each is in one and only one."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    found: dict[str, dict[str, nn.Parameter]] = {name: {} for name in NAMES}
+    for name, p in named.items():
+        found[_group_of(name, p)][name] = p
+    placed = [name for members in found.values() for name in members]
+    assert len(placed) == len(set(placed)), "a parameter belongs to two groups"
+    assert set(placed) == named.keys(), "a parameter belongs to no group"
+    return found
+
+
+def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
+    """The groups that have parameters, with what `config` says about each."""
+    rate, raised = config.learning_rate, config.learning_rate * config.embedding_rate
+    rest = FOR_REST.get(config.optimiser, config.optimiser)
+    table = {
+        "embedding": (rest, raised, 0.0, tr("rows are seen rarely: larger steps", "每行少见：步子更大")),
+        "head": (rest, raised, 0.0, tr("one row a token, like an embedding", "每词元一行，同嵌入")),
+        "vectors": (rest, raised, 0.0, tr("a scale must not shrink to nothing", "缩放量不宜衰减")),
+        "routers": (rest, rate, 0.0, tr("one row an expert; decay would even them out", "每专家一行；衰减会抹平")),
+        "matrices": (config.optimiser, rate, config.weight_decay, tr("learning_rate itself", "即 learning_rate")),
+    }
+    members = sort_parameters(model)
+    return [Group(name, members[name], *table[name]) for name in NAMES if members[name]]
+
+
+def _group_of(name: str, parameter: Tensor) -> str:
+    kind = kind_of(name)
+    if parameter.ndim == 1 or kind.endswith(("norm", "bias")):
+        return "vectors"
+    if kind in ROUTERS:
+        return "routers"
+    if name.endswith(HEADS):
+        return "head"
+    return "embedding" if kind in TABLES else "matrices"
+
+
+def kind_of(name: str) -> str:
+    """What a parameter is called in its layer: `blocks.0.attention.out.weight` is an `out`."""
+    return name.removesuffix(".weight").rsplit(".", 1)[-1]
+
+
+def is_kernel(name: str, parameter: Tensor) -> bool:
+    """Whether three dimensions are a convolution's (outputs, inputs, width), not a stack of experts' matrices."""
+    return parameter.ndim == 3 and kind_of(name) not in ("gate_up", "down")
+
+
+def fused_rows(model: nn.Module) -> dict[str, Sequence[int]]:
+    """Rows of the matrices that share a parameter, by its kind; those that are halves are not listed."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, ModelConfig):
+        return {}
+    rows: dict[str, Sequence[int]] = {"qkv": config.qkv_rows}
+    if config.mla:
+        rows["kv_down"] = (config.mla.kv_rank, config.mla.rope_dim)
+    return rows
+
+
+def parts(name: str, parameter: Tensor, fused: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Rows of each matrix inside a parameter: query, key, value, gate and up are matrices of their own."""
+    kind, rows = kind_of(name), parameter.shape[0] if is_kernel(name, parameter) else parameter.shape[-2]
+    if kind in fused:
+        return tuple(fused[kind])
+    pieces = {"gate_up": 2, "key_value": 2, "qkv": 3, "linear_qkv": 3}.get(kind, 1)
+    return (rows // pieces,) * pieces

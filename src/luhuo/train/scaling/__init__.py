@@ -1,0 +1,1 @@
+"""Scaling laws: a grid of small runs, the law that fits them, and the size and tokens it recommends for a budget."""

@@ -1,0 +1,106 @@
+"""The state of a run: everything that a checkpoint holds, saved and taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from luhuo.model.decoder import Decoder
+from luhuo.train import checkpoint
+from luhuo.train.config import TrainerConfig
+from luhuo.train.ema import Average
+from luhuo.train.guard import LossGuard
+from luhuo.train.optimisers import Optimiser
+from luhuo.train.ranks import Ranks
+
+
+class Place(Protocol):
+    """What has a place in the data."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON value of the place."""
+        ...
+
+
+class RunState:
+    """Weights, optimiser, averaged weights, random numbers, and the counters of a run.
+
+    `step` and `tokens` count what has been learned from, `seconds` the time this took (evaluation and samples are not
+    in it), `skipped` the batches passed over; `last` holds the newest value of every metric, `best` the lowest score
+    of `keep_best`.
+    """
+
+    def __init__(self, model: Decoder, config: TrainerConfig, loader: Place, folder: Path, ranks: Ranks) -> None:
+        self.model, self.loader, self.folder, self.ranks = model, loader, folder, ranks
+        self.optimiser = Optimiser(model, config)
+        self.average = Average(model, config.ema) if config.ema else None
+        self.guard = LossGuard(config.spike, config.rollbacks)
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.skipped = 0
+        self.last: dict[str, float] = {}
+        self.best: float | None = None
+        self.writer = checkpoint.Writer(
+            folder,
+            rank=ranks.rank,
+            ranks=ranks.count if ranks.sharded(model) else 1,
+            keep=config.keep,
+            background=config.background,
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of this step; with sharded weights, all ranks call this together."""
+        if not (self.ranks.main or self.writer.ranks > 1):
+            return
+        random = {"cpu": torch.get_rng_state()}
+        if self.model.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.model.device)
+        parts = {
+            "model": dict(self.model.named_parameters()),
+            "optimiser": self.optimiser.state(),
+            "average": {} if self.average is None else self.average.weights,
+            "random": random,
+        }
+        values = {
+            "loader": self.loader.state(),
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "last": self.last,
+            "guard": self.guard.state(),
+            "best": self.best,
+        }
+        self.writer.write(self.step, parts, values)
+
+    def save_best(self, score: float) -> None:
+        """Keep these weights as the best so far."""
+        self.best = score
+        self.writer.write(self.step, {"model": dict(self.model.named_parameters())}, {"score": score}, "best")
+
+    def restore(self, found: checkpoint.Saved, *, guard: bool = True) -> None:
+        """Take the state of a checkpoint, not its place in the data; with `guard`, also what guard and clock knew."""
+        for name, parameter in self.model.named_parameters():
+            found.load_into("model", name, parameter)
+        self.optimiser.restore(found)
+        if self.average is not None:
+            for name, weight in self.average.weights.items():
+                found.load_into("average", name, weight)
+        torch.set_rng_state(found.tensor("random", "cpu"))
+        if "cuda" in found.names("random") and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(found.tensor("random", "cuda"), self.model.device)
+        values = found.values
+        self.step, self.tokens, self.last, self.best = found.step, values["tokens"], values["last"], values["best"]
+        if guard:
+            self.guard.restore(values["guard"])
+            self.seconds, self.skipped = values.get("seconds", 0.0), values.get("skipped", 0)
+
+    def keep_result(self, best: bool) -> None:
+        """Put the weights in place that are the result: the averaged, or (`best`) those of the best score."""
+        if self.average is not None:
+            self.average.keep(self.model)
+        if best and (found := checkpoint.read_named(self.folder, "best")) is not None:
+            for name, parameter in self.model.named_parameters():
+                found.load_into("model", name, parameter)
