@@ -71,7 +71,7 @@ def split_heads(
     factor: float,
     shape: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries (B, H, T, D), keys and values (B, K, T, D) of a projection (B, T, (H + 2K) · D), and what was divided by.
+    """Queries (B, H, T, D), keys and values (B, K, T, D) of a projection (B, T, (H + 2K) · D), and their scales.
 
     Queries and keys are normalised head by head if `weight` (H + K, D) is given, then turned by the tables (B or 1,
     T, 1, D); queries are multiplied by `factor`. `shape` is (H, K, D).
@@ -128,6 +128,7 @@ def causal_softmax(scores: Tensor, first: Tensor | None, shared: int, start: int
     """Softmax in place of scores (B · K, G · count, keys), see the source: `first` (B, T) int32, `shared` = K."""
     matrices, rows, keys = scores.shape
     assert keys <= LONGEST and scores.is_contiguous()
+    assert first is None or (first.is_contiguous() and len(first) * shared == matrices)
     time = 0 if first is None else first.shape[1]
     seen = 0 if first is None else first
     _call("causal_softmax", scores, seen, shared, time, matrices, rows // count, start, count, offset, keys)

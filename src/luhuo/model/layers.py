@@ -150,7 +150,7 @@ class Attention(nn.Module):
     def _one_step(self, projected: Tensor, context: Context) -> Tensor:
         tables = context.local_rope if self.local else context.rope
         assert tables is not None and isinstance(context.masks, CausalMasks)
-        first = context.masks.first_seen(self.window)
+        first = context.masks.first_seen(self.window, len(projected))
         return fused_attention.attention(projected, self._norm_weight(), tables, first, self.heads)
 
     def _norm_weight(self) -> Tensor | None:

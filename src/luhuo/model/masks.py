@@ -28,6 +28,7 @@ class CausalMasks(Mapping[int, Tensor | None]):
     """Whether causality and windows are all there is, apart from prefix and slopes."""
     windows: Sequence[int] = ()
     made: dict[int, Tensor | None] = field(default_factory=dict)
+    firsts: dict[int, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, window: int) -> Tensor | None:
         if window not in self.made:
@@ -46,13 +47,16 @@ class CausalMasks(Mapping[int, Tensor | None]):
         """Whether each query sees all slots from `first_seen` to its own, and no other; queries are all slots."""
         return self.prefix is None and not self.slopes and self.queries.shape[1] == self.slots
 
-    def first_seen(self, window: int) -> Tensor | None:
-        """The first slot that each query looks at (B, T) int32; None: slot 0. For masks that are `spans`."""
-        segments, slots = self.segments, self.queries
-        if segments is None and (window == 0 or self.slots <= window):
+    def first_seen(self, window: int, batch: int) -> Tensor | None:
+        """The first slot that each query looks at (batch, T) int32; None: slot 0. For masks that are `spans`."""
+        if self.segments is None and (window == 0 or self.slots <= window):
             return None
-        first = torch.zeros_like(slots) if segments is None else slots - document_positions(segments)
-        return (torch.maximum(first, slots - window + 1) if window else first).int()
+        if window not in self.firsts:
+            slots, segments = self.queries, self.segments
+            first = torch.zeros_like(slots) if segments is None else slots - document_positions(segments)
+            first = torch.maximum(first, slots - window + 1) if window else first
+            self.firsts[window] = first.int().expand(batch, -1).contiguous()
+        return self.firsts[window]
 
     def _mask(self, window: int) -> Tensor:
         return causal_mask(
