@@ -235,8 +235,9 @@ def export(
         str | None,
         typer.Option(
             help=tr(
-                "hf: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, q4_0, q4_1.",
-                "hf：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q4_0、q4_1。",
+                "hf: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, "
+                "q8_0_plain, q4_0, q4_1.",
+                "hf：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、q4_0、q4_1。",
             )
         ),
     ] = None,
