@@ -104,6 +104,6 @@ class ScalingLawStage(Stage):
 
 
 def options_of(stage: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `pretrain` entry that hold for its scaling runs too."""
-    dropped = {*DECIDED, "size", "length", "warmup", "batch", "learning_rate", "stage", "require"}
-    return {name: value for name, value in stage.items() if name not in dropped}
+    """The fields of a `pretrain` entry that hold for its scaling runs too: not what belongs to its own size."""
+    dropped = {*DECIDED, "size", "warmup", "learning_rate"}
+    return {name: value for name, value in stage.items() if name not in dropped and value is not None}
