@@ -182,6 +182,57 @@ def run(
     print_outcome(outcome)
 
 
+@app.command(
+    help=tr(
+        "Train a grid of small models, fit a scaling law and recommend size and tokens for a budget.",
+        "训练一组小模型，拟合缩放定律，并为给定预算建议规模与词元数。",
+    )
+)
+def scaling(
+    recipe: Annotated[Path, typer.Argument(help=tr("YAML file.", "YAML 文件。"))],
+    budget: Annotated[
+        str, typer.Option(help=tr("What the grid may cost: 30m, 2h, or FLOPs.", "网格的开销：30m、2h 或 FLOPs。"))
+    ],
+    pairs: KeyValues = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=tr("Budget to recommend for: 1e18, 12h (repeatable).", "要给建议的预算：1e18、12h（可重复）。")
+        ),
+    ] = None,
+    machine: Annotated[
+        str, typer.Option(help=tr("Where a target's time is spent: 8xH100, 4e14.", "目标时间所用机器：8xH100、4e14。"))
+    ] = "",
+    stage: Annotated[
+        str | None, typer.Option(help=tr("Which pretrain stage; the last.", "哪个 pretrain 阶段；默认最后一个。"))
+    ] = None,
+    check: Annotated[
+        float,
+        typer.Option(
+            help=tr("Compute of the run to predict, over the grid's; 0: none.", "检验运行与网格的算力比；0 为不做。")
+        ),
+    ] = 3.0,
+    out: Out = None,
+    variant: Annotated[
+        str | None, typer.Option(help=tr("A named set of overrides of the recipe.", "配方里命名的一组覆盖。"))
+    ] = None,
+) -> None:
+    from luhuo import scaling as verb
+
+    overrides = parse_pairs(pairs, "luhuo scaling")
+    verb.scaling(
+        recipe,
+        budget,
+        targets=target,
+        machine=machine,
+        stage=stage,
+        check=check,
+        out=out,
+        overrides=overrides,
+        variant=variant,
+    )
+
+
 @app.command(help=tr("Chat with a model in the terminal.", "在终端里与模型聊天。"))
 def chat(
     model: Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))],
