@@ -135,6 +135,7 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
     import yaml
 
     from luhuo.core.artifact import produce
+    from luhuo.report.curve import live_curve
     from luhuo.stages import configured
 
     values: dict[str, Any] = {}
@@ -143,7 +144,7 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
             raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=config)
         values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     stage = configured(name, values | parse_pairs(pairs, f"luhuo {name}"), f"luhuo {name}")
-    done = produce(name, stage, out or Path("runs") / name, force=force)
+    done = produce(name, stage, out or Path("runs") / name, force=force, watch=live_curve)
     state = tr("unchanged", "未变") if done.reused else f"{done.manifest['duration_s']} s"
     print(f"{done.path}: {state}")
     for key, value in done.manifest["metrics"].items():
@@ -331,6 +332,30 @@ def lineage(directory: Annotated[Path, typer.Argument(help=tr("A finished direct
 
     for depth, line in walk(directory):
         print("  " * depth + line)
+
+
+@app.command(
+    help=tr(
+        "Draw the curves of training runs, also while they go on: one page that needs nothing else.",
+        "绘制训练曲线（训练进行中也可），生成一个独立网页。",
+    )
+)
+def curve(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help=tr("Folders of runs or of stages.", "运行或阶段的目录。"))
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help=tr("File to write.", "要写出的文件。"))] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help=tr("Show it at a local address.", "在本机地址上展示。"))
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help=tr("0: any free one.", "0 为任意空闲端口。"))] = 8377,
+) -> None:
+    from luhuo.report import curve as verb
+
+    if serve:
+        verb.serve(runs, port)
+    else:
+        print(verb.write_curve(runs, out))
 
 
 @app.command(help=tr("List the stages.", "列出所有阶段。"))
