@@ -117,6 +117,7 @@ def greedy(model: Decoder, prompts: Sequence[list[int]], count: int) -> list[lis
 
 def compare_model(peer: Peer, reference: str, texts: list[Path], chunks: int, folder: Path) -> None:
     model = load(reference, dtype="fp32", device="cpu")
+    assert isinstance(model, Decoder)
     tokenizer = model.tokenizer
     assert tokenizer is not None
     files: dict[str, Path] = {kind: folder / f"{kind}.gguf" for kind in FORMATS}

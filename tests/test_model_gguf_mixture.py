@@ -154,8 +154,10 @@ def in_8_bits(x: torch.Tensor) -> torch.Tensor:
 def test_it_halves_the_damage_that_rounded_activations_do_behind_outliers(tmp_path: Path) -> None:
     """llama.cpp's arithmetic, written out here: what stands before a Q8_0 matrix is rounded in blocks of 32."""
     model = wide()
-    for block in model.blocks:
-        block.attention_norm.weight[7] = 30.0  # one feature, many times larger than its neighbours
+    for layer in range(model.config.layers):
+        model.get_parameter(f"blocks.{layer}.attention_norm.weight")[7] = (
+            30.0  # one feature, many times larger than its neighbours
+        )
     exact = logits(model)
     damage = {}
     for kind in ("q8_0", "q8_0_plain"):
