@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from luhuo.core.config import Config, field
+from luhuo.train.parallel_config import Parallel
 
 
 class TrainerConfig(Config):
@@ -44,7 +45,9 @@ class TrainerConfig(Config):
         "wsd", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
     )
     warmup: float = field(0.02, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
-    warmup_steps: int | None = field(None, "Steps of warm-up, in place of its share.", "预热步数，代替所占比例。", ge=0)
+    warmup_steps: int | None = field(
+        None, "Steps of warm-up, in place of its share.", "预热步数，代替所占比例。", ge=0
+    )
     decay: float = field(0.4, "Share of the steps in which wsd decays.", "wsd 衰减所占步数比例。", ge=0, le=1)
     decay_shape: Literal["linear", "sqrt"] = field(
         "linear", "How wsd decays: linear, or 1 - root of the progress.", "wsd 的衰减形状：线性，或 1 减进度的平方根。"
@@ -129,4 +132,10 @@ class TrainerConfig(Config):
         "Seconds without progress before the ranks are compared; 0: never.",
         "多少秒无进展即报告；0 为不报告。",
         ge=0,
+    )
+    parallel: Parallel = field(
+        Parallel(),
+        "How the processes of torchrun divide the work: dp, fsdp, tp, ep.",
+        "torchrun 各进程如何分工：dp、fsdp、tp、ep。",
+        watch=True,
     )

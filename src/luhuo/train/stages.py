@@ -56,12 +56,6 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         0, "Steps between held-out evaluations; 0: ten in all.", "留出集评估间隔（步）；0 为共十次。", ge=0
     )
     eval_tokens: int = field(32_768, "Held-out tokens scored each time.", "每次评估的留出词元数。", ge=1)
-    shard: int = field(
-        1,
-        "Pieces the weights are divided into among the processes; 0: one each.",
-        "权重在各进程间切成的份数；0 为每进程一份。",
-        ge=0,
-    )
     device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
@@ -82,10 +76,11 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         from luhuo.train.parallel import processes
 
         use_threads(self.threads)
-        with processes(self.device) as device:
+        with processes(self.device, self.parallel) as device:
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
+        from luhuo.core.device import pick_dtype
         from luhuo.model.count_stack import total
         from luhuo.model.save import save
         from luhuo.tokenizer.tokenizer import Tokenizer
@@ -100,7 +95,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         for shards in [self.shards] if self.replay is None else [self.shards, self.replay.shards]:
             _check_shards(shards, tokenizer)
         model, plan, prepared = pretraining.build(self, tokenizer)
-        model = spread(model.to(device), self.shard)
+        model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
         rows = max(1, round(plan.batch / plan.length / ranks.count))
         steps = self.steps or -(-plan.tokens // (rows * ranks.count * plan.length))
         if ranks.main:

@@ -91,15 +91,15 @@ class Trainer:
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
         self.model.recompute = self.config.recompute
-        rate = matmul_rate(self.model.device, dtype) * self.ranks.count
+        rate = matmul_rate(self.model.device, dtype) * self.ranks.processes
         self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
         self.gradients.tell = lambda message: self.monitor.event("memory", message)
-        watchdog = Watchdog(self.folder / ".ranks", self.ranks.rank, self.ranks.count, self.config.watchdog_s)
+        watchdog = Watchdog(self.folder / ".ranks", self.ranks.process, self.ranks.processes, self.config.watchdog_s)
         try:
             with self.stop, watchdog, closing(self.loader), self.monitor:
                 self._loop(watchdog)
         except RuntimeError as error:
-            if self.ranks.count == 1 or not _lost_connection(error):
+            if self.ranks.processes == 1 or not _lost_connection(error):
                 raise
             raise RunFailed(
                 tr("Another process of this run is gone.", "本次运行的另一个进程已不在。"),
