@@ -68,7 +68,7 @@ function element(tag, attributes = {}, ...children) {
 function short(x, digits = 3) {
   if (x === 0) return "0";
   const size = Math.abs(x);
-  if (size >= 1e5 || size < 1e-3) {
+  if (size >= 1e4 || size < 1e-3) {
     for (const [unit, name] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) if (size >= unit) return +(x / unit).toPrecision(digits) + name;
     return x.toExponential(1).replace("e-", "e−");
   }
@@ -100,7 +100,7 @@ function linearTicks(low, high, wanted) {
   return out;
 }
 function timeTicks(low, high, wanted) {
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
+  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 240, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
   const step = steps.find((s) => s * wanted >= high - low) || 86400 * Math.ceil((high - low) / 86400 / wanted), out = [];
   for (let x = Math.ceil(low / step) * step; x <= high; x += step) out.push(x);
   return out;
@@ -132,7 +132,7 @@ function linesOf(panel) {
 function inRange(x) { return x !== null && isFinite(x) && (!ui.range || (x >= ui.range[0] && x <= ui.range[1])) && (!ui.logx || x > 0); }
 
 function layout(panel, canvas) {
-  const lines = linesOf(panel), weight = panel.smooth ? weightOf(ui.smooth) : 0;
+  const lines = linesOf(panel), weight = panel.smooth ? weightOf(ui.smooth) : 0, logy = ui.logy && !panel.zero;
   let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
   for (const line of lines) {
     line.smooth = weight > 0 && line.ys.length > 2 ? centred(line.ys, weight) : line.ys;
@@ -140,22 +140,22 @@ function layout(panel, canvas) {
       if (!inRange(x)) return;
       const y = line.smooth[k];
       x0 = Math.min(x0, x); x1 = Math.max(x1, x);
-      if (!ui.logy || y > 0) { y0 = Math.min(y0, y); y1 = Math.max(y1, y); }
+      if (!logy || y > 0) { y0 = Math.min(y0, y); y1 = Math.max(y1, y); }
     });
   }
   if (!(x0 <= x1) || !(y0 <= y1)) return null;
   if (ui.range) [x0, x1] = [Math.max(ui.range[0], ui.logx ? x0 : -Infinity), ui.range[1]];
   if (!ui.logx && !ui.range && x0 < 0.1 * x1) x0 = 0;
   if (x0 === x1) { x0 -= 0.5 * Math.abs(x0) || 1; x1 += 0.5 * Math.abs(x1) || 1; if (ui.logx) x0 = Math.max(x0, 1e-9); }
-  if (panel.zero && !ui.logy) y0 = Math.min(0, y0);
-  if (ui.logy) { const pad = (y1 / y0) ** 0.06 * 1.01; y1 *= pad; y0 /= pad; }
+  if (panel.zero && !logy) y0 = Math.min(0, y0);
+  if (logy) { const pad = (y1 / y0) ** 0.06 * 1.01; y1 *= pad; y0 /= pad; }
   else { const pad = 0.06 * (y1 - y0) || Math.abs(y1) * 0.1 || 1; y1 += pad; if (!(panel.zero && y0 === 0)) y0 -= pad; }
   const width = canvas.clientWidth, height = canvas.clientHeight, left = 52, right = 10, top = 10, bottom = 24;
   const scale = (log, low, high, from, to) => log
     ? (v) => from + (Math.log(v / low) / Math.log(high / low)) * (to - from) : (v) => from + ((v - low) / (high - low)) * (to - from);
-  const X = scale(ui.logx, x0, x1, left, width - right), Y = scale(ui.logy, y0, y1, height - bottom, top);
+  const X = scale(ui.logx, x0, x1, left, width - right), Y = scale(logy, y0, y1, height - bottom, top);
   const back = (px) => { const share = (px - left) / (width - left - right); return ui.logx ? x0 * (x1 / x0) ** share : x0 + share * (x1 - x0); };
-  return {lines, x0, x1, y0, y1, X, Y, back, width, height, left, right, top, bottom, weight};
+  return {lines, x0, x1, y0, y1, X, Y, back, width, height, left, right, top, bottom, logy};
 }
 
 function draw(panel) {
@@ -169,7 +169,7 @@ function draw(panel) {
   g.lineWidth = 1; g.fillStyle = soft;
   const wantedY = Math.max(3, Math.round(height / 42)), wantedX = Math.max(3, Math.round(width / 110));
   g.textAlign = "right"; g.textBaseline = "middle";
-  for (const y of (ui.logy ? logTicks : linearTicks)(view.y0, view.y1, wantedY)) {
+  for (const y of (view.logy ? logTicks : linearTicks)(view.y0, view.y1, wantedY)) {
     const at = Math.round(Y(y)) + 0.5;
     g.strokeStyle = line; g.beginPath(); g.moveTo(left, at); g.lineTo(width - right, at); g.stroke();
     g.fillText(spec.percent ? `${+(100 * y).toPrecision(3)}%` : short(y), left - 7, at);
@@ -183,7 +183,7 @@ function draw(panel) {
     g.strokeStyle = line; g.beginPath(); g.moveTo(Math.round(X(x)) + 0.5, height - bottom); g.lineTo(Math.round(X(x)) + 0.5, height - bottom + 4); g.stroke();
   }
   g.save(); g.beginPath(); g.rect(left, top - 6, width - left - right, height - top - bottom + 6); g.clip();
-  const ok = (x, y) => inRange(x) && (!ui.logy || y > 0);
+  const ok = (x, y) => inRange(x) && (!view.logy || y > 0);
   for (const one of view.lines) {
     g.fillStyle = g.strokeStyle = one.colour; g.setLineDash([]);
     if (one.low) {
