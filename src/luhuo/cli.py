@@ -234,6 +234,38 @@ def scaling(
     )
 
 
+@app.command(
+    help=tr(
+        "Say what a recipe or a stage takes: memory, time and disk, here or on other hardware.",
+        "预估配方或阶段所需的内存、时间与磁盘（本机或指定硬件）。",
+    )
+)
+def plan(
+    recipe: Annotated[str, typer.Argument(help=tr("YAML file, or a stage.", "YAML 文件，或阶段名。"))],
+    pairs: KeyValues = None,
+    gpus: Annotated[str | None, typer.Option(help=tr("Hardware, such as 8xH100.", "硬件，如 8xH100。"))] = None,
+    out: Out = None,
+    variant: Annotated[
+        str | None, typer.Option(help=tr("A named set of overrides of the recipe.", "配方里命名的一组覆盖。"))
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print JSON.", "输出 JSON。"))] = False,
+) -> None:
+    from luhuo.recipe import planning
+    from luhuo.recipe.plan_table import print_plan_of
+    from luhuo.train.plan.machine import described, this_machine
+
+    machine = this_machine() if gpus is None else described(gpus)
+    values = parse_pairs(pairs, "luhuo plan")
+    if recipe in STAGES:
+        rows = planning.plan_stage(recipe, values, machine)
+    else:
+        rows = planning.plan_recipe(Path(recipe), out, machine, overrides=values, variant=variant)
+    if as_json:
+        print(planning.as_json(machine, rows))
+    else:
+        print_plan_of(machine, rows)
+
+
 @app.command(help=tr("Chat with a model in the terminal.", "在终端里与模型聊天。"))
 def chat(
     model: Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))],
