@@ -21,6 +21,7 @@ from real_text import LENGTH
 from time_to_loss import record, shape
 
 from luhuo.core.device import use_threads
+from luhuo.model.config import ModelConfig
 from luhuo.model.count import flops_per_token, parameters
 
 LATENT = {
@@ -74,8 +75,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def tokens_for(settings: dict[str, Any], tokens: int) -> int:
     """Tokens that take as much arithmetic as `tokens` of the default."""
-    usual, changed = shape({}), shape(settings.get("model", {}))
-    return round(tokens * flops_per_token(usual, LENGTH) / flops_per_token(changed, LENGTH))
+    return round(tokens * training_flops(shape({})) / training_flops(shape(settings.get("model", {}))))
+
+
+def training_flops(config: ModelConfig) -> int:
+    """Operations of a training step for one token; multi-token prediction is a block, a merge and a head a depth."""
+    depths, width = config.mtp_layers, config.hidden_size
+    deeper = config.model_copy(update={"layers": config.layers + depths, "mtp_layers": 0})
+    return flops_per_token(deeper, LENGTH) + 6 * depths * width * (2 * width + config.vocab_size)
 
 
 def main() -> None:

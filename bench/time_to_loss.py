@@ -52,7 +52,7 @@ SIZE = "3m"
 PLAIN_ROWS = 16
 RATES = (1e-3, 2e-3, 4e-3, 6e-3, 1e-2)
 MINUTES = 10
-SHARES = (0.3, 0.4, 0.5)
+SHARES = (0.2, 0.35, 0.5)
 """Of the plain loop's tokens: how long Luhuo's runs are; the length that reaches the loss lies between them."""
 DECIDING = {"optimiser", "learning_rate", "embedding_rate", "muon_scale", "betas", "weight_decay", "clip", "ema"}
 DECIDING |= {"schedule", "warmup", "warmup_steps", "decay", "decay_shape", "floor", "batch_warmup", "batch_start"}
