@@ -47,6 +47,9 @@ LENGTH = 512
 LINES = 300
 """Lines of a text whose tokens are compared."""
 
+FORMATS = ("f32", "f16", "q8_0", "q8_0_plain", "q4_0", "q4_1")
+"""What our files are written in, by the names of `luhuo export --dtype`."""
+
 QUESTIONS = (
     "What is the capital of France? Answer in one sentence.",
     "Write a short poem about the sea.",
@@ -114,9 +117,10 @@ def greedy(model: Decoder, prompts: Sequence[list[int]], count: int) -> list[lis
 
 def compare_model(peer: Peer, reference: str, texts: list[Path], chunks: int, folder: Path) -> None:
     model = load(reference, dtype="fp32", device="cpu")
+    assert isinstance(model, Decoder)
     tokenizer = model.tokenizer
     assert tokenizer is not None
-    files: dict[str, Path] = {kind: folder / f"{kind}.gguf" for kind in ("f32", "f16", "q8_0", "q4_1")}
+    files: dict[str, Path] = {kind: folder / f"{kind}.gguf" for kind in FORMATS}
     for kind, path in files.items():
         export_gguf(model, path, kind)
     if Path(reference).suffix == ".gguf":
@@ -128,11 +132,11 @@ def compare_model(peer: Peer, reference: str, texts: list[Path], chunks: int, fo
         equal = sum(tokenizer.encode(line) == found for line, found in zip(lines, theirs, strict=True))
         base = perplexity(model, ids)
         print(f"{text.name}: {len(ids) // LENGTH} chunks of {LENGTH}, {equal} of {len(lines)} lines give equal ids")
-        print(f"  here, fp32         {base:.4f}")
+        print(f"  here, fp32           {base:.4f}")
         for kind, path in files.items():
             found = peer("perplexity", path=path, ids=ids, length=LENGTH)
             value = found["perplexity"]
-            print(f"  llama.cpp, {kind:<10}{value:.4f} ({100 * (value / base - 1):+.3f}%), {found['scored']} scored")
+            print(f"  llama.cpp, {kind:<12}{value:.4f} ({100 * (value / base - 1):+.3f}%), {found['scored']} scored")
         sys.stdout.flush()
     prompts = [tokenizer.encode(_chat(question), special=True) for question in QUESTIONS]
     half = load_gguf(files["f16"], "fp32", "cpu")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,15 @@ def score(logits: Losses, rows: tuple[torch.Tensor, torch.Tensor]) -> float:
     return total / int(rows[1].sum())
 
 
-def loader(out: Path, rows: int, seed: int) -> PackedLoader:
-    """The training rows: both sides read the documents in the same order."""
-    return PackedLoader(out / "shards" / "train", batch=rows, length=LENGTH, seed=derive_seed(seed, "rows"))
+def loader(out: Path, rows: int, seed: int, *, masks: bool = True) -> PackedLoader:
+    """The training rows: both sides read the documents in the same order; without `masks` nothing parts them."""
+    kind = PackedLoader if masks else _Joined
+    return kind(out / "shards" / "train", batch=rows, length=LENGTH, seed=derive_seed(seed, "rows"))
+
+
+class _Joined(PackedLoader):
+    """Rows in which every token sees all before it, of other documents too."""
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        for batch in super().__iter__():
+            yield {"ids": batch["ids"]}

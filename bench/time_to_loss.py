@@ -52,7 +52,7 @@ SIZE = "3m"
 PLAIN_ROWS = 16
 RATES = (1e-3, 2e-3, 4e-3, 6e-3, 1e-2)
 MINUTES = 10
-SHARES = (0.3, 0.4, 0.5)
+SHARES = (0.2, 0.35, 0.5)
 """Of the plain loop's tokens: how long Luhuo's runs are; the length that reaches the loss lies between them."""
 DECIDING = {"optimiser", "learning_rate", "embedding_rate", "muon_scale", "betas", "weight_decay", "clip", "ema"}
 DECIDING |= {"schedule", "warmup", "warmup_steps", "decay", "decay_shape", "floor", "batch_warmup", "batch_start"}
@@ -61,7 +61,8 @@ DECIDING |= {"schedule", "warmup", "warmup_steps", "decay", "decay_shape", "floo
 
 def shape(settings: dict[str, Any]) -> ModelConfig:
     """Luhuo's model of this size; what `settings` holds replaces parts of it."""
-    return derive(SIZE, VOCABULARY).model.model_copy(update=settings)
+    usual = derive(SIZE, VOCABULARY).model
+    return ModelConfig.parse({**usual.model_dump(), **settings}, where="model") if settings else usual
 
 
 class Plain:
@@ -138,11 +139,12 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
     trainer = {"learning_rate": plan.learning_rate} | settings.get("trainer", {})
     trainer = TrainerConfig(steps=1, **trainer).model_dump(include=DECIDING)
     model = shape(settings.get("model", {})).model_dump(exclude_defaults=True)
-    return {"batch": plan.batch, "model": model, "trainer": trainer, "start": settings.get("start", {})}
+    rest = {"start": settings.get("start", {}), "masks": settings.get("masks", True)}
+    return {"batch": plan.batch, "model": model, "trainer": trainer, **rest}
 
 
 def run_luhuo(out: Path, settings: dict[str, Any], tokens: int, seed: int, points: int) -> dict[str, Any]:
-    """Train Luhuo on `tokens`; `settings`: batch (tokens), model, trainer, circuit replace what is derived."""
+    """Train Luhuo on `tokens`; `settings` (batch in tokens, model, trainer, start, masks) replace what is derived."""
     plan = derive(SIZE, VOCABULARY, length=LENGTH, batch=settings.get("batch"))
     size = plan.batch // LENGTH
     steps = -(-tokens // (size * LENGTH))
@@ -162,7 +164,8 @@ def run_luhuo(out: Path, settings: dict[str, Any], tokens: int, seed: int, point
     values |= {"checkpoint_every_s": 0, "log_every": 50} | settings.get("trainer", {})
     with tempfile.TemporaryDirectory() as folder:
         work = Workspace(Path(folder), MetricsLog(Path(folder) / "metrics.jsonl"))
-        trainer = Trainer(model, CausalLM(), loader(out, size, seed), TrainerConfig(**values), work, evaluate=evaluate)
+        source = loader(out, size, seed, masks=settings.get("masks", True))
+        trainer = Trainer(model, CausalLM(), source, TrainerConfig(**values), work, evaluate=evaluate)
         trainer.run()
     return {"curve": curve, **clock.read(), "parameters": sum(parameters(model.config).values())}
 
@@ -314,7 +317,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "time_to_loss")
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--rate", type=float, default=4e-3, help="learning rate of the plain loop")
-    parser.add_argument("--settings", type=json.loads, default={}, help="JSON: batch, model, trainer, start of Luhuo")
+    parser.add_argument(
+        "--settings", type=json.loads, default={}, help="JSON: batch, model, trainer, start, masks of Luhuo"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--points", type=int, default=10, help="held-out scores along the way")

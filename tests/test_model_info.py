@@ -197,7 +197,7 @@ def test_a_gguf_file_is_described_from_its_header(tmp_path: Path) -> None:
 
 
 def test_a_gguf_file_of_a_known_architecture_has_the_figures_of_the_model_it_came_from(folder: Path, tmp_path: Path):
-    export_gguf(load(folder, dtype="fp32", device="cpu"), tmp_path / "m.gguf", "q8_0")
+    export_gguf(load(folder, dtype="fp32", device="cpu"), tmp_path / "m.gguf", "q8_0_plain")
     before, after = info.describe(folder, length=64), info.describe(tmp_path / "m.gguf", length=64)
     for name in ("family", "parameters", "active", "context", "flops", "cache_per_token", "serve", "train"):
         assert getattr(before, name) == getattr(after, name), name

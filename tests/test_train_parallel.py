@@ -22,31 +22,36 @@ from luhuo.model.initialise import initialise
 from luhuo.train.config import TrainerConfig
 from luhuo.train.objective import CausalLM
 from luhuo.train.parallel import spread, whole
+from luhuo.train.parallel_config import Parallel
+from luhuo.train.ranks import Ranks
 from luhuo.train.trainer import Trainer
 from tests.test_model_decoder import CONFIG
 from tests.test_train_trainer import SmallLoader, losses
 
 
-def train(folder: Path, rank: int, count: int, shard: int, settings: dict[str, Any]) -> Decoder | None:
+def train(folder: Path, parallel: dict[str, int], settings: dict[str, Any]) -> Decoder | None:
     """A small run of this process's share; the whole model on rank 0."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = spread(initialise(Decoder(CONFIG), 0), shard)
+    model = spread(initialise(Decoder(CONFIG), 0), Parallel(**parallel))
     out = Workspace(folder, MetricsLog(folder / "metrics.jsonl"))
     defaults = {"steps": 8, "dtype": "fp32", "checkpoint_every_s": 0, "checkpoint_every": 4}
     given = {name: value for name, value in settings.items() if name != "cut"}
     config = TrainerConfig(**{**defaults, **given})
     signals = {4: signal.SIGTERM} if settings.get("cut") else None
-    trainer = Trainer(model, CausalLM(), SmallLoader(rank, count, signals), config, out)
+    ranks = Ranks()
+    trainer = Trainer(model, CausalLM(), SmallLoader(ranks.rank, ranks.count, signals), config, out)
     with pytest.raises(Interrupted) if signals else nullcontext():
         trainer.run()
     return whole(model)
 
 
-def _process(rank: int, port: int, count: int, folder: Path, shard: int, settings: dict[str, Any]) -> None:
+def _process(
+    rank: int, port: int, count: int, folder: Path, parallel: dict[str, int], settings: dict[str, Any]
+) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
-    model = train(folder, rank, count, shard, settings)
+    model = train(folder, parallel, settings)
     if model is not None:
         save_file({name: p.detach() for name, p in model.named_parameters()}, folder / "result.safetensors")
     distributed.barrier()
@@ -54,14 +59,14 @@ def _process(rank: int, port: int, count: int, folder: Path, shard: int, setting
     os._exit(0)  # as the command line does: taking Python down now and then aborts in a connection's thread
 
 
-def together(folder: Path, count: int, shard: int, **settings: Any) -> dict[str, torch.Tensor]:
-    """The weights that `count` processes reach, with `shard` pieces of each tensor."""
+def together(folder: Path, count: int, parallel: dict[str, int], **settings: Any) -> dict[str, torch.Tensor]:
+    """The weights that `count` processes reach, divided as `parallel` says."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     multiprocessing.start_processes(
-        _process, (port, count, folder, shard, settings), nprocs=count, start_method="spawn"
+        _process, (port, count, folder, parallel, settings), nprocs=count, start_method="spawn"
     )
     return load_file(folder / "result.safetensors")
 
@@ -71,25 +76,40 @@ def close(model: Decoder, weights: dict[str, torch.Tensor], tolerance: float) ->
 
 
 @pytest.mark.parametrize(
-    ("count", "shard", "optimiser"),
-    [(2, 1, "muon"), (2, 0, "adamw"), (2, 0, "muon"), pytest.param(4, 2, "muon", marks=pytest.mark.slow)],
+    ("count", "parallel", "optimiser"),
+    [
+        (2, {}, "muon"),
+        (2, {"fsdp": 2}, "adamw"),
+        (2, {"fsdp": 2}, "muon"),
+        (2, {"tp": 2}, "muon"),
+        pytest.param(4, {"dp": 2, "fsdp": 2}, "muon", marks=pytest.mark.slow),
+        pytest.param(4, {"fsdp": 2, "tp": 2}, "muon", marks=pytest.mark.slow),
+    ],
 )
 def test_copies_and_pieces_give_the_result_of_one_process(
-    tmp_path: Path, count: int, shard: int, optimiser: str
+    tmp_path: Path, count: int, parallel: dict[str, int], optimiser: str
 ) -> None:
-    alone = train(tmp_path / "alone", 0, 1, 1, {"optimiser": optimiser})
+    alone = train(tmp_path / "alone", {}, {"optimiser": optimiser})
     assert alone is not None
-    found = together(tmp_path / "many", count, shard, optimiser=optimiser, ema=0.0)
+    found = together(tmp_path / "many", count, parallel, optimiser=optimiser)
     # Newton-Schulz runs in bf16: a sum made in another order may move a result by a unit in the last place.
     assert close(alone, found, 2e-4 if optimiser == "adamw" else 2e-3)
     assert losses(tmp_path / "alone") == pytest.approx(losses(tmp_path / "many"), rel=1e-4)
 
 
-@pytest.mark.parametrize(("first", "then"), [((2, 0), (1, 1)), ((1, 1), (2, 0))])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ((2, {"fsdp": 2}), (1, {})),
+        ((1, {}), (2, {"tp": 2})),
+        pytest.param((4, {"fsdp": 2, "tp": 2}), (2, {"tp": 2}), marks=pytest.mark.slow),
+        pytest.param((2, {"tp": 2}), (4, {"dp": 2, "fsdp": 2}), marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_continues_with_another_number_of_processes(
-    tmp_path: Path, first: tuple[int, int], then: tuple[int, int]
+    tmp_path: Path, first: tuple[int, Any], then: tuple[int, Any]
 ) -> None:
-    alone = train(tmp_path / "alone", 0, 1, 1, {"optimiser": "adamw"})
+    alone = train(tmp_path / "alone", {}, {"optimiser": "adamw"})
     together(tmp_path / "run", *first, optimiser="adamw", cut=True)
     found = together(tmp_path / "run", *then, optimiser="adamw")
     assert alone is not None and close(alone, found, 2e-4)
@@ -98,4 +118,4 @@ def test_a_run_continues_with_another_number_of_processes(
 
 def test_processes_that_do_not_divide_are_refused() -> None:
     with pytest.raises(LuhuoError, match="divide"):
-        spread(initialise(Decoder(CONFIG), 0), 3)
+        spread(initialise(Decoder(CONFIG), 0), Parallel(fsdp=3))

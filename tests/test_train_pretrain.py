@@ -105,7 +105,7 @@ def test_steps_and_tokens_together_and_a_size_that_is_none_are_refused(material:
 def test_processes_of_torchrun_make_the_model_of_one(tmp_path: Path, material: dict[str, str]) -> None:
     alone = produce("pretrain", stage(material, optimiser="adamw"), tmp_path / "one")
     values = {**material, "size": "30k", "length": 32, "batch": 128, "steps": 12, "dtype": "fp32", "threads": 1}
-    values |= {"device": "cpu", "optimiser": "adamw", "shard": 0}
+    values |= {"device": "cpu", "optimiser": "adamw", "parallel": "{fsdp: 0}"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "luhuo"]
     command += ["pretrain", "--out", str(tmp_path / "two"), *(f"{key}={value}" for key, value in values.items())]
     for _ in range(2):  # the second time there is nothing left to do, for either process

@@ -135,6 +135,7 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
     import yaml
 
     from luhuo.core.artifact import produce
+    from luhuo.report.curve import live_curve
     from luhuo.stages import configured
 
     values: dict[str, Any] = {}
@@ -143,7 +144,7 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
             raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=config)
         values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     stage = configured(name, values | parse_pairs(pairs, f"luhuo {name}"), f"luhuo {name}")
-    done = produce(name, stage, out or Path("runs") / name, force=force)
+    done = produce(name, stage, out or Path("runs") / name, force=force, watch=live_curve)
     state = tr("unchanged", "未变") if done.reused else f"{done.manifest['duration_s']} s"
     print(f"{done.path}: {state}")
     for key, value in done.manifest["metrics"].items():
@@ -180,6 +181,89 @@ def run(
         return
     outcome = runner.run(recipe, out, overrides=overrides, variant=variant, start=start, only=only, force=force)
     print_outcome(outcome)
+
+
+@app.command(
+    help=tr(
+        "Train a grid of small models, fit a scaling law and recommend size and tokens for a budget.",
+        "训练一组小模型，拟合缩放定律，并为给定预算建议规模与词元数。",
+    )
+)
+def scaling(
+    recipe: Annotated[Path, typer.Argument(help=tr("YAML file.", "YAML 文件。"))],
+    budget: Annotated[
+        str, typer.Option(help=tr("What the grid may cost: 30m, 2h, or FLOPs.", "网格的开销：30m、2h 或 FLOPs。"))
+    ],
+    pairs: KeyValues = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=tr("Budget to recommend for: 1e18, 12h (repeatable).", "要给建议的预算：1e18、12h（可重复）。")
+        ),
+    ] = None,
+    machine: Annotated[
+        str, typer.Option(help=tr("Where a target's time is spent: 8xH100, 4e14.", "目标时间所用机器：8xH100、4e14。"))
+    ] = "",
+    stage: Annotated[
+        str | None, typer.Option(help=tr("Which pretrain stage; the last.", "哪个 pretrain 阶段；默认最后一个。"))
+    ] = None,
+    check: Annotated[
+        float,
+        typer.Option(
+            help=tr("Compute of the run to predict, over the grid's; 0: none.", "检验运行与网格的算力比；0 为不做。")
+        ),
+    ] = 3.0,
+    out: Out = None,
+    variant: Annotated[
+        str | None, typer.Option(help=tr("A named set of overrides of the recipe.", "配方里命名的一组覆盖。"))
+    ] = None,
+) -> None:
+    from luhuo import scaling as verb
+
+    overrides = parse_pairs(pairs, "luhuo scaling")
+    verb.scaling(
+        recipe,
+        budget,
+        targets=target,
+        machine=machine,
+        stage=stage,
+        check=check,
+        out=out,
+        overrides=overrides,
+        variant=variant,
+    )
+
+
+@app.command(
+    help=tr(
+        "Say what a recipe or a stage takes: memory, time and disk, here or on other hardware.",
+        "预估配方或阶段所需的内存、时间与磁盘（本机或指定硬件）。",
+    )
+)
+def plan(
+    recipe: Annotated[str, typer.Argument(help=tr("YAML file, or a stage.", "YAML 文件，或阶段名。"))],
+    pairs: KeyValues = None,
+    gpus: Annotated[str | None, typer.Option(help=tr("Hardware, such as 8xH100.", "硬件，如 8xH100。"))] = None,
+    out: Out = None,
+    variant: Annotated[
+        str | None, typer.Option(help=tr("A named set of overrides of the recipe.", "配方里命名的一组覆盖。"))
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help=tr("Print JSON.", "输出 JSON。"))] = False,
+) -> None:
+    from luhuo.recipe import planning
+    from luhuo.recipe.plan_table import print_plan_of
+    from luhuo.train.plan.machine import described, this_machine
+
+    machine = this_machine() if gpus is None else described(gpus)
+    values = parse_pairs(pairs, "luhuo plan")
+    if recipe in STAGES:
+        rows = planning.plan_stage(recipe, values, machine)
+    else:
+        rows = planning.plan_recipe(Path(recipe), out, machine, overrides=values, variant=variant)
+    if as_json:
+        print(planning.as_json(machine, rows))
+    else:
+        print_plan_of(machine, rows)
 
 
 @app.command(help=tr("Chat with a model in the terminal.", "在终端里与模型聊天。"))
@@ -235,8 +319,9 @@ def export(
         str | None,
         typer.Option(
             help=tr(
-                "hf: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, q4_0, q4_1.",
-                "hf：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q4_0、q4_1。",
+                "hf: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, "
+                "q8_0_plain, q4_0, q4_1.",
+                "hf：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、q4_0、q4_1。",
             )
         ),
     ] = None,
@@ -279,6 +364,30 @@ def lineage(directory: Annotated[Path, typer.Argument(help=tr("A finished direct
 
     for depth, line in walk(directory):
         print("  " * depth + line)
+
+
+@app.command(
+    help=tr(
+        "Draw the curves of training runs, also while they go on: one page that needs nothing else.",
+        "绘制训练曲线（训练进行中也可），生成一个独立网页。",
+    )
+)
+def curve(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help=tr("Folders of runs or of stages.", "运行或阶段的目录。"))
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help=tr("File to write.", "要写出的文件。"))] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help=tr("Show it at a local address.", "在本机地址上展示。"))
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help=tr("0: any free one.", "0 为任意空闲端口。"))] = 8377,
+) -> None:
+    from luhuo.report import curve as verb
+
+    if serve:
+        verb.serve(runs, port)
+    else:
+        print(verb.write_curve(runs, out))
 
 
 @app.command(help=tr("List the stages.", "列出所有阶段。"))

@@ -13,7 +13,7 @@ from luhuo.files.references import resolve
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "hf": ("fp32", "bf16", "fp16"),
-    "gguf": ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"),
+    "gguf": ("f32", "f16", "bf16", "q8_0", "q8_0_plain", "q4_0", "q4_1"),
 }
 """Number formats each layout can be written in."""
 

@@ -57,12 +57,6 @@ class SftStage(Stage, TrainerConfig):
         "Control experiment: permute answers within family and language; formats stay, the mapping is lost.",
         "对照实验：在同一题型与语言内打乱答案；格式保留，对应关系丢失。",
     )
-    shard: int = field(
-        1,
-        "Pieces the weights are divided into among the processes of torchrun; 0: one each.",
-        "权重在 torchrun 各进程间切成的份数；0 为每进程一份。",
-        ge=0,
-    )
     device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
@@ -72,11 +66,12 @@ class SftStage(Stage, TrainerConfig):
         from luhuo.train.parallel import processes
 
         use_threads(self.threads)
-        with processes(self.device) as device:
+        with processes(self.device, self.parallel) as device:
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
         from luhuo.align.sft import held_out, prepare
+        from luhuo.core.device import pick_dtype
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.files.readers import list_files
         from luhuo.files.references import resolve
@@ -116,7 +111,7 @@ class SftStage(Stage, TrainerConfig):
         settings["steps"] = self.steps or loader.steps(self.epochs)
         config = TrainerConfig(**settings)
         evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
-        model = spread(model.to(device), self.shard)
+        model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
         sample = sampler(config, self.seed, chat=True)
         trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, sample=sample, title="sft")
         metrics = trainer.run()

@@ -113,10 +113,6 @@ class FragmentRows:
             found.append(Fragment(ids, begin + count == self._size[document]))
         return found
 
-    def streams(self) -> Iterator[np.ndarray]:
-        """The tokens of each shard, as they lie there."""
-        yield from self._tokens
-
     def elsewhere(self, random: np.random.Generator, most: int) -> np.ndarray:
         """At most so many tokens of a random document, from a random place on: (n,), at least one."""
         document = int(self._documents[random.integers(len(self._documents))])

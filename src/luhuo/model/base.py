@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from luhuo.model.recompute import Recompute
 
@@ -48,3 +48,7 @@ class LanguageModel(nn.Module):
 
     def update_balance(self, speed: float) -> None:
         """Correct the routing of experts after an optimiser step; a model without them has nothing to correct."""
+
+    def expert_load(self) -> Tensor | None:
+        """Share of the work each expert got; None where there are no experts."""
+        return None

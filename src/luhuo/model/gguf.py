@@ -28,8 +28,11 @@ from luhuo.model.gguf_config import EXTRA, read_metadata
 from luhuo.model.gguf_layouts import LAYOUTS, Layout
 from luhuo.model.gguf_links import gguf_links, shapes_of
 from luhuo.model.gguf_metadata import extra_vectors, write_metadata
+from luhuo.model.gguf_mixture import kept_in_half
 
-KINDS = {kind.name.lower(): kind for kind in FILE_TYPES}
+PLAIN = "q8_0_plain"
+
+KINDS = {kind.name.lower(): kind for kind in FILE_TYPES} | {PLAIN: TensorType.Q8_0}
 """What can be written, by the name of the export's dtype."""
 
 WHOLE = "tokenizer.huggingface.json"
@@ -171,10 +174,11 @@ def export_gguf(
 ) -> None:
     """Write a model, its tokenizer and its chat template for llama.cpp.
 
-    `kind` is that of the matrices: f32, f16, bf16, q8_0, q4_0 or q4_1. Norms and vectors stay in float32, a matrix
-    whose rows are no whole number of blocks in f16; the output matrix (or the embedding that serves as one) of a
-    4-bit file is kept in 8 bits, as llama.cpp does. `note` is told what a reader should know. Raises `LuhuoError` if
-    llama.cpp has no such architecture or could not compute this variant of it.
+    `kind` is that of the matrices: f32, f16, bf16, q8_0, q8_0_plain, q4_0 or q4_1. Norms and vectors stay in float32,
+    a matrix whose rows are no whole number of blocks in f16; q8_0 keeps more in f16 (`gguf_mixture.py`), q8_0_plain
+    does not; the output matrix (or the embedding that serves as one) of a 4-bit file is kept in 8 bits, as llama.cpp
+    does. `note` is told what a reader should know. Raises `LuhuoError` if llama.cpp has no such architecture or could
+    not compute this variant of it.
     """
     if kind not in KINDS:
         raise LuhuoError(tr("Unknown format of weights.", "未知的权重格式。"), expected=", ".join(KINDS), found=kind)
@@ -197,7 +201,7 @@ def export_gguf(
         **write_metadata(config, layout),
         **_tokenizer_metadata(model, note),
     }
-    write_gguf(path, metadata, [*_vector_plans(config), *_plans(links, parameters, KINDS[kind], note)])
+    write_gguf(path, metadata, [*_vector_plans(config), *_plans(links, parameters, kind, note)])
 
 
 def find_layout(config: ModelConfig) -> Layout:
@@ -243,19 +247,21 @@ def _vector_plans(config: ModelConfig) -> list[TensorPlan]:
 
 
 def _plans(
-    links: Iterable[Link], parameters: Mapping[str, Tensor], kind: TensorType, note: Callable[[str], None]
+    links: Iterable[Link], parameters: Mapping[str, Tensor], kind: str, note: Callable[[str], None]
 ) -> list[TensorPlan]:
     """All tensors, each turned into bytes only when it is written."""
-    plans, unfit = [], []
+    places = {
+        name: (link, index, shape)
+        for link in links
+        for index, (name, shape) in enumerate(shapes_of(link, parameters[link.ours]))
+    }
     tied = "unembedding.weight" not in parameters
-    for link in links:
-        for index, (name, shape) in enumerate(shapes_of(link, parameters[link.ours])):
-            stored = _stored(name, shape, kind, tied)
-            if shape[-1] % stored.weights:
-                unfit.append(name)
-                stored = TensorType.F16
-            pieces = _pieces(link, index, parameters[link.ours], stored, name)
-            plans.append(TensorPlan(name, shape, stored, pieces))
+    stored = {name: _stored(name, shape, KINDS[kind], tied) for name, (_, _, shape) in places.items()}
+    unfit = [name for name, (_, _, shape) in places.items() if shape[-1] % stored[name].weights]
+    stored |= dict.fromkeys(unfit, TensorType.F16)
+    if KINDS[kind] == TensorType.Q8_0 and kind != PLAIN:
+        eight = {name: shape for name, (_, _, shape) in places.items() if stored[name] == TensorType.Q8_0}
+        stored |= dict.fromkeys(kept_in_half(eight), TensorType.F16)
     if unfit:
         note(
             tr(
@@ -263,7 +269,10 @@ def _plans(
                 f"{len(unfit)} 个矩阵保留为 F16（行宽不是 32 的倍数）：{', '.join(unfit[:3])}…",
             )
         )
-    return plans
+    return [
+        TensorPlan(name, shape, stored[name], _pieces(link, index, parameters[link.ours], stored[name], name))
+        for name, (link, index, shape) in places.items()
+    ]
 
 
 SMALL = re.compile(r"norm|ffn_gate_inp|position_embd|\.bias$")

@@ -17,6 +17,7 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.core.stage import Stage
 from luhuo.recipe.schema import Recipe, Step, load_recipe, plan, resolve
+from luhuo.report.curve import live_curve
 from luhuo.report.write import write_report
 from luhuo.stages import configured
 
@@ -137,7 +138,8 @@ def _check_disk(steps: list[Step], folder: Path) -> None:
 def _run_step(step: Step, folder: Path, force: bool) -> dict[str, Any]:
     say(f"[{step.name}] {step.stage}")
     clock = time.perf_counter()
-    done = artifact.produce(step.stage, _configured(step, folder), folder / step.name, force=force)
+    stage = _configured(step, folder)
+    done = artifact.produce(step.stage, stage, folder / step.name, force=force, watch=live_curve)
     gc.collect()
     state = tr("unchanged", "未变") if done.reused else f"{time.perf_counter() - clock:.1f} s"
     say(f"[{step.name}] {state}")

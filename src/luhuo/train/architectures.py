@@ -184,48 +184,11 @@ def _chatglm(layers: int, hidden: int, length: int, shape: Shape, fixed: dict[st
     )
 
 
-def _deepseek(layers: int, hidden: int, length: int, shape: Shape, fixed: dict[str, Any]) -> ModelConfig:
-    """Latent attention and plain MLPs: DeepSeek-V3's layout is the one that publishes multi-token prediction."""
-    size = 32 if hidden < 256 else 64
-    heads = shape.heads or max(1, hidden // size)
-    return _parse(
-        ModelConfig,
-        {
-            **fixed,
-            "family": "deepseek_v3",
-            "hidden_size": hidden,
-            "layers": layers,
-            "heads": heads,
-            "kv_heads": heads,
-            "head_dim": 3 * size // 2,
-            "intermediate_size": _inner(hidden, shape, 8 / 3),
-            "max_positions": max(2048, length),
-            "qk_norm": "none",
-            "rope": {"theta": shape.rope_theta},
-            "mla": {
-                "kv_rank": max(32, hidden // 2 // 32 * 32),
-                "nope_dim": size,
-                "rope_dim": size // 2,
-                "value_dim": size,
-            },
-            "moe": {
-                "experts": 2,
-                "active": 1,
-                "intermediate_size": 64,
-                "score": "sigmoid",
-                "correction": True,
-                "dense_layers": list(range(layers)),
-            },
-        },
-    )
-
-
 LAYOUTS: dict[str, Callable[[int, int, int, Shape, dict[str, Any]], Any]] = {
     "modernbert": _modernbert,
     "bert": _bert,
     "t5": _t5,
     "bart": _bart,
     "chatglm": _chatglm,
-    "deepseek_v3": _deepseek,
 }
 """Builders of a config from layers, width, length of a row, hand-set parts and fixed fields."""

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from luhuo.core.atomic import write_json
 from luhuo.core.digest import file_digest
 from luhuo.core.errors import RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
-from luhuo.train.pieces import Piece, held, is_first_copy
+from luhuo.train.pieces import WHOLE, Cut, Piece, held
 
 SCHEMA = 2
 PATIENCE_S = 1800.0
@@ -36,12 +37,28 @@ PATIENCE_S = 1800.0
 Parts = Mapping[str, Mapping[str, Tensor]]
 """Tensors by part ("model", "optimiser", "random") and name."""
 
+Cuts = Mapping[str, Cut]
+"""How parameters are cut, by name. What belongs to one is called `NAME:KIND`, and is cut alike."""
+
+Boxes = Mapping[str, Mapping[str, Sequence[Piece]]]
+"""What this rank writes, by part and name."""
+
 
 class Writer:
     """Writes `folder/step-N` and keeps the last few. In the background: only the copy of the tensors is waited for."""
 
-    def __init__(self, folder: Path, *, rank: int = 0, ranks: int = 1, keep: int = 2, background: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        cuts: Cuts | None = None,
+        keep: int = 2,
+        background: bool = True,
+    ) -> None:
         self.folder, self.rank, self.ranks, self.keep, self.background = folder, rank, ranks, keep, background
+        self.cuts = cuts or {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -54,19 +71,26 @@ class Writer:
         self.wait()
         pieces = {
             part: {
-                key: found
+                key: held(tensor, _cut(self.cuts, key))
                 for key, tensor in tensors.items()
-                if is_first_copy(tensor) and ((found := held(tensor)).local.numel() or not tensor.numel())
+                if part == "random" or self._mine(key, tensor)
             }
             for part, tensors in parts.items()
         }
         final = self.folder / (name or f"step-{step:09d}")
         if self.background:
-            kept = {part: {key: _copied(piece) for key, piece in tensors.items()} for part, tensors in pieces.items()}
+            kept = {
+                part: {key: [_copied(piece) for piece in found] for key, found in tensors.items()}
+                for part, tensors in pieces.items()
+            }
             self._thread = threading.Thread(target=self._guarded, args=(final, step, kept, values), daemon=False)
             self._thread.start()
         else:
             self._write(final, step, pieces, values)
+
+    def _mine(self, key: str, tensor: Tensor) -> bool:
+        """Whether this rank writes what it holds of a tensor: the first one a whole tensor or a copy of a part."""
+        return _cut(self.cuts, key).first if isinstance(tensor, DTensor) else self.rank == 0
 
     def wait(self) -> None:
         """Wait for the checkpoint being written; raises what went wrong with it."""
@@ -83,7 +107,7 @@ class Writer:
         except BaseException as error:  # it belongs to the training thread, which asks for it in `wait`
             self._error = error
 
-    def _write(self, final: Path, step: int, parts: Mapping[str, Mapping[str, Piece]], values: dict[str, Any]) -> None:
+    def _write(self, final: Path, step: int, parts: Boxes, values: dict[str, Any]) -> None:
         partial = final.with_name(f".{final.name}.partial")
         if self.rank == 0 and self.ranks == 1 and partial.exists():
             shutil.rmtree(partial)
@@ -115,21 +139,38 @@ def _copied(piece: Piece) -> Piece:
     return Piece(piece.local.to("cpu", copy=True), piece.shape, piece.start)
 
 
-def _write_parts(partial: Path, suffix: str, parts: Mapping[str, Mapping[str, Piece]]) -> dict[str, Any]:
+def _cut(cuts: Cuts, key: str) -> Cut:
+    return cuts.get(key, cuts.get(key.rsplit(":", 1)[0], WHOLE))
+
+
+def _write_parts(partial: Path, suffix: str, parts: Boxes) -> dict[str, Any]:
     """Write one file a part; what is in them, for the index."""
     files: dict[str, str] = {}
     tensors: dict[str, dict[str, Any]] = {}
     for part, pieces in parts.items():
         path = partial / f"{part}{suffix}.safetensors"
-        save_file({key: piece.local.cpu().contiguous() for key, piece in pieces.items()}, path)
+        boxes = {_label(key, i): piece for key, found in pieces.items() for i, piece in enumerate(found)}
+        save_file({label: piece.local.cpu().contiguous() for label, piece in boxes.items()}, path)
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
         files[path.name] = file_digest(path)
         tensors[part] = {
-            key: {"shape": list(piece.shape), "pieces": [{"file": path.name, "start": list(piece.start)}]}
-            for key, piece in pieces.items()
+            key: {
+                "shape": list(found[0].shape),
+                "pieces": [
+                    {"file": path.name, "start": list(piece.start), "label": _label(key, i)}
+                    for i, piece in enumerate(found)
+                ],
+            }
+            for key, found in pieces.items()
+            if found
         }
     return {"files": files, "tensors": tensors}
+
+
+def _label(key: str, number: int) -> str:
+    """What a box is called in its file: a rank may have several of one tensor."""
+    return f"{key}#{number}" if number else key
 
 
 def _collect(partial: Path, step: int, ranks: int) -> list[dict[str, Any]]:
@@ -165,11 +206,6 @@ def _merged(everything: list[dict[str, Any]]) -> tuple[dict[str, str], dict[str,
             for key, entry in entries.items():
                 known = tensors.setdefault(part, {}).setdefault(key, {"shape": entry["shape"], "pieces": []})
                 known["pieces"] += entry["pieces"]
-    # A tensor that every rank holds whole is written by each of them; one piece is enough to read.
-    for entries in tensors.values():
-        for entry in entries.values():
-            unique = {tuple(piece["start"]): piece for piece in reversed(entry["pieces"])}
-            entry["pieces"] = [unique[start] for start in sorted(unique)]
     return files, tensors
 
 
@@ -177,6 +213,8 @@ class Saved:
     """A checkpoint on disk whose files have the digests of its index."""
 
     def __init__(self, path: Path) -> None:
+        self.cuts: Cuts = {}
+        """How the tensors to load into are cut, where they are."""
         index = json.loads((path / "index.json").read_text(encoding="utf-8"))
         if index["schema"] != SCHEMA:
             raise ValueError(f"schema {index['schema']}, not {SCHEMA}")
@@ -196,7 +234,7 @@ class Saved:
         whole: Tensor | None = None
         for piece in entry["pieces"]:
             with safe_open(self.path / piece["file"], "pt") as handle:
-                local = handle.get_tensor(name)
+                local = handle.get_tensor(piece.get("label", name))
             if list(local.shape) == entry["shape"]:
                 return local
             if whole is None:
@@ -207,9 +245,10 @@ class Saved:
 
     def load_into(self, part: str, name: str, target: Tensor) -> None:
         """Copy a tensor into `target`, or into the piece of it that this rank holds."""
-        whole, mine = self.tensor(part, name), held(target)
+        whole = self.tensor(part, name)
         with torch.no_grad():
-            mine.local.copy_(whole[mine.place])
+            for mine in held(target, _cut(self.cuts, name)):
+                mine.local.copy_(whole[mine.place])
 
 
 def read_last(folder: Path) -> Saved | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from luhuo.core.config import Config, field
+from luhuo.train.parallel_config import Parallel
 
 
 class TrainerConfig(Config):
@@ -131,4 +132,10 @@ class TrainerConfig(Config):
         "Seconds without progress before the ranks are compared; 0: never.",
         "多少秒无进展即报告；0 为不报告。",
         ge=0,
+    )
+    parallel: Parallel = field(
+        Parallel(),
+        "How the processes of torchrun divide the work: dp, fsdp, tp, ep.",
+        "torchrun 各进程如何分工：dp、fsdp、tp、ep。",
+        watch=True,
     )

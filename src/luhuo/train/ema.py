@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from luhuo.train.parallel import reshard
+from luhuo.train.pieces import local
+
 
 class Average:
     """average ← decay · average + (1 - decay) · weights after every step, with the decay growing at the start.
@@ -24,8 +27,9 @@ class Average:
         """Take in the weights after optimiser step `step` (from 1)."""
         named = dict(model.named_parameters())
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        now = [named[name].detach() for name in self.weights]
-        torch._foreach_lerp_(list(self.weights.values()), now, share)  # pyright: ignore[reportPrivateImportUsage]
+        now = [local(named[name].detach()) for name in self.weights]
+        kept = [local(weight) for weight in self.weights.values()]
+        torch._foreach_lerp_(kept, now, share)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
@@ -43,8 +47,9 @@ class Average:
     @staticmethod
     @torch.no_grad()
     def _put(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        reshard(model)
         named = dict(model.named_parameters())
         before = {name: named[name].detach().clone() for name in weights}
         for name, weight in weights.items():
-            named[name].copy_(weight)
+            local(named[name]).copy_(local(weight))
         return before

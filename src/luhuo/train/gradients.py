@@ -13,6 +13,8 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.model.decoder import Decoder
 from luhuo.train.objective import Batch, Objective
+from luhuo.train.parallel import synchronise
+from luhuo.train.pieces import local
 from luhuo.train.ranks import Ranks
 
 
@@ -40,7 +42,9 @@ class Gradients:
         while True:
             try:
                 total: dict[str, Tensor] = {}
-                for part in self._micro_batches(batch):
+                parts = self._micro_batches(batch)
+                for number, part in enumerate(parts, 1):
+                    synchronise(self.model, now=number == len(parts))
                     loss, _, metrics = self.objective.loss(self.model, part)
                     (loss / weight).backward()
                     for name, value in {"loss": loss, **metrics}.items():
@@ -64,9 +68,10 @@ class Gradients:
 
     def reduce(self, clip: float) -> float:
         """Sum the gradients over ranks, clip them by their global norm, and return that norm before clipping."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = self.ranks.reduce(gradients)
+        parameters = list(self.model.parameters())
+        norm = self.ranks.reduce(parameters)
         if clip and clip < norm < math.inf:
+            gradients = [local(p.grad) for p in parameters if p.grad is not None]
             torch._foreach_mul_(gradients, clip / norm)  # pyright: ignore[reportPrivateImportUsage]
         return norm
 

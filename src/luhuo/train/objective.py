@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from luhuo.model.base import LanguageModel
 from luhuo.model.decoder import Decoder
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.train.cross_entropy import linear_cross_entropy
 
 Batch = dict[str, Tensor]
@@ -24,7 +27,7 @@ class Objective(Protocol):
         """What the loss of this batch will be divided by (valid targets), known before the forward pass."""
         ...
 
-    def loss(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(sum of losses, weight, sums of further metrics). The trainer divides all sums by the global weight."""
         ...
 
@@ -62,6 +65,12 @@ class CausalLM:
         metrics = {"next_token": loss.detach(), **{name: value.detach() for name, value in extra.items()}}
         return loss + sum(extra.values()), weight, metrics if extra else {}
 
+    def outcome(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """States (n, C) from which `model.head` tells tokens, and the right tokens (n,)."""
+        segments, valid = batch.get("segments"), self.targets(batch)
+        hidden = model.hidden(batch["ids"][:, :-1], segments=None if segments is None else segments[:, :-1])
+        return hidden[valid], batch["ids"][:, 1:][valid]
+
     def _further(self, model: Decoder, hidden: Tensor, batch: Batch) -> Tensor:
         """Mean over the depths of multi-token prediction of the sum of the targets' losses."""
         ids, segments, valid = batch["ids"], batch.get("segments"), self.targets(batch)
@@ -88,12 +97,93 @@ class CausalLM:
         return valid
 
 
+class MaskedLM:
+    """The tokens behind masks, and with an encoder that has a head for it, how two texts belong together.
+
+    Batches: those of `denoising.masked_lm.MaskedNoise`.
+    """
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Number of tokens to be told."""
+        return batch["mask"].sum()
+
+    def loss(self, model: Encoder, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Sum of the negative log-likelihood (nats) of the masked tokens.
+
+        The loss of a pair's relation is added as often as the pair has masked tokens, so that the global mean is that
+        of both tasks together however the batch is split; the tokens alone are then the metric `masked_tokens`.
+        """
+        mask = batch["mask"] != 0
+        hidden = model.hidden(batch["ids"], segments=batch["segments"], types=batch.get("types"))
+        loss = token_loss(model, hidden[mask], batch["targets"][mask])
+        if "relation" not in batch:
+            return loss, mask.sum(), {}
+        relation = self._relation(model, hidden, batch)
+        return loss + relation, mask.sum(), {"masked_tokens": loss.detach(), "relation": relation.detach()}
+
+    def outcome(self, model: Encoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """States (n, C) from which `model.head` tells tokens, and the right tokens (n,)."""
+        mask = batch["mask"] != 0
+        hidden = model.hidden(batch["ids"], segments=batch["segments"], types=batch.get("types"))
+        return hidden[mask], batch["targets"][mask]
+
+    @staticmethod
+    def _relation(model: Encoder, hidden: Tensor, batch: Batch) -> Tensor:
+        pairs = batch["relation"] >= 0
+        logits = model.text(hidden[pairs][:, None])  # a pair is a text of one token: what stands at its first
+        segments, row = batch["segments"], torch.arange(len(hidden), device=hidden.device)[:, None]
+        text = row * (segments.shape[1] + 1) + segments
+        masked = torch.zeros(int(text.max()) + 1, device=hidden.device).index_add_(
+            0, text.flatten(), batch["mask"].flatten().float()
+        )
+        losses = F.cross_entropy(logits.float(), batch["relation"][pairs], reduction="none")
+        return (losses * masked[text[pairs]]).sum()
+
+
+class SequenceToSequence:
+    """What an encoder-decoder writes about what it has read.
+
+    Batches: `ids`, `segments` (batch, read), and `decoder_ids`, `decoder_segments`, `targets` (batch, written), as in
+    `denoising.span_corruption.pair_row`.
+    """
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Number of tokens to write."""
+        return (batch["decoder_segments"] != 0).sum()
+
+    def loss(self, model: EncoderDecoder, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Sum of the negative log-likelihood (nats) of the tokens to write."""
+        states, targets = self.outcome(model, batch)
+        return token_loss(model, states, targets), self.weight(batch), {}
+
+    def outcome(self, model: EncoderDecoder, batch: Batch) -> tuple[Tensor, Tensor]:
+        """States (n, C) from which `model.head` tells tokens, and the right tokens (n,)."""
+        written = batch["decoder_segments"]
+        hidden = model.hidden(batch["ids"], batch["decoder_ids"], segments=batch["segments"], decoder_segments=written)
+        return hidden[written != 0], batch["targets"][written != 0]
+
+
 def _likelihood(model: Decoder, hidden: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """Sum of the negative log-likelihood of the valid targets: hidden (B, T, C), targets and valid (B, T)."""
     if valid.all():
         hidden, targets = hidden.flatten(0, 1), targets.flatten()
     else:
         hidden, targets = hidden[valid], targets[valid]
+    return token_loss(model, hidden, targets)
+
+
+def token_loss(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """Sum of the negative log-likelihood of `targets` (n,) by the model's head on `hidden` (n, C).
+
+    The logits of all targets are never held at once, but for heads that do more than multiply and add.
+    """
+    if isinstance(model, Encoder) and model.masked_tokens is not None:
+        states = model.masked_tokens.transform(hidden)
+        return linear_cross_entropy(states, model.embedding, targets, model.masked_tokens.bias)
+    if isinstance(model, EncoderDecoder):
+        states = hidden if model.config.logit_scale == 1 else hidden * model.config.logit_scale
+        return linear_cross_entropy(states, model.head_weight, targets, model.head_bias)
+    assert isinstance(model, Decoder)
     if model.plain_head:
         return linear_cross_entropy(hidden, model.head_weight, targets)
     return F.cross_entropy(model.head(hidden).float(), targets, reduction="sum")

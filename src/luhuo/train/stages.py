@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -12,21 +12,19 @@ from luhuo.core.config import Input, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
-from luhuo.core.seeds import derive_seed
 from luhuo.core.stage import Stage
-from luhuo.model.count import parameters
 from luhuo.train.config import TrainerConfig
-from luhuo.train.sizes import Derived, Shape, derive, parse_size
+from luhuo.train.denoising.config import Objectives
+from luhuo.train.sizes import Shape, parse_size
 
 if TYPE_CHECKING:
     import torch
 
     from luhuo.core.artifact import Workspace
-    from luhuo.model.decoder import Decoder
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
-class PretrainStage(Stage, TrainerConfig):
+class PretrainStage(Stage, TrainerConfig, Objectives):
     """Train a language model on tokenised text, from nothing or from an existing model.
 
     Under `torchrun` all processes share the work.
@@ -58,12 +56,6 @@ class PretrainStage(Stage, TrainerConfig):
         0, "Steps between held-out evaluations; 0: ten in all.", "留出集评估间隔（步）；0 为共十次。", ge=0
     )
     eval_tokens: int = field(32_768, "Held-out tokens scored each time.", "每次评估的留出词元数。", ge=1)
-    shard: int = field(
-        1,
-        "Pieces the weights are divided into among the processes; 0: one each.",
-        "权重在各进程间切成的份数；0 为每进程一份。",
-        ge=0,
-    )
     device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
@@ -84,16 +76,15 @@ class PretrainStage(Stage, TrainerConfig):
         from luhuo.train.parallel import processes
 
         use_threads(self.threads)
-        with processes(self.device) as device:
+        with processes(self.device, self.parallel) as device:
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
-        from luhuo.corpus.loader import PackedLoader
-        from luhuo.corpus.shards import read_header
+        from luhuo.core.device import pick_dtype
+        from luhuo.model.count_stack import total
         from luhuo.model.save import save
         from luhuo.tokenizer.tokenizer import Tokenizer
-        from luhuo.train.heldout import bits_per_byte
-        from luhuo.train.objective import CausalLM
+        from luhuo.train import pretraining
         from luhuo.train.parallel import spread, whole
         from luhuo.train.ranks import Ranks
         from luhuo.train.samples import sampler
@@ -101,31 +92,24 @@ class PretrainStage(Stage, TrainerConfig):
 
         ranks = Ranks()
         tokenizer = Tokenizer.load(self.tokenizer)
-        self._check_tokenizer(tokenizer)
-        model, plan = self._model(tokenizer)
-        model = spread(model.to(device), self.shard)
+        for shards in [self.shards] if self.replay is None else [self.shards, self.replay.shards]:
+            _check_shards(shards, tokenizer)
+        model, plan, prepared = pretraining.build(self, tokenizer)
+        model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
         rows = max(1, round(plan.batch / plan.length / ranks.count))
         steps = self.steps or -(-plan.tokens // (rows * ranks.count * plan.length))
         if ranks.main:
             say(tr(f"Training for {steps:,} steps:", f"训练 {steps:,} 步：") + "\n" + plan.table())
 
-        def loader(split: str, rank: int, world: int) -> PackedLoader:
-            seed = derive_seed(self.seed, "loader", split)
-            folder = Path(self.shards) / split
-            options: dict[str, Any] = {"batch": rows, "length": plan.length, "seed": seed}
-            return PackedLoader(folder, rank=rank, world=world, groups=split == "valid", **options)
-
-        sizes = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
-        batches = max(1, self.eval_tokens // (rows * plan.length))
-        groups = read_header(Path(self.shards) / "valid").get("groups", [])
+        task = pretraining.task(self, prepared, plan.length, rows, ranks.rank, ranks.count)
         trainer = Trainer(
             model,
-            CausalLM(),
-            loader("train", ranks.rank, ranks.count),
+            task.objective,
+            task.loader,
             self._trainer_config(steps, plan.learning_rate),
             out,
-            evaluate=bits_per_byte(lambda: loader("valid", 0, 1).epoch(), sizes, batches, groups),
-            sample=sampler(self, self.seed),
+            evaluate=task.evaluate,
+            sample=sampler(self, self.seed) if self.objective in ("causal", "fim") else None,
             title=tr("pretrain", "预训练"),
         )
         last = trainer.run()
@@ -134,29 +118,10 @@ class PretrainStage(Stage, TrainerConfig):
             return
         save(finished, out.path)
         trainer.clean()
-        counts = parameters(model.config)
-        out.results |= {"loss": last["loss"], "bpb.valid": last["valid_bpb"], "parameters": sum(counts.values())}
-        parts = {name: value for name, value in last.items() if name.startswith("valid_bpb.")}
-        out.results |= {f"bpb.valid{name.removeprefix('valid_bpb')}": value for name, value in parts.items()}
+        out.results |= {"loss": last["loss"], "parameters": total(model.config)}
+        scores = {name.removeprefix("valid_").partition("."): last[name] for name in last if name.startswith("valid_")}
+        out.results |= {f"{name}.valid{dot}{part}": value for (name, dot, part), value in scores.items()}
         out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
-
-    def _model(self, tokenizer: Tokenizer) -> tuple[Decoder, Derived]:
-        from luhuo.model.decoder import Decoder
-        from luhuo.model.initialise import initialise
-        from luhuo.model.load import load_decoder
-
-        given: dict[str, Any] = {name: getattr(self, name) for name in ("length", "batch", "tokens")}
-        given["learning_rate"] = self.learning_rate or None
-        if self.model is None:
-            plan = derive(self.size, tokenizer.vocab_size, shape=self.shape, **given)
-            model = initialise(Decoder(plan.model), derive_seed(self.seed, "weights"))
-        else:
-            model = load_decoder(self.model, dtype="fp32", device="cpu")
-            if model.tokenizer is not None:
-                _same_tokenizer(model.tokenizer.fingerprint, tokenizer, self.model)
-            plan = derive(sum(parameters(model.config).values()), tokenizer.vocab_size, **given).of(model.config)
-        model.tokenizer = tokenizer
-        return model, plan
 
     def _trainer_config(self, steps: int, learning_rate: float) -> TrainerConfig:
         values = {name: getattr(self, name) for name in TrainerConfig.model_fields}
@@ -167,28 +132,21 @@ class PretrainStage(Stage, TrainerConfig):
         }
         return TrainerConfig(**{**values, **derived})
 
-    def _check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        header = Path(self.shards) / "train" / "header.json"
-        if not header.is_file():
-            raise LuhuoError(
-                tr("These are no tokenised shards.", "这不是分词后的分片目录。"),
-                expected="train/header.json",
-                where=self.shards,
-            )
-        found = json.loads(header.read_text(encoding="utf-8")).get("tokenizer")
-        if found is not None:
-            _same_tokenizer(found, tokenizer, self.shards)
 
+def _check_shards(folder: str, tokenizer: Tokenizer) -> None:
+    """Raise `LuhuoError` unless these are shards, made with this tokenizer."""
+    from luhuo.train.pretraining import other_tokenizer
 
-def _same_tokenizer(fingerprint: str, tokenizer: Tokenizer, where: str) -> None:
-    if fingerprint != tokenizer.fingerprint:
+    header = Path(folder) / "train" / "header.json"
+    if not header.is_file():
         raise LuhuoError(
-            tr("Made with another tokenizer than the one given.", "所用分词器与给定的分词器不同。"),
-            expected=fingerprint[:16],
-            found=tokenizer.fingerprint[:16],
-            where=where,
-            fix=tr("Give the tokenizer it was made with.", "请给出制作它时所用的分词器。"),
+            tr("These are no tokenised shards.", "这不是分词后的分片目录。"),
+            expected="train/header.json",
+            where=folder,
         )
+    found = json.loads(header.read_text(encoding="utf-8")).get("tokenizer")
+    if found not in (None, tokenizer.fingerprint):
+        raise other_tokenizer(found, tokenizer, folder)
 
 
 def _median_rate(out: Workspace) -> float:

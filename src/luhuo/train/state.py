@@ -13,6 +13,7 @@ from luhuo.train.config import TrainerConfig
 from luhuo.train.ema import Average
 from luhuo.train.guard import LossGuard
 from luhuo.train.optimisers import Optimiser
+from luhuo.train.pieces import cut_of
 from luhuo.train.ranks import Ranks
 
 
@@ -34,6 +35,9 @@ class RunState:
 
     def __init__(self, model: Decoder, config: TrainerConfig, loader: Place, folder: Path, ranks: Ranks) -> None:
         self.model, self.loader, self.folder, self.ranks = model, loader, folder, ranks
+        # Taken once: between passes FSDP shows gathered parameters in their place.
+        self.parameters = dict(model.named_parameters())
+        self.cuts = {name: cut_of(parameter) for name, parameter in self.parameters.items()}
         self.optimiser = Optimiser(model, config)
         self.average = Average(model, config.ema) if config.ema else None
         self.guard = LossGuard(config.spike, config.rollbacks)
@@ -45,8 +49,9 @@ class RunState:
         self.best: float | None = None
         self.writer = checkpoint.Writer(
             folder,
-            rank=ranks.rank,
-            ranks=ranks.count if ranks.sharded(model) else 1,
+            rank=ranks.process,
+            ranks=ranks.processes if ranks.sharded(model) else 1,
+            cuts=self.cuts,
             keep=config.keep,
             background=config.background,
         )
@@ -55,11 +60,11 @@ class RunState:
         """Write a checkpoint of this step; with sharded weights, all ranks call this together."""
         if not (self.ranks.main or self.writer.ranks > 1):
             return
-        random = {"cpu": torch.get_rng_state()}
+        random = {self._random("cpu"): torch.get_rng_state()}
         if self.model.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.model.device)
+            random[self._random("cuda")] = torch.cuda.get_rng_state(self.model.device)
         parts = {
-            "model": dict(self.model.named_parameters()),
+            "model": self.parameters,
             "optimiser": self.optimiser.state(),
             "average": {} if self.average is None else self.average.weights,
             "random": random,
@@ -78,19 +83,23 @@ class RunState:
     def save_best(self, score: float) -> None:
         """Keep these weights as the best so far."""
         self.best = score
-        self.writer.write(self.step, {"model": dict(self.model.named_parameters())}, {"score": score}, "best")
+        if self.ranks.main or self.writer.ranks > 1:
+            self.writer.write(self.step, {"model": self.parameters}, {"score": score}, "best")
 
     def restore(self, found: checkpoint.Saved, *, guard: bool = True) -> None:
         """Take the state of a checkpoint, not its place in the data; with `guard`, also what guard and clock knew."""
-        for name, parameter in self.model.named_parameters():
+        found.cuts = self.cuts
+        for name, parameter in self.parameters.items():
             found.load_into("model", name, parameter)
         self.optimiser.restore(found)
         if self.average is not None:
             for name, weight in self.average.weights.items():
                 found.load_into("average", name, weight)
-        torch.set_rng_state(found.tensor("random", "cpu"))
-        if "cuda" in found.names("random") and self.model.device.type == "cuda":
-            torch.cuda.set_rng_state(found.tensor("random", "cuda"), self.model.device)
+        written = found.names("random")
+        mine = {kind: name if (name := self._random(kind)) in written else kind for kind in ("cpu", "cuda")}
+        torch.set_rng_state(found.tensor("random", mine["cpu"]))
+        if mine["cuda"] in written and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(found.tensor("random", mine["cuda"]), self.model.device)
         values = found.values
         self.step, self.tokens, self.last, self.best = found.step, values["tokens"], values["last"], values["best"]
         if guard:
@@ -102,5 +111,10 @@ class RunState:
         if self.average is not None:
             self.average.keep(self.model)
         if best and (found := checkpoint.read_named(self.folder, "best")) is not None:
-            for name, parameter in self.model.named_parameters():
+            found.cuts = self.cuts
+            for name, parameter in self.parameters.items():
                 found.load_into("model", name, parameter)
+
+    def _random(self, kind: str) -> str:
+        """What the random state of this process is called; that of the first serves processes that had none."""
+        return f"{kind}-{self.ranks.process}" if self.ranks.process else kind

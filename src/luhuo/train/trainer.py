@@ -19,7 +19,6 @@ from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
-from luhuo.model.count import flops_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
 from luhuo.train.batch_warmup import GrowingLoader
@@ -35,6 +34,7 @@ from luhuo.train.signals import StopSignal
 from luhuo.train.state import RunState
 from luhuo.train.throughput import matmul_rate
 from luhuo.train.watchdog import Watchdog
+from luhuo.train.work import batch_work
 
 Evaluate = Callable[[Decoder], dict[str, float]]
 """Scores a model on held-out data: flat names to numbers."""
@@ -91,15 +91,15 @@ class Trainer:
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
         self.model.recompute = self.config.recompute
-        rate = matmul_rate(self.model.device, dtype) * self.ranks.count
+        rate = matmul_rate(self.model.device, dtype) * self.ranks.processes
         self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
         self.gradients.tell = lambda message: self.monitor.event("memory", message)
-        watchdog = Watchdog(self.folder / ".ranks", self.ranks.rank, self.ranks.count, self.config.watchdog_s)
+        watchdog = Watchdog(self.folder / ".ranks", self.ranks.process, self.ranks.processes, self.config.watchdog_s)
         try:
             with self.stop, watchdog, closing(self.loader), self.monitor:
                 self._loop(watchdog)
         except RuntimeError as error:
-            if self.ranks.count == 1 or not _lost_connection(error):
+            if self.ranks.processes == 1 or not _lost_connection(error):
                 raise
             raise RunFailed(
                 tr("Another process of this run is gone.", "本次运行的另一个进程已不在。"),
@@ -154,11 +154,12 @@ class Trainer:
         self.state.step += 1
         if self.state.average is not None:
             self.state.average.update(self.model, self.step)
-        rows, length = len(batch["ids"]) * self.ranks.count, batch["ids"].shape[1] - 1
-        self.state.tokens += rows * length
+        mine, flops = batch_work(self.model.config, batch)
+        tokens = mine * self.ranks.count
+        self.state.tokens += tokens
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
         rates |= experts
-        return averages | rates | {"step_tokens": rows * length, "flops": flops_per_token(self.model.config, length)}
+        return averages | rates | {"step_tokens": tokens, "flops": flops}
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
         cuda = self.model.device.type == "cuda"

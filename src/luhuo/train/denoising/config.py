@@ -11,18 +11,6 @@ from luhuo.core.config import Config, Input, field
 ObjectiveName = Literal["causal", "masked", "span", "infilling", "prefix", "fim"]
 
 
-class CausalConfig(Config):
-    """Next-token prediction."""
-
-    further_tokens: int = field(
-        0,
-        "Blocks of multi-token prediction, each for one token further; the model is then of DeepSeek-V3's layout.",
-        "多词元预测的层数，每层多预测一个词元；此时模型采用 DeepSeek-V3 的结构。",
-        ge=0,
-        le=4,
-    )
-
-
 class MaskedConfig(Config):
     """Masked language modelling (Devlin et al. 2019, section 3.1)."""
 
@@ -125,7 +113,6 @@ class Objectives(Config):
         "causal（解码器：下一词元）、masked（编码器）、span 或 infilling（编码器-解码器）、"
         "prefix 或 fim（会填空的解码器）。",
     )
-    causal: CausalConfig = field(CausalConfig(), "Of objective causal.", "causal 目标的设置。")
     masked: MaskedConfig = field(MaskedConfig(), "Of objective masked.", "masked 目标的设置。")
     span: SpanConfig = field(SpanConfig(), "Of objective span.", "span 目标的设置。")
     infilling: InfillingConfig = field(InfillingConfig(), "Of objective infilling.", "infilling 目标的设置。")
@@ -136,6 +123,6 @@ class Objectives(Config):
     @model_validator(mode="after")
     def _settings_have_effect(self) -> Self:
         for name in get_args(ObjectiveName):
-            if name != self.objective and getattr(self, name) != type(getattr(self, name))():
+            if name not in ("causal", self.objective) and getattr(self, name) != type(getattr(self, name))():
                 raise ValueError(f"settings of {name} have no effect with objective: {self.objective}")
         return self

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from luhuo.train.optimisers.groups import Group
+from luhuo.train.pieces import local
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-10
@@ -22,24 +23,34 @@ class AdamW:
 
     def __init__(self, groups: Sequence[Group], betas: tuple[float, float] | None = None) -> None:
         self.rates = [each.rate for each in groups]
+        self.named = {name: p for each in groups for name, p in each.parameters.items()}
+        # Processes may hold parts of the parameters, cut in different ways: one kernel moves what they hold.
+        self.held = {name: nn.Parameter(local(p.detach())) for name, p in self.named.items()}
         settings = [
-            {"params": list(each.parameters.values()), "lr": each.rate, "weight_decay": each.decay} for each in groups
+            {
+                "params": [self.held[name] for name in each.parameters],
+                "lr": each.rate,
+                "weight_decay": each.decay,
+            }
+            for each in groups
         ]
         self.inner = torch.optim.AdamW(settings, betas=betas or BETAS, eps=EPSILON, fused=True)
-        self.named = {name: p for each in groups for name, p in each.parameters.items()}
-        for p in self.named.values():  # there from the start, so that a checkpoint finds its place
-            self.inner.state[p] = {
-                "step": torch.zeros((), device=p.device),
-                "exp_avg": torch.zeros_like(p.detach()),
-                "exp_avg_sq": torch.zeros_like(p.detach()),
-            }
+        self.tensors: dict[str, Tensor] = {}
+        for name, p in self.named.items():  # there from the start, so that a checkpoint finds its place
+            kept = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
+            kept["step"] = torch.zeros((), device=p.device)
+            self.inner.state[self.held[name]] = {key: local(value) for key, value in kept.items()}
+            self.tensors |= {f"{name}:{key}": value for key, value in kept.items()}
 
     def step(self, factor: float) -> None:
         """Move all parameters that have a gradient, at `factor` times the peak learning rates."""
         for settings, rate in zip(self.inner.param_groups, self.rates, strict=True):
             settings["lr"] = rate * factor
+        for name, p in self.named.items():
+            self.held[name].grad = None if p.grad is None else local(p.grad)
         self.inner.step()
+        self.inner.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
         """Two fp32 moments a parameter, and how often it has moved."""
-        return {f"{name}:{key}": value for name, p in self.named.items() for key, value in self.inner.state[p].items()}
+        return self.tensors

@@ -11,7 +11,6 @@ import numpy as np
 from luhuo.core.atomic import write_json, write_text
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.core.progress import say
 from luhuo.train.scaling import isoflop
 from luhuo.train.scaling.budget import parse_budget, parse_machine
 from luhuo.train.scaling.fit import Fit, fit
@@ -115,17 +114,20 @@ class Analysis:
 
 def analyse(stage: ScalingLawStage, out: Workspace) -> None:
     """Fit, check, recommend, and write what was found."""
+    from luhuo.train.scaling import words
     from luhuo.train.scaling.page import page
-    from luhuo.train.scaling.words import warnings
 
     points = [point for folder in stage.runs for point in read_points(folder)]
     held_out = [point for folder in stage.held_out for point in read_points(folder)]
     _comparable([*points, *held_out])
     found = study(points, held_out, stage)
-    write_json(out.path / "law.json", found.as_dict())
+    said = [
+        *(words.prediction(each) for each in found.predictions),
+        *(words.recommendation(each) for each in found.recommendations),
+        *words.warnings(found),
+    ]
+    write_json(out.path / "law.json", found.as_dict() | {"words": [text._asdict() for text in said]})
     write_text(out.path / "report.html", page(found))
-    for warning in warnings(found):
-        say(tr(warning.en, warning.zh))
     _headline(found, out.results)
 
 

@@ -32,6 +32,8 @@ HUBER = 1e-3
 """Hoffmann et al. 2022, section 3.3: beyond this, in log loss, a residual counts linearly."""
 EFFICIENT = 1.345
 """Standard deviations at which Huber's estimate keeps 95% of the efficiency of least squares (Huber 1964)."""
+KEPT = 15
+"""Ends of least squares, the lowest, from which the Huber loss is minimised; and as many fresh starts."""
 LOW = np.array([-25.0, -25.0, -25.0, 0.01, 0.01])
 HIGH = np.array([8.0, 8.0, 8.0, 3.0, 3.0])
 """Bounds of (e, a, b, α, β), relative to the mean log loss; a term at e⁻²⁵ of the loss is none."""
@@ -113,10 +115,11 @@ def solve(data: Data, begin: Array) -> tuple[Array, float, float]:
     """
     weights = np.ones((1, data.y.size))
     theta, objective = minimise(data, data.y[None], weights, begin, np.inf)
-    best, delta = theta[objective.argmin()], HUBER
+    theta = np.vstack([theta[np.argsort(objective)[:KEPT]], begin[:: len(begin) // KEPT]])
+    best, delta = theta[0], HUBER
     for _ in range(4):
         delta = max(HUBER, EFFICIENT * _spread(data.y - predict(best, data.n, data.d)))
-        theta, objective = minimise(data, data.y[None], weights, np.vstack([best[None], begin]), delta)
+        theta, objective = minimise(data, data.y[None], weights, theta, delta)
         best = theta[objective.argmin()]
     return best, float(objective.min()), delta
 

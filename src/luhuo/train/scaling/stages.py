@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from luhuo.core.config import Input, field
 from luhuo.core.stage import Stage
-from luhuo.train.stages import PretrainStage
+from luhuo.train.stages import PretrainStage, _check_shards
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
@@ -47,6 +47,8 @@ class ScalingRunStage(PretrainStage):
         given = [name for name in DECIDED if getattr(self, name) != type(self).model_fields[name].default]
         if given:
             raise ValueError(f"the rungs decide {', '.join(given)}: leave it out")
+        if self.objective != "causal" or self.replay is not None or self.shape.moe is not None:
+            raise ValueError("scaling runs are of dense decoders with objective causal, without replay")
         if self.length is None:
             raise ValueError("length must be given: losses at different lengths do not compare")
         return self
@@ -63,7 +65,7 @@ class ScalingRunStage(PretrainStage):
 
         use_threads(self.threads)
         tokenizer = Tokenizer.load(self.tokenizer)
-        self._check_tokenizer(tokenizer)
+        _check_shards(self.shards, tokenizer)
         climb(self, tokenizer, out, pick_device(self.device))
 
 
@@ -104,6 +106,6 @@ class ScalingLawStage(Stage):
 
 
 def options_of(stage: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a `pretrain` entry that hold for its scaling runs too."""
-    dropped = {*DECIDED, "size", "length", "warmup", "batch", "learning_rate", "stage", "require"}
-    return {name: value for name, value in stage.items() if name not in dropped}
+    """The fields of a `pretrain` entry that hold for its scaling runs too: not what belongs to its own size."""
+    dropped = {*DECIDED, "size", "warmup", "learning_rate"}
+    return {name: value for name, value in stage.items() if name not in dropped and value is not None}

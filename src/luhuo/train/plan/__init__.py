@@ -1,0 +1,1 @@
+"""What training takes, said beforehand: memory, time and disk, on this machine or a described one."""
