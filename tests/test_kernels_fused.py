@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,7 +106,7 @@ SHAPES = {
 }
 
 
-def gradients(shape: dict[str, object], dtype: torch.dtype, length: int, packed: bool) -> tuple[float, dict[str, Tensor]]:
+def gradients(shape: dict[str, Any], dtype: torch.dtype, length: int, packed: bool) -> tuple[float, dict[str, Tensor]]:
     config = ModelConfig(
         family="llama", vocab_size=200, hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16,
         intermediate_size=96, **shape,
@@ -148,7 +150,7 @@ def test_a_step_does_not_depend_on_the_number_of_threads() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"LUHUO_NATIVE": "0"}, {"CXX": "no-such-compiler"}, {"CXX": "false"}])
-def test_without_a_compiler_the_same_step_runs_in_pytorch(setting: dict[str, str], tmp_path) -> None:  # noqa: ANN001
+def test_without_a_compiler_the_same_step_runs_in_pytorch(setting: dict[str, str], tmp_path: Path) -> None:
     program = (
         "import torch, tests.test_kernels_fused as t\n"
         "from luhuo.kernels.native import library, why_not\n"
@@ -163,7 +165,7 @@ def test_without_a_compiler_the_same_step_runs_in_pytorch(setting: dict[str, str
 
 
 @compiled
-def test_the_compiled_library_is_kept_and_a_damaged_one_is_passed_over(tmp_path) -> None:  # noqa: ANN001
+def test_the_compiled_library_is_kept_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
     program = "from luhuo.kernels.native import library; print(library() is not None)"
     environment = {**os.environ, "LUHUO_CACHE": str(tmp_path)}
 
