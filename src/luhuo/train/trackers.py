@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -78,7 +79,7 @@ class WandB:
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=os.environ.get("WANDB_NAME", name),
-            id=known or wandb.util.generate_id(),
+            id=known or uuid.uuid4().hex[:8],
             resume="allow",
             dir=str(folder),
             config=origin,
@@ -98,18 +99,18 @@ class WandB:
 
 
 class SwanLab:
-    """SwanLab; SWANLAB_MODE=local or offline keeps everything in `watch/swanlab`."""
+    """SwanLab; SWANLAB_MODE=local or offline keeps everything in `watch/swanlab` (sent later by `swanlab sync`)."""
 
     def __init__(self, folder: Path, name: str, origin: dict[str, Any], step: int, known: str) -> None:
         swanlab = import_module("swanlab")
         mode = os.environ.get("SWANLAB_MODE")
         # Only the cloud can continue a run; the local modes begin another beside it.
-        again: dict[str, Any] = {"id": known, "resume": "allow"} if known and mode in (None, "cloud") else {}
+        again: dict[str, Any] = {"id": known, "resume": "allow"} if known and mode in (None, "online", "cloud") else {}
         self.run = swanlab.init(
             project=os.environ.get("SWANLAB_PROJ_NAME", PROJECT),
-            experiment_name=os.environ.get("SWANLAB_EXP_NAME", name),
+            name=os.environ.get("SWANLAB_EXP_NAME", name),
             config=origin,
-            logdir=str(folder / "swanlab"),
+            log_dir=str(folder / "swanlab"),
             mode=mode,
             **again,
         )
@@ -123,7 +124,7 @@ class SwanLab:
         self.run.log({"samples": self._text(text)}, step=step)
 
     def close(self, failed: bool) -> None:
-        self._finish(error="failed") if failed else self._finish()
+        self._finish(state="crashed", error="stopped") if failed else self._finish()
 
 
 class MLflow:
