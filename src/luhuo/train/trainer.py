@@ -18,6 +18,7 @@ from luhuo.core.artifact import Workspace
 from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, LuhuoError, RunFailed
 from luhuo.core.language import tr
+from luhuo.core.memory import keep_freed_memory
 from luhuo.core.progress import say
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
@@ -82,6 +83,8 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         """Train to the last step. Raises `RunFailed` if the loss cannot be made finite, `Interrupted` on a signal."""
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
         found = checkpoint.read_last(self.folder)
         if found is not None:
             self.state.restore(found)
