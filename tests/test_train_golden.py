@@ -6,16 +6,16 @@ import json
 
 import pytest
 
-from tests.golden import CASES, FILE, losses, machine
+from tests.golden import ALL, FILE, losses, machine
 
 TOLD = json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def test_every_case_is_recorded() -> None:
-    assert list(TOLD["losses"]) == list(CASES)
+    assert list(TOLD["losses"]) == list(ALL)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_losses_are_those_recorded(name: str) -> None:
     expected, found = TOLD["losses"][name], losses(name)
     assert len(found) == len(expected)
@@ -25,7 +25,7 @@ def test_losses_are_those_recorded(name: str) -> None:
     assert found[:20] == pytest.approx(expected[:20], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_recorded_losses_fall(name: str) -> None:
     values = TOLD["losses"][name]
     assert sum(values[-5:]) < 0.97 * sum(values[:5])

@@ -40,11 +40,18 @@ class FimFrame:
 class FimNoise:
     """Rows {"ids", "segments", "mask"} of `CausalLM`, each (width + 1,).
 
-    With `only_middle` all texts are rearranged, and nothing but the middle is a target: for measuring.
+    The `tokenizer` is for cuts between characters. With `only_middle` all texts are rearranged, and nothing but the
+    middle is a target: for measuring.
     """
 
     def __init__(
-        self, width: int, frame: FimFrame, config: FimConfig, tokenizer: Tokenizer, *, only_middle: bool = False
+        self,
+        width: int,
+        frame: FimFrame,
+        config: FimConfig,
+        tokenizer: Tokenizer | None = None,
+        *,
+        only_middle: bool = False,
     ) -> None:
         self.widths, self.frame, self.config = (width + 1,), frame, config
         self.tokenizer, self.only_middle = tokenizer, only_middle
@@ -70,7 +77,7 @@ class FimNoise:
     def _divided(self, ids: np.ndarray, spare: int, random: np.random.Generator) -> Parts:
         """Prefix, middle and suffix, at most `spare` tokens longer than before."""
         text = self._text(ids) if self.config.split == "characters" else None
-        if text is not None:
+        if self.tokenizer is not None and text is not None:
             one, other = np.sort(random.integers(0, len(text) + 1, 2))
             pieces = self.tokenizer.encode_batch([text[:one], text[one:other], text[other:]])
             if sum(map(len, pieces)) <= len(ids) + max(spare, 0):
@@ -81,6 +88,8 @@ class FimNoise:
 
     def _text(self, ids: np.ndarray) -> str | None:
         """The fragment as text, or None if that would not give the same tokens again."""
+        if self.tokenizer is None:
+            return None
         text = self.tokenizer.decode(ids.tolist())
         return text if self.tokenizer.encode(text) == ids.tolist() else None
 
