@@ -34,6 +34,12 @@ class TrainerConfig(Config):
     embedding_rate: float = field(
         3.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
     )
+    base_width: int = field(
+        0,
+        "Width at which learning_rate was tuned: the rates follow to this model's width; 0: they do not.",
+        "调定 learning_rate 时的宽度：学习率随本模型宽度换算；0 为不换算。",
+        ge=0,
+    )
     balance_speed: float = field(
         1e-3,
         "Step of the routers' corrections against uneven load, where a model has them.",

@@ -59,7 +59,7 @@ def build(stage: PretrainStage, tokenizer: Tokenizer) -> tuple[Any, Derived, Pre
     Raises `LuhuoError` if a given model is of another kind, has another tokenizer, or no room for special tokens.
     """
     given: dict[str, Any] = {name: getattr(stage, name) for name in ("length", "batch", "tokens")}
-    given["learning_rate"] = stage.learning_rate or None
+    given |= {"learning_rate": stage.learning_rate or None, "optimiser": stage.optimiser}
     if stage.model is not None:
         return _given(stage, tokenizer, given)
     plan = derive(stage.size, tokenizer.vocab_size, shape=stage.shape, **given)

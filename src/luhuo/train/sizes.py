@@ -132,9 +132,11 @@ def derive(
     batch: int | None = None,
     learning_rate: float | None = None,
     tokens: int | None = None,
+    optimiser: str = "muon",
 ) -> Derived:
     """Everything a pretraining run needs, for about `size` parameters including the embedding."""
     target, shape = parse_size(size), shape or Shape()
+    given = {"length": length, "batch": batch, "learning_rate": learning_rate, "tokens": tokens, **shape.model_dump()}
     ratio = 32 * (target / ANCHOR) ** 0.2
     model = _model(target, ratio, vocab_size, shape)
     length = length or next(
@@ -142,13 +144,18 @@ def derive(
     )
     model = model.model_copy(update={"max_positions": max(2048, length)})
     batch = batch or length * max(1, 2 ** round(math.log2(4096 * (target / ANCHOR) ** 0.7 / length)))
-    rate = learning_rate or float(f"{LEARNING_RATE * (target / ANCHOR) ** -0.35:.2g}")
+    anchor = LEARNING_RATE * STEPS.get(optimiser, 1.0)
+    rate = learning_rate or float(f"{anchor * (target / ANCHOR) ** -0.35:.2g}")
     count = sum(parameters(model).values())
-    return Derived(model, length, batch, rate, tokens or 20 * count, _reasons(ratio, target))
+    reasons = _reasons(ratio, target) | {"learning_rate": _reason_for_rate(optimiser)}
+    reasons |= {name: tr("set by hand", "手工设定") for name in reasons if given.get(name)}
+    return Derived(model, length, batch, rate, tokens or 20 * count, reasons)
 
 
 LEARNING_RATE = 4e-3
 """Best of the probes at the anchor size with Muon's RMS-matched updates."""
+STEPS = {"lion": 0.2, "lion8": 0.2, "adafactor": 0.2}
+"""Learning rate relative to Muon's and AdamW's: the root mean square of their updates is 0.2 to 0.4, of these 1."""
 
 
 def _model(target: float, ratio: float, vocab_size: int, shape: Shape) -> ModelConfig:
@@ -211,9 +218,18 @@ def _reasons(ratio: float, target: float) -> dict[str, str]:
             "256 up to 5m, 512 to 30m, 1024 to 200m, then 2048", "5m 以内 256，30m 以内 512，200m 以内 1024，再大 2048"
         ),
         "batch": tr("4,096 tokens at 3m, growing with size^0.7", "3m 时 4,096 词元，随规模的 0.7 次方增长"),
-        "learning_rate": tr(
-            f"{LEARNING_RATE} at 3m (tuned), falling with size^-0.35",
-            f"3m 时 {LEARNING_RATE}（实测），随规模的 -0.35 次方下降",
-        ),
         "tokens": tr("20 a parameter (Hoffmann et al. 2022)", "每参数 20 词元（Hoffmann 等 2022）"),
     }
+
+
+def _reason_for_rate(optimiser: str) -> str:
+    steps = STEPS.get(optimiser, 1.0)
+    why = tr(
+        f"{LEARNING_RATE} at 3m with muon (tuned), falling with size^-0.35",
+        f"3m 时 muon 取 {LEARNING_RATE}（实测），随规模的 -0.35 次方下降",
+    )
+    if steps == 1:
+        return why
+    return why + tr(
+        f"; {optimiser}: {steps} of it, its steps are larger", f"；{optimiser} 取其 {steps} 倍，因其步子更大"
+    )

@@ -11,6 +11,10 @@
 Tied embeddings are in `embedding`. A router's rows are one vector for each expert, like an embedding's: they are not
 orthogonalised. `muon`, `adamw8` and `lion8` serve the matrices alone; everything else is then AdamW's (Lion's), in
 full precision.
+
+With `base_width` the rates of `matrices`, `head` and tied embeddings are multiplied by (base_width / width)^x, so that
+one step changes activations equally much at every width (Yang and Hu 2021, "Tensor Programs IV"): `transfer`
+says with which x; docs/optimisers.md shows what was measured.
 """
 
 from __future__ import annotations
@@ -68,6 +72,7 @@ def sort_parameters(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
 
 def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
     """The groups that have parameters, with what `config` says about each."""
+    transferred = transfer(model, config)
     rate, raised = config.learning_rate, config.learning_rate * config.embedding_rate
     rest = FOR_REST.get(config.optimiser, config.optimiser)
     table = {
@@ -77,8 +82,35 @@ def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
         "routers": (rest, rate, 0.0, tr("one row an expert; decay would even them out", "每专家一行；衰减会抹平")),
         "matrices": (config.optimiser, rate, config.weight_decay, tr("learning_rate itself", "即 learning_rate")),
     }
-    members = sort_parameters(model)
-    return [Group(name, members[name], *table[name]) for name in NAMES if members[name]]
+    members, found = sort_parameters(model), []
+    for name in NAMES:
+        rule, peak, decay, why = table[name]
+        if name in transferred:
+            factor, told = transferred[name]
+            peak, why = peak * factor, f"{why}; {told}"
+        if members[name]:
+            found.append(Group(name, members[name], rule, peak, decay, why))
+    return found
+
+
+def transfer(model: nn.Module, config: TrainerConfig) -> dict[str, tuple[float, str]]:
+    """By group: the factor on its learning rate for this model's width, and how it comes about.
+
+    A sign-like update of n x n numbers (AdamW, Lion, Adafactor) agrees with what flows through and adds up over n: x
+    is 1. Muon's is orthogonal: with `muon_scale` rms its largest singular value grows with √n, x is 0.5; with spectral
+    it does not grow, x is 0. Rows of an output layer are as long as the width: x is 1, and 0.5 where the same rows are
+    also the input.
+    """
+    shape = getattr(model, "config", None)
+    width = getattr(getattr(shape, "decoder", shape), "hidden_size", 0)
+    if not config.base_width or not width:
+        return {}
+    matrices = {"muon": 0.0 if config.muon_scale == "spectral" else 0.5}.get(config.optimiser, 1.0)
+    exponents = {"matrices": matrices, "head": 1.0}
+    if getattr(shape, "tie_embeddings", True):
+        exponents["embedding"] = 0.5
+    ratio = config.base_width / width
+    return {name: (ratio**x, f"· ({config.base_width}/{width})^{x:g}") for name, x in exponents.items() if x}
 
 
 def _group_of(name: str, parameter: Tensor) -> str:
