@@ -86,9 +86,8 @@ class Cut:
     share: float = 1.0
     """Factor on that sum: where processes have computed the same gradient, each counts for its part."""
 
-    def boxes(self, tensor: Tensor) -> list[Piece]:
-        """The boxes of a DTensor that is cut this way."""
-        mine, shape = local(tensor).detach(), tuple(tensor.shape)
+    def boxes(self, mine: Tensor, shape: tuple[int, ...]) -> list[Piece]:
+        """The boxes of a whole tensor of this shape that make up `mine`, which this process holds."""
         if self.split is None or self.splitter is None:
             ranges, dim = [(0, shape[0])], 0
         else:
@@ -160,7 +159,7 @@ def held(tensor: Tensor, cut: Cut) -> list[Piece]:
     """The boxes of a tensor that this process holds: all of a plain one."""
     if not isinstance(tensor, DTensor):
         return [Piece(tensor.detach(), tuple(tensor.shape), (0,) * tensor.dim())]
-    return cut.boxes(tensor)
+    return cut.boxes(tensor.to_local().detach(), tuple(tensor.shape))
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -254,6 +254,7 @@ class Trainer:
         self.state.save()
         if self.stop.asked and not done:
             self.state.writer.wait()
+            self.ranks.barrier()  # whoever leaves early makes a launcher stop those that still write
             raise Interrupted(
                 tr(
                     f"Stopped after step {self.step}; everything is saved.",
