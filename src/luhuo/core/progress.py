@@ -49,8 +49,11 @@ class Progress:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[state]}"))
+            short = Column(no_wrap=True, overflow="ellipsis")  # a narrow terminal cuts the note, not the time left
+            state = TextColumn("{task.fields[state]}", markup=False, table_column=short)
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=16), state)
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, state="")
@@ -71,7 +74,7 @@ class Progress:
         self.done += amount
         self.note = note or self.note
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, state=f"{self._state()}{self._left()}")
+            self._bar.update(self._task, completed=self.done, state=self._state())
         now = time.monotonic()
         if is_main() and now - self._last >= max(self.every_s, min(SLOWEST_S, (now - self._start) / LINES)):
             self._last = now
@@ -79,7 +82,7 @@ class Progress:
 
     def _line(self) -> None:
         self._told = self.done
-        line = f"{self.title}: {self._state()}{self._left()}"
+        line = f"{self.title}: {self._state()}"
         if self._bar is None:
             print(line, file=sys.stderr, flush=True)
         if self.log is not None:
@@ -90,10 +93,12 @@ class Progress:
 
     def _state(self) -> str:
         total = f"/{self.total:,.0f}" if self.total else ""
-        return f"{self.done:,.0f}{total} {self.unit} {self._rate():,.1f}/s {self.note}".strip()
+        comma = tr(", ", "，")
+        counts = f"{self.done:,.0f}{total} {self.unit} {self._rate():,.1f}/s{self._left()}"
+        return counts + (f"{comma}{self.note}" if self.note else "")
 
     def _left(self) -> str:
-        if not self.total or self._rate() <= 0:
+        if not self.total or self._rate() <= 0 or self.done >= self.total:
             return ""
         left = clock((self.total - self.done) / self._rate())
         return tr(f", {left} left", f"，还需 {left}")
