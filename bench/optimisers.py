@@ -3,9 +3,8 @@
     python bench/optimisers.py [--shape small|smollm2] [--steps 3] [--optimisers muon,adamw,…]
 
 One thread. Gradients are given (random); only the update runs. `processor` is the processor time of this process, so a
-busy machine disturbs it little; `passes` is that time in units of one pass that reads and writes as much memory as the
-parameters take. `temporaries` is the largest memory allocated at one time during a step, by PyTorch's profiler. AdamW
-is also timed as `torch.optim.AdamW` with `foreach` and with neither, over the same parameters.
+busy machine disturbs it little. `temporaries` is the largest memory allocated at one time during a step, by PyTorch's
+profiler. AdamW is also timed as `torch.optim.AdamW` with `foreach` and with neither, over the same parameters.
 """
 
 from __future__ import annotations
@@ -64,21 +63,20 @@ def main() -> None:
     count = sum(p.numel() for p in parameters)
     for p in parameters:
         p.grad = torch.randn_like(p) * 1e-3
-    one_pass = processor_seconds(lambda: torch._foreach_mul_([p.grad for p in parameters], 1.0), options.steps)
-    print(f"{options.shape}: {count:,} parameters, one pass {one_pass * 1e3:.1f} ms")
-    print(f"{'':22}{'processor ms':>13}{'passes':>8}{'state B/parameter':>19}{'temporaries MB':>16}")
+    print(f"{options.shape}: {count:,} parameters")
+    print(f"{'':22}{'processor ms':>13}{'state B/parameter':>19}{'temporaries MB':>16}")
     for name in options.optimisers.split(","):
         optimiser = Optimiser(model, TrainerConfig(steps=1, optimiser=name, learning_rate=1e-5))
-        _tell(name, partial(optimiser.step, 1.0), optimiser.state_bytes() / count, options.steps, one_pass)
+        _tell(name, partial(optimiser.step, 1.0), optimiser.state_bytes() / count, options.steps)
     for name, foreach in (("torch AdamW, foreach", True), ("torch AdamW, single", False)):
         theirs = torch.optim.AdamW(parameters, 1e-5, foreach=foreach, fused=False)
-        _tell(name, theirs.step, None, options.steps, one_pass)
+        _tell(name, theirs.step, None, options.steps)
 
 
-def _tell(name: str, work: Callable[[], object], state: float | None, steps: int, one_pass: float) -> None:
+def _tell(name: str, work: Callable[[], object], state: float | None, steps: int) -> None:
     seconds = processor_seconds(work, steps)
     told = "" if state is None else f"{state:.2f}"
-    print(f"{name:22}{seconds * 1e3:13.1f}{seconds / one_pass:8.1f}{told:>19}{temporaries(work) / 1e6:16.1f}")
+    print(f"{name:22}{seconds * 1e3:13.1f}{told:>19}{temporaries(work) / 1e6:16.1f}")
 
 
 if __name__ == "__main__":

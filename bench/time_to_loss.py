@@ -50,7 +50,7 @@ from luhuo.train.trainer import Trainer
 
 SIZE = "3m"
 PLAIN_ROWS = 16
-RATES = (1e-3, 2e-3, 4e-3, 6e-3, 1e-2)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 MINUTES = 10
 SHARES = (0.2, 0.35, 0.5)
 """Of the plain loop's tokens: how long Luhuo's runs are; the length that reaches the loss lies between them."""

@@ -35,12 +35,12 @@ def train(folder: Path, parallel: dict[str, int], settings: dict[str, Any]) -> D
     model = spread(initialise(Decoder(CONFIG), 0), Parallel(**parallel))
     out = Workspace(folder, MetricsLog(folder / "metrics.jsonl"))
     defaults = {"steps": 8, "dtype": "fp32", "checkpoint_every_s": 0, "checkpoint_every": 4}
-    given = {name: value for name, value in settings.items() if name != "cut"}
+    given = {name: value for name, value in settings.items() if name not in ("cut", "kill")}
     config = TrainerConfig(**{**defaults, **given})
-    signals = {4: signal.SIGTERM} if settings.get("cut") else None
+    signals = {4: signal.SIGTERM} if settings.get("cut") else {6: signal.SIGKILL} if settings.get("kill") else None
     ranks = Ranks()
     trainer = Trainer(model, CausalLM(), SmallLoader(ranks.rank, ranks.count, signals), config, out)
-    with pytest.raises(Interrupted) if signals else nullcontext():
+    with pytest.raises(Interrupted) if settings.get("cut") else nullcontext():
         trainer.run()
     return whole(model)
 
@@ -114,6 +114,27 @@ def test_a_run_continues_with_another_number_of_processes(
     found = together(tmp_path / "run", *then, optimiser="adamw")
     assert alone is not None and close(alone, found, 2e-4)
     assert losses(tmp_path / "alone") == pytest.approx(losses(tmp_path / "run"), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [{"fsdp": 2}, pytest.param({"dp": 2}, marks=pytest.mark.slow), pytest.param({"tp": 2}, marks=pytest.mark.slow)],
+)
+def test_two_processes_killed_and_started_again_end_with_the_same_bits(
+    tmp_path: Path, parallel: dict[str, int]
+) -> None:
+    straight = together(tmp_path / "straight", 2, parallel)
+    with pytest.raises(multiprocessing.ProcessExitedException):
+        together(tmp_path / "killed", 2, parallel, kill=True, background=False)
+    found = together(tmp_path / "killed", 2, parallel)
+    assert all(torch.equal(found[name], tensor) for name, tensor in straight.items())
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+def test_averaged_weights_and_the_best_ones_are_put_together_from_pieces(tmp_path: Path) -> None:
+    alone = train(tmp_path / "alone", {}, {"optimiser": "adamw", "ema": 0.9})
+    found = together(tmp_path / "many", 2, {"fsdp": 2}, optimiser="adamw", ema=0.9)
+    assert alone is not None and close(alone, found, 2e-4)
 
 
 def test_processes_that_do_not_divide_are_refused() -> None:

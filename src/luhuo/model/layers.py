@@ -137,7 +137,7 @@ class Attention(nn.Module):
             context.masks[self.window],
             scale=config.attention_scale,
             softcap=config.attention_softcap,
-            sinks=self.sinks,
+            sinks=self.sink_scores,
             causal=context.causal,
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
@@ -160,6 +160,11 @@ class Attention(nn.Module):
         assert isinstance(self.q_norm, RMSNorm) and isinstance(self.k_norm, RMSNorm)
         of_queries, of_keys = self.q_norm.factor, self.k_norm.factor
         return torch.cat([of_queries.expand(self.heads.queries, -1), of_keys.expand(self.heads.keys, -1)])
+
+    @property
+    def sink_scores(self) -> Tensor | None:
+        """The scores of these heads' keys without value."""
+        return self.sinks
 
     def _positioned(self, turned: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Queries and keys, (B, T, H + K, D), normalised and rotated in the model's order."""

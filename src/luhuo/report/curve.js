@@ -125,7 +125,7 @@ function linesOf(panel) {
     const label = panel.named ? t(key) : panel.strip ? key.slice(panel.strip.length + 1) || t("all") : key;
     const single = visible.length === 1 && present.length > 1;
     lines.push({run: run.name, label, colour: colour(single ? k : i), dash: single ? [] : DASHES[k % DASHES.length],
-      xs: series[ui.axis], ys: series.value, low: series.low, high: series.high, several: present.length > 1, events: run.events});
+      xs: series[ui.axis], ys: series.value, low: series.low, high: series.high, several: present.length > 1 || Boolean(panel.strip), events: run.events});
   }));
   return lines;
 }
@@ -135,7 +135,7 @@ function layout(panel, canvas) {
   const lines = linesOf(panel), weight = panel.smooth ? weightOf(ui.smooth) : 0, logy = ui.logy && !panel.zero;
   let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
   for (const line of lines) {
-    line.smooth = weight > 0 && line.ys.length > 2 ? centred(line.ys, weight) : line.ys;
+    line.smooth = weight > 0 && line.ys.length > 20 ? centred(line.ys, weight) : line.ys;
     line.xs.forEach((x, k) => {
       if (!inRange(x)) return;
       const y = line.smooth[k];

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 from luhuo.train.parallel_config import Parallel
@@ -145,3 +147,9 @@ class TrainerConfig(Config):
         "torchrun 各进程如何分工：dp、fsdp、tp、ep。",
         watch=True,
     )
+
+    @model_validator(mode="after")
+    def _fits_parallel(self) -> Self:
+        if self.parallel.tp != 1 and self.optimiser in ("adamw8", "lion8"):
+            raise ValueError(f"{self.optimiser} keeps its states by whole rows: it does not go with parallel.tp")
+        return self

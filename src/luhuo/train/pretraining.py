@@ -13,6 +13,7 @@ from luhuo.core.seeds import derive_seed
 from luhuo.corpus.loader import PackedLoader
 from luhuo.corpus.rows import RowLoader
 from luhuo.corpus.shards import read_header
+from luhuo.model.config import ModelConfig
 from luhuo.model.count_stack import total
 from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
@@ -70,8 +71,8 @@ def build(stage: PretrainStage, tokenizer: Tokenizer) -> tuple[Any, Derived, Pre
     if prepared.layout != "decoder":
         plan = reshaped(plan, prepared.layout, stage.shape, vocab_size=size, **prepared.fields)
     config: Any = plan.model
-    model: Any = MODELS[type(config)](config)
-    (initialise if isinstance(model, Decoder) else initialise_stack)(model, derive_seed(stage.seed, "weights"))
+    fill: Any = initialise if isinstance(config, ModelConfig) else initialise_stack
+    model = fill(MODELS[type(config)](config), derive_seed(stage.seed, "weights"))
     model.tokenizer = prepared.tokenizer
     return model, plan, prepared
 

@@ -190,14 +190,13 @@ def _heads(plan: Plan, module: nn.Module, config: Any, **heads: int) -> None:
     mine = slice(plan.member.index * own, (plan.member.index + 1) * own)
     module.config = config.model_copy(update={"heads": own, **heads})  # type: ignore[assignment]
 
-    def cut(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def cut(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         x, context, *others = arguments
-        if all(mask is None or mask.shape[1] == 1 for mask in context.masks.values()):
-            return None
         masks = {k: m if m is None or m.shape[1] == 1 else m[:, mine] for k, m in context.masks.items()}
         return x, replace(context, masks=masks), *others
 
-    module.register_forward_pre_hook(cut)
+    if getattr(config, "alibi_slopes", ()) or getattr(config, "record", None) or config.positions == "buckets":
+        module.register_forward_pre_hook(cut)
 
 
 def _attention(plan: Plan, name: str, module: Attention) -> bool:
@@ -227,6 +226,7 @@ def _attention(plan: Plan, name: str, module: Attention) -> bool:
         plan.partial.add(f"{name}.sinks")
         module.__class__ = _with_picked_sinks(type(module))
         module.own_sinks = slice(*_span(split, index))  # type: ignore[assignment]
+    module.heads = replace(module.heads, queries=config.heads // count, keys=own)
     _heads(plan, module, config, kv_heads=own)
     return True
 
@@ -252,15 +252,15 @@ def _norms(plan: Plan, name: str, module: Attention, kv_heads: int) -> None:
 
 
 def _with_picked_sinks(kind: type[Attention]) -> type[Attention]:
-    """The attention whose `sinks` are those of its own heads."""
+    """The attention whose sinks are those of its own heads."""
 
     class PickedSinks(kind):
         own_sinks: slice
 
         @property
-        def sinks(self) -> Tensor | None:  # type: ignore[override]
-            found = self._parameters["sinks"]
-            return None if found is None else found[self.own_sinks]
+        def sink_scores(self) -> Tensor | None:
+            """The scores of this process's heads."""
+            return None if self.sinks is None else self.sinks[self.own_sinks]
 
     return PickedSinks
 

@@ -8,6 +8,7 @@ state and place in the data are the trunk's checkpoint, so it is the very run th
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,8 @@ EVAL_ROWS = 16
 def plan_of(size: str | int | float, vocab_size: int, stage: ScalingRunStage) -> Derived:
     """Shape, batch and learning rate of one size: `sizes.derive`, at the common row length."""
     rate = stage.learning_rate or None
-    return derive(
-        size, vocab_size, shape=stage.shape, length=stage.length, batch=stage.batch, learning_rate=rate, tokens=1
-    )
+    plan = derive(size, vocab_size, shape=stage.shape, length=stage.length, batch=stage.batch, learning_rate=rate)
+    return replace(plan, reasons={name: why for name, why in plan.reasons.items() if name != "tokens"})
 
 
 def climb(stage: ScalingRunStage, tokenizer: Tokenizer, out: Workspace, device: torch.device) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -58,11 +57,3 @@ def effective_tokens(tokens: Array | float, unique: Array | float) -> Array:
     d, u = np.asarray(tokens, np.float64), np.asarray(unique, np.float64)
     repetitions = np.maximum(0.0, d / u - 1)
     return np.where(d <= u, d, u * (1 + HALF_LIFE * -np.expm1(-repetitions / HALF_LIFE)))
-
-
-def needed_tokens(effective: float, unique: float) -> float:
-    """The inverse of `effective_tokens`; infinite where no number of repetitions is worth that much."""
-    if effective <= unique:
-        return effective
-    share = (effective / unique - 1) / HALF_LIFE
-    return math.inf if share >= 1 else unique * (1 - HALF_LIFE * math.log1p(-share))
