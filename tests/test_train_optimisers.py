@@ -33,6 +33,7 @@ from luhuo.train.optimisers.eight_bit import Codes, decode, encode
 from luhuo.train.optimisers.groups import group, sort_parameters
 from luhuo.train.optimisers.muon import orthogonalise
 from luhuo.train.parallel import spread
+from luhuo.train.parallel_config import Parallel
 from luhuo.train.pieces import piece
 from luhuo.train.trainer import Trainer
 from tests.golden import EXPERTS, PLAIN, Corpus
@@ -315,7 +316,7 @@ def test_a_checkpoint_of_another_optimiser_is_refused_with_one_message(tmp_path:
 def _stepped(folder: Path, optimiser: str, spread_model: bool) -> tuple[Decoder, Optimiser]:
     """Two steps with given gradients, whole or of this process's pieces, then a checkpoint."""
     model = initialise(Decoder(EXPERT_STACK), 0)
-    model = spread(model, 0) if spread_model else model
+    model = spread(model, Parallel(fsdp=2)) if spread_model else model
     found = Optimiser(model, TrainerConfig(steps=2, optimiser=optimiser, learning_rate=0.01))
     for step in range(2):
         _give_gradients(model, step)
@@ -360,7 +361,8 @@ def test_pieces_of_the_weights_move_as_the_whole_and_their_checkpoint_continues_
         found = read_last(tmp_path / optimiser)
         assert found is not None
         for name, p in alone.named_parameters():
-            torch.testing.assert_close(found.tensor("model", name), p.detach(), rtol=0, atol=1e-6, msg=optimiser)
+            near = 2e-4 if optimiser == "muon" else 1e-6  # Newton-Schulz is in bf16
+            torch.testing.assert_close(found.tensor("model", name), p.detach(), rtol=0, atol=near, msg=optimiser)
         continued = initialise(Decoder(EXPERT_STACK), 0)
         for name, p in continued.named_parameters():
             found.load_into("model", name, p)
@@ -369,7 +371,7 @@ def test_pieces_of_the_weights_move_as_the_whole_and_their_checkpoint_continues_
         for model, with_it in ((alone, with_state), (continued, resumed)):
             _give_gradients(model, 2)
             with_it.step(0.5)
-        assert same(alone, continued, 1e-6), optimiser
+        assert same(alone, continued, 4e-4 if optimiser == "muon" else 1e-6), optimiser
 
 
 def test_a_parameter_without_a_gradient_stays_where_it_is() -> None:

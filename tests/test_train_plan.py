@@ -18,10 +18,15 @@ from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.initialise import initialise
 from luhuo.recipe.planning import as_json, plan_recipe, plan_stage
+from luhuo.train.config import TrainerConfig
+from luhuo.train.gradients import Gradients
+from luhuo.train.objective import CausalLM
 from luhuo.train.plan.activations import kept
+from luhuo.train.plan.fit import Fit
 from luhuo.train.plan.machine import Machine, available_memory, described
 from luhuo.train.plan.memory import Run, memory
 from luhuo.train.plan.training import Training, largest_micro_batch, plan
+from luhuo.train.ranks import Ranks
 from luhuo.train.sizes import derive
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
@@ -145,6 +150,24 @@ def test_a_stage_alone_is_planned_from_its_fields() -> None:
     assert row.training is not None
     assert row.training.parameters == pytest.approx(100e6, rel=0.05)
     assert row.training.tokens == pytest.approx(1e6, rel=0.2)
+
+
+def test_a_batch_that_does_not_fit_is_split_before_the_first_pass() -> None:
+    config = ModelConfig(**PLAIN)
+    model = initialise(Decoder(config), 0).train()
+    said: list[str] = []
+
+    def rows(free: float, given: int = 0) -> int:
+        gradients = Gradients(model, CausalLM(), Ranks(), given, said.append)
+        Fit(model, TrainerConfig(steps=1, background=False), lambda: free)(gradients, {"ids": torch.zeros(64, 257)})
+        return gradients.rows
+
+    whole = memory(Run(config, 64, 256, half=False, background=False))
+    room = whole.peak - whole.process - whole.weights
+    assert rows(room * 1.01) == 0 and not said
+    assert rows(room * 0.9) == 32 and "64" in said[-1]
+    assert rows(0) == 1
+    assert rows(0, given=5) == 5
 
 
 @pytest.mark.parametrize("name", ["3m, 16 x 256", "8.5m, 16 x 512, adamw"])

@@ -76,7 +76,10 @@ class TrainerConfig(Config):
     )
     clip: float = field(1.0, "Largest gradient norm; 0: no clipping.", "梯度范数上限；0 为不裁剪。", ge=0)
     micro_batch: int = field(
-        0, "Rows per forward pass; the rest is accumulated; 0: all.", "每次前向的行数，其余累积；0 为全部。", ge=0
+        0,
+        "Rows per forward pass; the rest is accumulated; 0: all that fit.",
+        "每次前向的行数，其余累积；0 为放得下的全部。",
+        ge=0,
     )
     recompute: Literal["none", "selective", "full"] = field(
         "none",

@@ -28,6 +28,7 @@ from luhuo.train.gradients import Gradients
 from luhuo.train.guard import Verdict
 from luhuo.train.monitor import Monitor, expert_metrics
 from luhuo.train.objective import Batch, Objective
+from luhuo.train.plan.fit import Fit
 from luhuo.train.prefetch import Loader, Prefetcher
 from luhuo.train.ranks import Ranks
 from luhuo.train.samples import Sampler
@@ -69,6 +70,7 @@ class Trainer:
         self.folder = out.path / ".checkpoint"
         self.state = RunState(model, config, self.loader, self.folder, self.ranks)
         self.gradients = Gradients(model, objective, self.ranks, config.micro_batch)
+        self.fit = Fit(model, config)
         self.stop = StopSignal()
 
     @property
@@ -141,6 +143,7 @@ class Trainer:
 
         None if the batch was passed over because of its loss.
         """
+        self.fit(self.gradients, batch)
         weight, total = self.gradients.compute(batch, self.step + 1)
         norm = self.gradients.reduce(self.config.clip)
         averages = {name: (self.ranks.sum(value) / weight).item() for name, value in total.items()}

@@ -34,9 +34,9 @@ EFFICIENT = 1.345
 """Standard deviations at which Huber's estimate keeps 95% of the efficiency of least squares (Huber 1964)."""
 KEPT = 15
 """Ends of least squares, the lowest, from which the Huber loss is minimised; and as many fresh starts."""
-LOW = np.array([-25.0, -25.0, -25.0, 0.01, 0.01])
+LOW = np.array([-7.0, -7.0, -7.0, 0.01, 0.01])
 HIGH = np.array([8.0, 8.0, 8.0, 3.0, 3.0])
-"""Bounds of (e, a, b, α, β), relative to the mean log loss; a term at e⁻²⁵ of the loss is none."""
+"""Bounds of (e, a, b, α, β), relative to the mean log loss; a term of e⁻⁷ of the loss is none."""
 
 
 @dataclass(frozen=True)

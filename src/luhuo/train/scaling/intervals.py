@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 
 from luhuo.core.seeds import derive_seed
-from luhuo.train.scaling.fit import FREE, Fit, jacobian, minimise, predict
+from luhuo.train.scaling.fit import FREE, HIGH, LOW, Fit, jacobian, minimise, predict
 from luhuo.train.scaling.law import Array, Law
 
 LEVEL = 0.95
@@ -88,7 +88,12 @@ class Intervals:
 
     @cached_property
     def _inverse(self) -> Array:
-        return np.asarray(np.linalg.pinv(self._slopes.T @ self._slopes), np.float64)
+        """Of the normal matrix; a parameter at the end of its range does not vary, and says nothing of the others."""
+        theta = self.fitted.theta
+        free = np.flatnonzero((theta > LOW + 1e-6) & (theta < HIGH - 1e-6))
+        slopes, whole = self._slopes[:, free], np.zeros((FREE, FREE))
+        whole[np.ix_(free, free)] = np.linalg.pinv(slopes.T @ slopes)
+        return whole
 
     @cached_property
     def _leverage(self) -> Array:
