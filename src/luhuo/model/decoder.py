@@ -15,6 +15,7 @@ from luhuo.model.base import LanguageModel
 from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
+from luhuo.model.embedding import look_up
 from luhuo.model.layers import Context, Linear
 from luhuo.model.masks import CausalMasks, causal_mask, document_lengths, document_positions
 from luhuo.model.moe import MoE
@@ -203,7 +204,7 @@ class Decoder(LanguageModel):
         return self.embedding_out is None and self.head_bias is None and not scaled
 
     def _embed(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
-        x = F.embedding(ids, self.embedding).to(self.dtype)
+        x = look_up(ids, self.embedding, tied=self.unembedding is None).to(self.dtype)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.embedding_in is not None:

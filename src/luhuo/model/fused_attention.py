@@ -17,7 +17,7 @@ from torch import Tensor
 
 from luhuo.kernels import fused
 
-BLOCK = 64
+BLOCK = 128
 """Queries that are multiplied with their keys at a time."""
 KEPT = 512
 """Tokens of a row up to which the probabilities are kept."""
