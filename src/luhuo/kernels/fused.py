@@ -18,7 +18,9 @@ WIDEST = 512
 
 
 def usable(x: Tensor) -> bool:
-    """Whether `x` is in bf16 on a CPU and the compiled functions are there."""
+    """Whether `x` is in bf16 on a CPU and the compiled functions are there; torch.compile makes its own."""
+    if torch.compiler.is_compiling():
+        return False
     return x.dtype == torch.bfloat16 and x.device.type == "cpu" and library() is not None
 
 

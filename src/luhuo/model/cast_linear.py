@@ -23,9 +23,11 @@ WIDE = 512
 def casts(weight: Tensor, dtype: torch.dtype) -> bool:
     """Whether a product with this parameter needs a copy of it that the backward pass can make again.
 
-    Parameters that stand for something else (pieces of a distributed tensor) take the plain way.
+    Parameters that stand for something else (pieces of a distributed tensor) take the plain way; torch.compile too: it
+    decides by itself what it keeps.
     """
-    return weight.dtype != dtype and type(weight) is nn.Parameter and torch.is_grad_enabled()
+    plain = type(weight) is nn.Parameter and not torch.compiler.is_compiling()
+    return weight.dtype != dtype and plain and torch.is_grad_enabled()
 
 
 class _CastLinear(torch.autograd.Function):

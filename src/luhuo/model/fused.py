@@ -17,9 +17,18 @@ from torch.nn import functional as F
 from luhuo.kernels import fused as compiled
 
 
+def by_hand() -> bool:
+    """Whether a gradient is wanted and is the one written here: torch.compile derives and fuses its own."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 def normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """(x · r, r) with r = 1 / sqrt(mean(x²) + eps) over the last dimension, kept as a dimension of size 1."""
     wide = torch.promote_types(x.dtype, torch.float32)
+    if torch.compiler.is_compiling():  # in one kernel without a norm, whose gradient at zero is none
+        inner = x.to(wide)
+        scale = torch.rsqrt(inner.square().mean(-1, keepdim=True) + eps)
+        return (inner * scale).to(x.dtype), scale
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
     return x * scale, scale
@@ -68,7 +77,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if weight.dim() == 1 and compiled.usable(x):
         return _CompiledRMSNorm.apply(x, weight, eps)  # type: ignore[return-value]
-    if torch.is_grad_enabled():
+    if by_hand():
         return _RMSNorm.apply(x, weight, eps)  # type: ignore[return-value]
     return normalise(x, eps)[0] * weight.to(x.dtype)
 
@@ -98,7 +107,7 @@ class _NormRotate(torch.autograd.Function):
 
 def norm_rotate(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
     """RMSNorm and rotary position of every head: x (B, T, heads, D), weight (heads, D), cos and sin (…, T, 1, D)."""
-    if torch.is_grad_enabled():
+    if by_hand():
         return _NormRotate.apply(x, weight, cos, sin, eps)  # type: ignore[return-value]
     return rotate(normalise(x, eps)[0] * weight.to(x.dtype), cos, sin)
 
@@ -137,7 +146,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) · up for (…, 2 · inner) holding gate and up side by side (Shazeer 2020)."""
     if compiled.usable(gate_up):
         return _CompiledSwiGLU.apply(gate_up)  # type: ignore[return-value]
-    if torch.is_grad_enabled():
+    if by_hand():
         return _SwiGLU.apply(gate_up)  # type: ignore[return-value]
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up

@@ -110,8 +110,10 @@ class Experts(nn.Module):
         order = flat.argsort(stable=True)  # work rows in the experts' order
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order), device=order.device)
-        counts = torch.bincount(flat, minlength=len(self.gate_up))
         experts = flat[order]
+        # Not `bincount`, which waits for the GPU to tell the largest number.
+        ends = torch.searchsorted(experts, torch.arange(len(self.gate_up), device=flat.device), right=True)
+        counts = ends.diff(prepend=ends.new_zeros(1))
         rows = _Spread.apply(x, order, back, chosen.shape[1])
         inner = self._activated(_add_bias(grouped_linear(rows, self.gate_up, counts), self.gate_up_bias, experts))
         answers = _add_bias(grouped_linear(inner, self.down, counts), self.down_bias, experts)
@@ -216,6 +218,7 @@ class MoE(nn.Module):
         self.experts = Experts(config, moe)
         self.shared = MLP(config, moe.shared_size) if moe.shared_size else None
         self.shared_gate = Linear(config.hidden_size, 1) if moe.shared_gate else None
+        self.counts = True  # a pass that is repeated must know that it is
         self.auxiliary: Tensor | None = None
         """Balancing loss of the last forward pass in training mode, unweighted: (B,), or (1,) over the whole batch."""
         self.load: Tensor | None = None

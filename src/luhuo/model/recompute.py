@@ -38,6 +38,8 @@ def feed_forward(mode: Recompute, part: Callable[..., Tensor], *arguments: Any) 
 
 
 def _repeated(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    if torch.compiler.is_compiling() and not getattr(function, "counts", False):
+        return checkpoint(function, *arguments, use_reentrant=False)  # one graph; nobody asks whether it is repeated
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=_contexts)
 
 

@@ -89,6 +89,11 @@ class TrainerConfig(Config):
     dtype: Literal["auto", "fp32", "bf16"] = field(
         "auto", "Arithmetic; the weights themselves stay fp32.", "运算格式；权重本身保持 fp32。"
     )
+    compile: Literal["auto", "none", "default", "reduce-overhead", "max-autotune"] = field(
+        "auto",
+        "torch.compile of the blocks: auto (on CUDA only), none, or one of its modes.",
+        "对模型块使用 torch.compile：auto（仅 CUDA）、none，或其某种模式。",
+    )
     log_every: int = field(1, "Steps between lines of metrics.jsonl.", "写入 metrics.jsonl 的步数间隔。", ge=1)
     eval_every: int = field(
         0, "Steps between held-out evaluations; 0: only at the end.", "留出集评估间隔；0 为仅在最后。", ge=0

@@ -23,7 +23,9 @@ from luhuo.core.progress import say
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint, schedule
 from luhuo.train.batch_warmup import GrowingLoader
+from luhuo.train.compiling import Compiler, chosen
 from luhuo.train.config import TrainerConfig
+from luhuo.train.cuda import settings
 from luhuo.train.gradients import Gradients
 from luhuo.train.guard import Verdict
 from luhuo.train.monitor import Monitor, expert_metrics
@@ -100,8 +102,21 @@ class Trainer:
         self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
         self.gradients.tell = lambda message: self.monitor.event("memory", message)
         watchdog = Watchdog(self.folder / ".ranks", self.ranks.process, self.ranks.processes, self.config.watchdog_s)
+        compiler = Compiler(
+            self.model,
+            chosen(self.config.compile, self.model.device),
+            lambda message: self.monitor.event("compile", message),
+            alone=not self.ranks.sharded(self.model),
+        )
         try:
-            with self.stop, watchdog, closing(self.loader), self.monitor:
+            with (
+                self.stop,
+                watchdog,
+                closing(self.loader),
+                settings(self.model.device, dtype),
+                self.monitor,
+                compiler as self.gradients.compiler,
+            ):
                 self._loop(watchdog)
         except RuntimeError as error:
             if self.ranks.processes == 1 or not _lost_connection(error):
@@ -165,6 +180,8 @@ class Trainer:
         self.state.tokens += tokens
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
         rates |= experts
+        if self.gradients.compiler is not None:
+            rates |= self.gradients.compiler.metrics()
         return averages | rates | {"step_tokens": tokens, "flops": flops}
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
