@@ -6,6 +6,8 @@ come here at all.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -154,3 +156,22 @@ def accumulate(total: Tensor, piece: Tensor, *, more: bool) -> None:
     """total ← piece, or total + piece if there is `more` in it already: fp32 and bf16 of one shape, in place."""
     assert total.is_contiguous() and piece.is_contiguous() and total.dtype == torch.float32
     _call("accumulate", total, piece, total.numel(), int(more))
+
+
+def adamw(
+    weight: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    *,
+    rate: float,
+    decay: float,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: int,
+) -> None:
+    """One step of AdamW in place of weight and moments (fp32); the gradient is bf16, `step` counts from 1."""
+    first, second = moments
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in (weight, first, second))
+    root = math.sqrt(1 - betas[1] ** step)
+    numbers = (1 - rate * decay, rate / (1 - betas[0] ** step), *betas, root, epsilon)
+    _call("adamw", weight, gradient.contiguous(), first, second, weight.numel(), *numbers)
