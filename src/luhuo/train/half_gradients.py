@@ -14,14 +14,16 @@ from luhuo.kernels import fused
 from luhuo.model.decoder import Decoder
 from luhuo.model.layers import Linear
 
+HALVES = ("adamw", "muon")
+"""Optimisers that take such gradients."""
+
 
 def matrices(model: nn.Module, optimiser: str) -> list[nn.Parameter]:
-    """The parameters this holds for: used once a pass, by products that compute in bf16 on a CPU.
-
-    Muon and AdamW take such gradients, the other optimisers do not.
-    """
+    """The parameters this holds for: used once a pass, by products that compute in bf16 on a CPU."""
+    if type(model) is Decoder and model.config.query_block:
+        return []  # its projection is used twice a pass
     ours = type(model) is Decoder and model.dtype == torch.bfloat16 and model.device.type == "cpu"
-    if not ours or optimiser not in ("adamw", "muon") or not fused.usable(torch.empty(0, dtype=torch.bfloat16)):
+    if not ours or optimiser not in HALVES or not fused.usable(torch.empty(0, dtype=torch.bfloat16)):
         return []
     layers = [module for module in model.blocks.modules() if isinstance(module, Linear) and module.bias is None]
     found = [layer.weight for layer in layers if layer.weight.requires_grad]
