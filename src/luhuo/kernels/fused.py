@@ -6,6 +6,8 @@ come here at all.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -95,23 +97,27 @@ def split_heads(
 
 def split_heads_backward(
     slopes: tuple[Tensor, Tensor, Tensor],
-    projected: Tensor,
+    projected: Tensor | None,
     weight: Tensor | None,
     scale: Tensor,
     cos: Tensor,
     sin: Tensor,
     factor: float,
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of `split_heads` for the projection and the weight (fp32), from those of query, key and value."""
+    """Gradients of `split_heads` for the projection and the weight (fp32), from those of query, key and value.
+
+    The projection itself is needed where there is a weight.
+    """
     query, key, value = (slope.contiguous() for slope in slopes)
     batch, heads, time, size = query.shape
-    projected, cos, sin = projected.contiguous(), cos.contiguous(), sin.contiguous()
-    result = torch.empty_like(projected)
+    cos, sin = cos.contiguous(), sin.contiguous()
+    before = 0 if projected is None else projected.contiguous()
+    result = query.new_empty(batch, time, (heads + 2 * key.shape[1]) * size)
     of_weight = None if weight is None else torch.empty(weight.shape)
     stride = time * size if cos.shape[0] > 1 else 0
     pointer = 0 if weight is None else weight.float().contiguous()
     _call(
-        "split_heads_backward", query, key, value, projected, pointer, scale, cos, sin, stride, factor, result,
+        "split_heads_backward", query, key, value, before, pointer, scale, cos, sin, stride, factor, result,
         0 if of_weight is None else of_weight, batch, time, heads, key.shape[1], size,
     )  # fmt: skip
     return result, of_weight
@@ -154,3 +160,22 @@ def accumulate(total: Tensor, piece: Tensor, *, more: bool) -> None:
     """total ← piece, or total + piece if there is `more` in it already: fp32 and bf16 of one shape, in place."""
     assert total.is_contiguous() and piece.is_contiguous() and total.dtype == torch.float32
     _call("accumulate", total, piece, total.numel(), int(more))
+
+
+def adamw(
+    weight: Tensor,
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    *,
+    rate: float,
+    decay: float,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: int,
+) -> None:
+    """One step of AdamW in place of weight and moments (fp32); the gradient is bf16, `step` counts from 1."""
+    first, second = moments
+    assert all(tensor.is_contiguous() and tensor.dtype == torch.float32 for tensor in (weight, first, second))
+    root = math.sqrt(1 - betas[1] ** step)
+    numbers = (1 - rate * decay, rate / (1 - betas[0] ** step), *betas, root, epsilon)
+    _call("adamw", weight, gradient.contiguous(), first, second, weight.numel(), *numbers)

@@ -10,12 +10,15 @@ long ones are computed again, which costs one product in three but no memory tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from luhuo.kernels import fused
+
+if TYPE_CHECKING:
+    from luhuo.model.config import ModelConfig
 
 BLOCK = 128
 """Queries that are multiplied with their keys at a time."""
@@ -32,6 +35,15 @@ class Heads:
     size: int
     scale: float
     eps: float
+
+
+def fits(config: ModelConfig, layer: int) -> bool:
+    """Whether the attention of this layer can be one step, apart from masks, cache and where it is computed."""
+    rope = (config.local_rope if config.window(layer) else None) or config.rope
+    turned = config.positions == "rope" and layer not in config.unrotated
+    whole = (rope.dim or config.head_dim) == config.head_dim and not rope.interleaved and not config.qk_norm_after_rope
+    normed = config.qk_norm == "none" or (config.qk_norm in ("head", "heads") and config.norm == "rms")
+    return turned and whole and normed and not config.attention_softcap and not config.attention_sinks
 
 
 def usable(projected: Tensor, heads: Heads) -> bool:
@@ -76,7 +88,8 @@ class _Attention(torch.autograd.Function):
             _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
             if keep:
                 shares.append(share)
-        ctx.save_for_backward(projected, weight, cos, sin, first, norms, query, key, value, *shares)
+        normed = None if weight is None else projected  # without norms the gradient does not need it
+        ctx.save_for_backward(normed, weight, cos, sin, first, norms, query, key, value, *shares)
         ctx.heads, ctx.blocks = heads, blocks
         return fused.swap_heads(mixed).view(batch, time, -1)
 

@@ -104,11 +104,10 @@ class Attention(nn.Module):
         whole = (self.rope.dim or size) == size and not self.rope.interleaved and not config.qk_norm_after_rope
         per_head = config.qk_norm in ("head", "heads") and config.norm == "rms"
         self.fused = self.rotates and whole and per_head
-        plain = not (config.attention_softcap or config.attention_sinks)
         self.heads = fused_attention.Heads(
             heads, kv_heads, size, config.attention_scale or size**-0.5, config.norm_eps
         )
-        self.one_step = self.rotates and whole and plain and (per_head or config.qk_norm == "none")
+        self.one_step = fused_attention.fits(config, layer)
 
     def forward(self, x: Tensor, context: Context, asked: Tensor | None = None) -> Tensor:
         """Attention of x (B, T, C) over itself and the cache; of `asked` (B or 1, T, C), if given, over x."""

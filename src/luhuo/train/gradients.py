@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from luhuo.core.errors import RunFailed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.model.decoder import Decoder
 from luhuo.model.moe import MoE
+from luhuo.train import half_gradients
 from luhuo.train.compiling import Compiler
 from luhuo.train.objective import Batch, Objective
 from luhuo.train.parallel import synchronise
@@ -32,6 +33,8 @@ class Gradients:
     ) -> None:
         self.model, self.objective, self.ranks, self.rows, self.tell = model, objective, ranks, rows, tell
         self.compiler: Compiler | None = None
+        self.halves: list[nn.Parameter] = []
+        """Parameters whose gradients may stay in bf16 when there is one pass only."""
 
     def compute(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Gradients of the loss over the global weight; returns that weight and this rank's sums of the metrics.
@@ -48,6 +51,8 @@ class Gradients:
             try:
                 total: dict[str, Tensor] = {}
                 parts = self._micro_batches(batch)
+                compiled = self.compiler is not None and self.compiler.on
+                half_gradients.keep_half(self.halves, half=len(parts) == 1 and not compiled)
                 for number, part in enumerate(parts, 1):
                     synchronise(self.model, now=number == len(parts))
                     if self.compiler is not None:

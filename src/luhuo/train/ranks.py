@@ -110,4 +110,4 @@ class Ranks:
 
 def _square(gradients: list[Tensor]) -> Tensor:
     """Sum of the squares of all numbers, in double precision."""
-    return torch.stack(torch._foreach_norm(gradients)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]
+    return torch.stack(torch._foreach_norm(gradients, 2, dtype=torch.float32)).double().square().sum()  # pyright: ignore[reportPrivateImportUsage]

@@ -21,7 +21,7 @@ from luhuo.core.language import tr
 from luhuo.core.memory import keep_freed_memory
 from luhuo.core.progress import say
 from luhuo.model.decoder import Decoder
-from luhuo.train import checkpoint, schedule
+from luhuo.train import checkpoint, half_gradients, schedule
 from luhuo.train.batch_warmup import GrowingLoader
 from luhuo.train.compiling import Compiler, chosen
 from luhuo.train.config import TrainerConfig
@@ -98,6 +98,8 @@ class Trainer:
         dtype = pick_dtype(self.config.dtype, self.model.device)
         self.model.train().compute_in(None if dtype == torch.float32 else dtype)
         self.model.recompute = self.config.recompute
+        if self.ranks.processes == 1:
+            self.gradients.halves = half_gradients.matrices(self.model, self.config.optimiser)
         rate = matmul_rate(self.model.device, dtype) * self.ranks.processes
         self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
         self.gradients.tell = lambda message: self.monitor.event("memory", message)
@@ -129,6 +131,7 @@ class Trainer:
             ) from error
         self.state.writer.wait()
         self.state.keep_result(best=bool(self.config.keep_best))
+        half_gradients.keep_half(self.gradients.halves, half=False)
         self.model.compute_in(None).eval()
         return self.state.last
 

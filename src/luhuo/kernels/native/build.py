@@ -33,6 +33,7 @@ SIGNATURES = {
     "softmax_backward": (_Pointer, _Pointer, _Count, _Count),
     "cross_entropy": (*(_Pointer,) * 3, *(_Count,) * 3),
     "accumulate": (_Pointer, _Pointer, _Count, _Count),
+    "adamw": (*(_Pointer,) * 4, _Count, *(_Number,) * 6),
 }
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from luhuo.kernels import fused
+from luhuo.kernels.native import library
+from luhuo.model import fused_attention
 from luhuo.model.attention import BLOCK, LONGEST_BLOCKED, LONGEST_KEPT
 from luhuo.model.cast_linear import WIDE
 from luhuo.model.config import ModelConfig
@@ -42,10 +45,27 @@ def kept(config: ModelConfig, layer: int, *, rows: int, length: int, size: int, 
     """What block `layer` keeps, of rows of `length`; `size` is the bytes of an activation."""
     hidden = config.hidden_size
     norm = 2 * hidden if config.norm == "rms" else 3 * hidden  # the unit and the scaled; a LayerNorm its input too
-    attention = norm + _attention(config, layer, rows, length, size, kind)
-    feed, fixed, weights = _feed(config, layer, size)
+    compiled = kind == "cpu" and size == 2 and library() is not None
+    if compiled and fused_attention.fits(config, layer) and not config.mla and length <= fused.LONGEST:
+        attention = norm + _one_step(config, length)
+    else:
+        attention = norm + _attention(config, layer, rows, length, size, kind)
+    feed, fixed, weights = _feed(config, layer, size, compiled)
     casts = 0 if size == 4 else weights
     return Kept(attention * size, (norm + feed) * size + fixed, hidden * size, norm * size, casts)
+
+
+def _one_step(config: ModelConfig, length: int) -> float:
+    """Numbers a token of `model/fused_attention.py`: heads taken apart, what they were made of, and probabilities."""
+    heads, kv_heads, width = config.heads, config.kv_heads, config.head_dim
+    normed = config.qk_norm != "none"
+    before = sum(config.qkv_rows) + 2 * (heads + kv_heads) if normed else 0  # and scales in fp32
+    seen = 0.0
+    if length <= fused_attention.KEPT:
+        size = fused_attention.BLOCK
+        blocks = -(-length // size)
+        seen = sum(min((i + 1) * size, length) * min(size, length - i * size) for i in range(blocks)) / length
+    return before + (heads + 2 * kv_heads) * width + heads * seen + heads * width
 
 
 def _attention(config: ModelConfig, layer: int, rows: int, length: int, size: int, kind: str) -> float:
@@ -75,24 +95,27 @@ def _attention(config: ModelConfig, layer: int, rows: int, length: int, size: in
     return inside + scores + heads * value
 
 
-def _feed(config: ModelConfig, layer: int, size: int) -> tuple[float, float, float]:
+def _feed(config: ModelConfig, layer: int, size: int, compiled: bool) -> tuple[float, float, float]:
     """Numbers a token, further bytes a token, and bytes of weights that are kept in the products' format."""
     hidden, moe = config.hidden_size, config.moe
     if layer in config.no_mlp:
         return 0, 0, 0
     if moe is None or not config.sparse(layer):
-        return _mlp(config, config.intermediate_size, size), 0, 0
+        return _mlp(config, config.intermediate_size, size, compiled), 0, 0
     inner = moe.active * moe.intermediate_size
-    routed = moe.active * hidden + 4 * inner + moe.active * hidden  # rows, gate and up, active, product, answers
+    parts = 3 if compiled else 4
+    routed = moe.active * hidden + parts * inner + moe.active * hidden  # rows, gate and up, active, product, answers
     if moe.shared_size:
-        routed += _mlp(config, moe.shared_size, size)
+        routed += _mlp(config, moe.shared_size, size, compiled)
     router = 4 * (hidden * (size == 2) + 4 * moe.experts) + 8 * 5 * moe.active  # in fp32; places in int64
     weights = 2 * moe.experts * 3 * hidden * moe.intermediate_size
     return routed, router, weights
 
 
-def _mlp(config: ModelConfig, inner: int, size: int) -> float:
+def _mlp(config: ModelConfig, inner: int, size: int, compiled: bool) -> float:
     if not config.gated:
         return 2 * inner
     again = config.activation == "silu" and config.hidden_size >= WIDE and size == 2 and not config.mlp_bias
-    return 2 * inner if again else 4 * inner
+    if again:
+        return 2 * inner
+    return 3 * inner if compiled and config.activation == "silu" else 4 * inner

@@ -34,7 +34,7 @@ class Fit:
         if gradients.rows or rows <= self.largest or not planned or gradients.ranks.sharded(self.model):
             return
         self.largest, free, fitting = rows, self.free(), rows
-        while fitting > 1 and self._needed(fitting, length) > free:
+        while fitting > 1 and self._needed(fitting, length, split=fitting < rows) > free:
             fitting = -(-fitting // 2)
         if fitting < rows:
             gradients.rows = fitting
@@ -48,7 +48,7 @@ class Fit:
                 )
             )
 
-    def _needed(self, rows: int, length: int) -> float:
+    def _needed(self, rows: int, length: int, *, split: bool = False) -> float:
         """Bytes beyond what is held already, the process and the weights; the optimiser's state is still untouched."""
         config, kind = self.config, self.model.device.type
         half = self.model.dtype != torch.float32
@@ -62,6 +62,7 @@ class Fit:
             averaged=config.ema > 0,
             background=config.background,
             kind=kind,
+            split=split,
         )
         found = memory(run)
         return found.peak - found.process - found.weights - found.average

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import parameters
 from luhuo.train.cross_entropy import BLOCK, VOCABULARY, chunk_rows
+from luhuo.train.half_gradients import HALVES
 from luhuo.train.plan.activations import Kept, kept
 
 STATE: dict[str, tuple[float, float]] = {
@@ -56,6 +57,8 @@ class Run:
     pieces: int = 1
     """Processes that share weights, gradients and optimiser state (FSDP)."""
     kind: str = "cpu"
+    split: bool = False
+    """Several forward passes are summed, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def memory(run: Run) -> Memory:
     matrices = sum(counts.get(name, 0) for name in ("attention", "mlp", "experts", "mtp"))
     own = 1 / run.pieces
     weights, gradients = 4 * total * own, 4 * total * own
+    if run.half and run.kind == "cpu" and run.pieces == 1 and run.optimiser in HALVES and not run.split:
+        gradients -= 2 * (counts.get("attention", 0) + counts.get("mlp", 0))
     of_matrices, of_rest = STATE[run.optimiser]
     optimiser = (of_matrices * matrices + of_rest * (total - matrices)) * own
     average = 4 * total * own if run.averaged else 0.0
@@ -106,8 +111,8 @@ def memory(run: Run) -> Memory:
     loss = _loss(config, tokens, size, run.kind)
     at_loss = state + held + table + loss + 2 * config.hidden_size * size * tokens
     early = state + held + table + again + working
-    # The gradient of an embedding lookup is a table of its own before it joins the output layer's.
-    late = state + gradients + again + working + (table if config.tie_embeddings else 0)
+    # On a GPU the gradient of an embedding lookup is a table of its own before it joins the output layer's.
+    late = state + gradients + again + working + (table if config.tie_embeddings and run.kind != "cpu" else 0)
     peak = PROCESS[run.kind] + max(
         at_loss, early, late, state + gradients + (UPDATE if run.optimiser == "muon" else 0.0)
     )

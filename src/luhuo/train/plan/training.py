@@ -52,6 +52,7 @@ class Training:
             background=self.background,
             pieces=self.shard or machine.count,
             kind=machine.kind,
+            split=0 < self.micro_batch < rows,
         )
 
 
