@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +29,10 @@ class Message:
     role: str
     content: str
     train: bool = True
+    tool_calls: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    """Of an assistant's turn, in OpenAI's layout: {"id", "type": "function", "function": {"name", "arguments"}}."""
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else a template may read: `tool_call_id`, `name`, `reasoning_content`."""
 
     @property
     def is_target(self) -> bool:
@@ -58,9 +63,9 @@ class Conversation:
         """Whether any turn is to be learned."""
         return any(message.is_target for message in self.messages)
 
-    def plain(self) -> list[dict[str, str]]:
-        """The messages as a template and the OpenAI layout see them."""
-        return [{"role": m.role, "content": m.content} for m in self.messages]
+    def plain(self) -> list[dict[str, Any]]:
+        """The messages as a template sees them: OpenAI's layout, the arguments of tool calls as objects."""
+        return [_plain(message) for message in self.messages]
 
     def until(self, end: int) -> Conversation:
         """The first `end` messages."""
@@ -100,14 +105,57 @@ def check_order(messages: tuple[Message, ...]) -> None:
         before = message.role
 
 
+EXTRA = ("tool_call_id", "name", "reasoning_content")
+
+
 def _message(values: Mapping[str, Any]) -> Message:
     role, content = values.get("role"), values.get("content")
+    calls = values.get("tool_calls") or ()
     if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
         content = "".join(part["text"] for part in content)  # OpenAI's list of text parts
+    if content is None and calls:
+        content = ""
     if not isinstance(role, str) or not isinstance(content, str):
         raise LuhuoError(
             tr("A message needs a role and a content, both text.", "消息必须有文本类型的 role 和 content。"),
             expected='{"role": "user", "content": "…"}',
             found=f"role: {type(role).__name__}, content: {type(content).__name__}",
         )
-    return Message(role, content, bool(values.get("train", values.get("weight", True))))
+    extra = {name: value for name in EXTRA if isinstance(value := values.get(name), str)}
+    train = bool(values.get("train", values.get("weight", True)))
+    return Message(role, content, train, tuple(_call(call, role) for call in calls), extra)
+
+
+def _call(values: Any, role: str) -> Mapping[str, Any]:
+    """A tool call in OpenAI's layout. Raises `LuhuoError` when it has no name, or a user is said to make it."""
+    function = values.get("function", values) if isinstance(values, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if role != "assistant" or not isinstance(name, str) or not isinstance(function, Mapping):
+        raise LuhuoError(
+            tr("This is no tool call of an assistant.", "这不是助手的工具调用。"),
+            expected='{"type": "function", "function": {"name": "…", "arguments": "{…}"}}',
+            found=f"role: {role}, {str(values)[:80]}",
+        )
+    arguments = function.get("arguments", {})
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    named = {"id": values["id"]} if isinstance(values.get("id"), str) else {}
+    return {**named, "type": "function", "function": {"name": name, "arguments": written}}
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": _object(call["function"]["arguments"])}}
+            for call in message.tool_calls
+        ]
+    return plain
+
+
+def _object(text: str) -> Any:
+    """The arguments as an object, which is what published templates write as JSON; what is none stays text."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text

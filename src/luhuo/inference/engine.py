@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
 
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
@@ -24,10 +26,11 @@ Prompt = str | Sequence[int] | Conversation
 """Text (special tokens in it are plain text), token ids, or a conversation to be answered."""
 
 CACHE_BYTES = 1 << 30
+LOG = logging.getLogger(__name__)
 
 
 class Engine:
-    """Generates with a KV cache and continuous batching.
+    """Generates with a KV cache and continuous batching. Threads may share it: each step of the work is one's own.
 
     `max_batch` requests run at once; `cache_tokens` bounds the cache (default: what fits into 1 GiB).
     """
@@ -40,7 +43,11 @@ class Engine:
         ends = set(model.config.stop_ids)
         if model.tokenizer:
             ends |= model.tokenizer.stop_ids
-        self.end_tokens = frozenset(ends)
+        self._lock = threading.RLock()
+        self._listeners: dict[int, Callable[[Request], None]] = {}
+        self.scheduler = Scheduler(
+            model, max_batch=max_batch, cache_tokens=self.cache_tokens, end_tokens=frozenset(ends)
+        )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -54,8 +61,77 @@ class Engine:
 
     @property
     def context(self) -> int:
-        """Tokens that prompt and answer may have together."""
-        return self.model.config.max_positions
+        """Tokens that prompt and answer may have together: the model's, or what the cache holds."""
+        return min(self.model.config.max_positions, self.cache_tokens)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self.scheduler.end_tokens
+
+    @end_tokens.setter
+    def end_tokens(self, tokens: frozenset[int]) -> None:
+        self.scheduler.end_tokens = tokens
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is waiting or running."""
+        return self.scheduler.idle
+
+    def submit(self, request: Request, on_update: Callable[[Request], None]) -> None:
+        """Take a request on; whoever calls `step` next works on it and calls `on_update`. Any thread."""
+        with self._lock:
+            self._listeners[id(request)] = on_update
+            self.scheduler.add(request)
+
+    def cancel(self, request: Request) -> None:
+        """End a request with finish reason "cancelled". Any thread."""
+        with self._lock:
+            self.scheduler.cancel(request)
+
+    def step(self) -> None:
+        """Advance all requests by a token or a piece of their prompts, and tell those who asked. Any thread.
+
+        An error of the model ends all requests, with finish reason "error", for which `generate` and `stream` raise
+        `RunFailed`; the log has the cause.
+        """
+        with self._lock:
+            try:
+                with torch.inference_mode():
+                    updated = self.scheduler.step()
+            except Exception:
+                LOG.exception("the engine dropped its requests")
+                updated = self.scheduler.clear()
+                for request in updated:
+                    request.finish_reason = request.finish_reason or "error"
+            for request in updated:
+                self._tell(request)
+
+    def _tell(self, request: Request) -> None:
+        listener = self._listeners.get(id(request))
+        if request.finish_reason:
+            self._listeners.pop(id(request), None)
+        if listener is None:
+            return
+        try:
+            listener(request)
+        except Exception:  # one listener's fault must not end the others' requests
+            LOG.exception("a request was cancelled because its listener failed")
+            self._listeners.pop(id(request), None)
+            self.scheduler.cancel(request)
+
+    def _finish(self, requests: Sequence[Request]) -> None:
+        """Run these requests to their end."""
+        try:
+            for request in sorted(requests, key=lambda r: -r.length):  # neighbours then have similar lengths
+                self.submit(request, _nothing)
+            while not all(request.finish_reason for request in requests):
+                self.step()
+        finally:
+            for request in requests:
+                if not request.finish_reason:
+                    self.cancel(request)
+        _check(requests)
 
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling | Sequence[Sampling] | None = None
@@ -74,10 +150,7 @@ class Engine:
             [self._request(ids, wanted, choice) for choice in range(wanted.n)]
             for ids, wanted in zip([self.prompt_ids(p) for p in prompts], list(sampling), strict=True)
         ]
-        with torch.inference_mode():
-            scheduler = self._scheduler([r for group in requests for r in group])
-            while scheduler.running:
-                scheduler.step()
+        self._finish([request for group in requests for request in group])
         completions = []
         for group in requests:
             choices = [request.completion() for request in group]
@@ -104,16 +177,19 @@ class Engine:
         if _is_messages(prompt):
             prompt = _conversation(prompt)
         request = self._request(self.prompt_ids(prompt), sampling or Sampling(), 0)  # type: ignore[arg-type]
-        with torch.inference_mode():
-            scheduler = self._scheduler([request])
+        self.submit(request, _nothing)
         given = 0
-        while not request.finish_reason:
-            with torch.inference_mode():  # not around the yield: the caller's code runs there
-                scheduler.step()
-            text = request.take_text()
-            if text or request.finish_reason:
-                yield Chunk(text, request.tokens[given:], request.finish_reason)
-                given = len(request.tokens)
+        try:
+            while not request.finish_reason:
+                self.step()
+                with self._lock:  # another thread may be stepping too
+                    text, tokens, reason = request.take_text(), request.tokens[given:], request.finish_reason
+                _check([request])
+                if text or reason:
+                    given += len(tokens)
+                    yield Chunk(text, tokens, reason)
+        finally:
+            self.cancel(request)
 
     def loglikelihood(
         self, pairs: Sequence[tuple[str | Sequence[int], str | Sequence[int]]]
@@ -143,8 +219,17 @@ class Engine:
             )
         return Request(ids, sampling, self.model.tokenizer, room, choice)
 
-    def _scheduler(self, requests: list[Request]) -> Scheduler:
-        return Scheduler(self.model, requests, self.max_batch, self.cache_tokens, self.end_tokens)
+
+def _nothing(request: Request) -> None:
+    """For requests whose thread looks at them by itself."""
+
+
+def _check(requests: Sequence[Request]) -> None:
+    if any(request.finish_reason == "error" for request in requests):
+        raise RunFailed(
+            tr("The model failed while it was generating.", "模型在生成时出错。"),
+            fix=tr("The log has the cause.", "原因见日志。"),
+        )
 
 
 def _is_messages(value: Any) -> bool:

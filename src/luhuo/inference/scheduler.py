@@ -1,12 +1,18 @@
-"""Continuous batching: rows of one cache, given to waiting requests as soon as enough of them are free.
+"""Continuous batching: every step gives each running request one token and works on prompts with what is left.
 
-A step gives one token to every running request. Rows of finished requests stay until a quarter of the rows is free
-(a prefill for one row costs nearly as much as for sixteen), and are then filled, or removed when nobody waits.
+A request owns one row of the cache. Prompts are computed in chunks, so that a long one does not hold up the answers
+that are being written; requests that wait for their first token share the step's tokens evenly. When the cache would
+grow beyond its budget, the youngest request loses its row and is computed again later (Kwon et al. 2023, section 4.5).
+
+Models in which a later token changes what earlier ones are to each other (prompts that see themselves, records,
+frequencies by length) get whole prompts and room for the whole answer instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,121 +22,264 @@ from luhuo.inference.request import Request
 from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 
-PREFILL_TOKENS = 8192
-"""Tokens, padding included, that one prefill call computes at most (one prompt may be longer)."""
+STEP_TOKENS = 512
+"""Tokens of prompts that one step computes at most, padding included."""
+LEAST_CHUNK = 64
+"""Tokens of a prompt that are worth a pass."""
+ROUNDING = 64
+"""The cache grows by so many slots at least, where the budget allows it."""
+HEADROOM = 16
+"""Slots that must be free beyond its prompt for a request to be admitted beside others."""
+
+
+@dataclass(eq=False)
+class Running:
+    """A request with its row of the cache."""
+
+    request: Request
+    ids: list[int]
+    """Prompt and answer so far."""
+    row: int = -1
+    filled: int = 0
+    """How many of them are in the cache."""
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are not in the cache; with one, the next forward pass gives the next token."""
+        return len(self.ids) - self.filled
 
 
 class Scheduler:
-    """Runs requests to their end on one model."""
+    """Runs requests on one model. Not thread-safe: one thread owns it (or holds the engine's lock).
+
+    At most `max_batch` requests run at once, with at most `cache_tokens` slots together.
+    """
 
     def __init__(
         self,
         model: Decoder,
-        requests: Iterable[Request],
+        *,
         max_batch: int,
         cache_tokens: int,
         end_tokens: frozenset[int],
+        step_tokens: int = STEP_TOKENS,
     ) -> None:
-        self._model, self._end_tokens = model, end_tokens
-        # Longest first: neighbours have similar lengths, and the cache gets its largest size at once.
-        self._waiting = sorted(requests, key=lambda r: -r.length)
-        self._waiting.reverse()  # taken from the end
-        longest = self._waiting[-1].length if self._waiting else 1
-        self._rows: list[Request | None] = [None] * max(1, min(max_batch, len(self._waiting), cache_tokens // longest))
-        self._cache = KVCache(model.config, len(self._rows), 1, model.dtype, model.device)
-        penalised = any(r.sampling.repetition_penalty != 1 for r in self._waiting)
-        shape = (len(self._rows), model.config.vocab_size)
-        self._seen = torch.zeros(shape, dtype=torch.bool, device=model.device) if penalised else None
+        self.model, self.end_tokens = model, end_tokens
+        self.max_batch, self.cache_tokens, self.step_tokens = max_batch, cache_tokens, step_tokens
+        self.preemptions = 0
+        """How often a request had to give up its row."""
+        self.whole = model.config.reads_back or model.config.rope.by_length
+        """Whether prompts are computed at once and rows are given for whole answers."""
+        self._waiting: deque[Running] = deque()
+        self._running: list[Running] = []
+        self._ended: list[Request] = []
+        self._cache = self._empty()
 
     @property
-    def running(self) -> bool:
-        """Whether any request is not finished."""
-        return bool(self._waiting) or any(self._rows)
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._waiting or self._running or self._ended)
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a row."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Requests with a row."""
+        return len(self._running)
+
+    def add(self, request: Request) -> None:
+        """Take a request on; it runs as soon as there is room."""
+        self._waiting.append(Running(request, list(request.prompt)))
+
+    def cancel(self, request: Request) -> None:
+        """End a request with finish reason "cancelled"; one that is not here is left alone."""
+        for place in (self._waiting, self._running):
+            for one in [one for one in place if one.request is request]:
+                place.remove(one)
+                if one.row >= 0:
+                    self._cache.lengths[one.row] = 0
+                request.cancel()
+                self._ended.append(request)
+
+    def clear(self) -> list[Request]:
+        """Forget all requests and the cache, after an error; returns the requests."""
+        dropped = [one.request for one in (*self._running, *self._waiting)] + self._ended
+        self._waiting.clear()
+        self._running, self._ended, self._cache = [], [], self._empty()
+        return dropped
 
     def step(self) -> list[Request]:
-        """Admit what fits, give every running request one more token, and return the requests that got one."""
-        free = [row for row, request in enumerate(self._rows) if request is None]
-        if self._waiting and (len(free) * 4 >= len(self._rows) or not any(self._rows)):
-            return self._admit(free)
-        if free and not self._waiting and len(free) * 4 >= len(self._rows):
+        """Admit what fits, advance every request; returns those that got tokens or ended since the last step."""
+        updated, self._ended = self._ended, []
+        self._admit()
+        ready = [one for one in self._running if one.pending == 1]
+        if ready:
+            updated += self._decode(ready)
+        unready = [one for one in self._running if one.pending > 1]
+        if unready:
+            updated += self._fill(unready, len(ready))
+        if not self._running and not self._waiting:
+            self._cache = self._empty()
+        return updated
+
+    # Rows and their room
+
+    def _empty(self) -> KVCache:
+        model = self.model
+        return KVCache(model.config, 0, 0, model.dtype, model.device)
+
+    def _need(self, one: Running) -> int:
+        """Slots a request needs to be admitted."""
+        return one.request.length if self.whole else len(one.ids)
+
+    def _admit(self) -> None:
+        """Give rows to waiting requests, first come, first served."""
+        running, limit = len(self._running), self.max_batch
+        if not self._waiting:
             self._shrink()
-        return self._decode()
-
-    def _admit(self, free: list[int]) -> list[Request]:
-        """Prefill waiting requests into free rows; each gets its first token."""
-        group = [self._waiting.pop()]
-        while self._waiting and len(group) < len(free):
-            width = max(len(r.prompt) for r in [*group, self._waiting[-1]])
-            if width * (len(group) + 1) > PREFILL_TOKENS:
+            return
+        if running and running + len(self._waiting) > limit and (limit - running) * 4 < limit:
+            return  # a prefill for one row costs nearly as much as for sixteen
+        group: list[Running] = []
+        slots = max([self._need(one) for one in self._running], default=0)
+        while self._waiting and running + len(group) < limit:
+            slots = max(slots, self._need(self._waiting[0]) + (0 if self.whole else HEADROOM))
+            count = running + len(group) + 1
+            if count > 1 and count * slots > self.cache_tokens:
                 break
-            group.append(self._waiting.pop())
-        rows = free[: len(group)]
-        logits = self._prefill(group, rows)
-        for row, request in zip(rows, group, strict=True):
-            self._rows[row] = request
-            if self._seen is not None:
-                self._seen[row] = False
-                self._seen[row, request.prompt] = True
-        return self._give(rows, logits)
+            group.append(self._waiting.popleft())
+        if group:
+            self._place(group)
 
-    def _prefill(self, group: list[Request], rows: list[int]) -> Tensor:
-        """Logits (group, vocab) behind each prompt; keys and values go to `rows` of the cache."""
-        lengths = [len(r.prompt) for r in group]
-        ids = torch.zeros(len(group), max(lengths), dtype=torch.long)
-        for i, request in enumerate(group):
-            ids[i, : lengths[i]] = torch.tensor(request.prompt)
-        segments = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        device = self._model.device
-        fresh = KVCache(self._model.config, len(group), max(lengths), self._model.dtype, device)
-        hidden = self._model.hidden(ids.to(device), segments=segments.int().to(device), cache=fresh)
-        self._cache.put(rows, fresh)
-        last = torch.tensor(lengths, device=device) - 1
-        return self._model.head(hidden[torch.arange(len(group), device=device), last])
+    def _place(self, group: list[Running]) -> None:
+        """Rows for new requests: free ones, and new ones."""
+        used = {one.row for one in self._running}
+        count = len(used) + len(group)
+        width = max(self._cache.capacity, min(ROUNDING, self.cache_tokens // count))
+        if count > self._cache.batch or width > self._cache.capacity or self._cache.batch * width > self.cache_tokens:
+            width = min(width, max(self.cache_tokens // count, self._cache.longest))
+            self._compact(count, width)
+            used = {one.row for one in self._running}
+        free = [row for row in range(self._cache.batch) if row not in used]
+        for one, row in zip(group, free, strict=False):
+            one.row, one.filled, self._cache.lengths[row] = row, 0, 0
+            self._running.append(one)
 
-    def _decode(self) -> list[Request]:
-        """One forward pass of one token a row. Empty rows compute into slot 0, which nobody reads."""
-        ids = [[request.tokens[-1]] if request else [0] for request in self._rows]
-        for row, request in enumerate(self._rows):
-            if request is None:
-                self._cache.lengths[row] = 0
-        logits = self._model(torch.tensor(ids, device=self._model.device), cache=self._cache)[:, -1]
-        rows = [row for row, request in enumerate(self._rows) if request]
-        return self._give(rows, logits if len(rows) == len(self._rows) else logits[rows])
-
-    def _give(self, rows: list[int], logits: Tensor) -> list[Request]:
-        """Choose a token for each of `rows` from its logits (rows, vocab) and hand it to the row's request."""
-        requests = [request for row in rows if (request := self._rows[row])]
-        settings = [r.sampling for r in requests]
-        scores = logits
-        if self._seen is not None:
-            scores = sampler.penalise(logits.float(), self._seen[rows], [s.repetition_penalty for s in settings])
-        chosen = sampler.choose(scores, settings, [r.uniform() for r in requests])
-        if self._seen is not None:
-            self._seen[torch.tensor(rows, device=chosen.device), chosen] = True
-        if any(s.logprobs is not None for s in settings):
-            _report(requests, logits, chosen)
-        for row, request, token in zip(rows, requests, chosen.tolist(), strict=True):
-            request.push(token, self._end_tokens)
-            if request.finish_reason:
-                self._rows[row] = None
-        return requests
+    def _compact(self, count: int, width: int) -> None:
+        """Keep the rows in use, `count` rows in all, with `width` slots."""
+        rows: list[int | None] = [one.row for one in self._running]
+        for row, one in enumerate(self._running):
+            one.row = row
+        self._cache.resize(rows + [None] * (count - len(rows)), width)
 
     def _shrink(self) -> None:
-        """Remove the empty rows."""
-        keep = [row for row, request in enumerate(self._rows) if request]
-        self._cache.select(keep)
-        self._rows = [self._rows[row] for row in keep]
-        if self._seen is not None:
-            self._seen = self._seen[keep]
+        """Remove empty rows once a quarter is empty: they cost as much as others."""
+        running = len(self._running)
+        if running and (self._cache.batch - running) * 4 >= self._cache.batch:
+            self._compact(running, self._cache.capacity)
 
+    def _reserve(self, slots: int) -> None:
+        """Make rows of `slots` slots, within the budget: empty rows go first, then the youngest requests."""
+        if slots <= self._cache.capacity:
+            return
+        have = self._cache.capacity
+        while True:
+            generous = max(slots, have + have // 2) + ROUNDING
+            for width in (generous - generous % ROUNDING, slots):
+                if self._cache.batch * width <= self.cache_tokens or self._cache.batch == 1:
+                    self._cache.resize(range(self._cache.batch), width)
+                    return
+            if self._cache.batch == len(self._running):
+                self._preempt()
+            self._compact(len(self._running), have)
 
-def _report(requests: list[Request], logits: Tensor, chosen: Tensor) -> None:
-    """Store log-probabilities of the chosen and the best tokens with the requests that asked for them."""
-    scores = logits.float().log_softmax(-1)
-    taken = scores.gather(-1, chosen[:, None])[:, 0].tolist()
-    for i, request in enumerate(requests):
-        if request.sampling.logprobs is None:
-            continue
-        request.logprobs.append(taken[i])
-        best = scores[i].topk(min(request.sampling.logprobs, scores.shape[-1]))
-        request.top_logprobs.append(dict(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+    def _preempt(self) -> None:
+        """Take the row of the youngest request, which will be computed again."""
+        one = self._running.pop()
+        one.row, one.filled = -1, 0
+        self._waiting.appendleft(one)
+        self.preemptions += 1
+
+    # Forward passes
+
+    def _decode(self, ready: list[Running]) -> list[Request]:
+        """One pass of one token a row."""
+        self._reserve(self._cache.longest + 1)
+        ready = [one for one in ready if one.row >= 0]
+        cache = self._cache
+        ids = [0] * cache.batch
+        for one in ready:
+            ids[one.row] = one.ids[-1]
+        device = self.model.device
+        real = None
+        if len(ready) < cache.batch:  # other rows compute into the slot behind their end, which nobody reads
+            used = {one.row for one in ready}
+            real = torch.tensor([[row in used] for row in range(cache.batch)], device=device).int()
+        column = torch.tensor(ids, device=device)[:, None]
+        hidden = self.model.hidden(column, segments=real, cache=cache)[:, -1]
+        if real is not None:
+            hidden = hidden[[one.row for one in ready]]
+        else:
+            ready.sort(key=lambda one: one.row)
+        for one in ready:
+            one.filled += 1
+        return self._give(ready, self.model.head(hidden))
+
+    def _fill(self, unready: list[Running], busy: int) -> list[Request]:
+        """One pass over chunks of prompts; a request whose prompt is complete gets its first token."""
+        group, takes = self._chunks(unready, busy)
+        self._reserve(max(one.filled for one in group) + max(takes))
+        group, takes = map(list, zip(*[(o, t) for o, t in zip(group, takes, strict=True) if o.row >= 0], strict=True))
+        device, width = self.model.device, max(takes)
+        ids = torch.zeros(len(group), width, dtype=torch.long)
+        for i, (one, take) in enumerate(zip(group, takes, strict=True)):
+            ids[i, :take] = torch.tensor(one.ids[one.filled : one.filled + take])
+        segments = None
+        if min(takes) < width:
+            segments = (torch.arange(width) < torch.tensor(takes)[:, None]).int().to(device)
+        cache = self._cache.of_rows([one.row for one in group])
+        hidden = self.model.hidden(ids.to(device), segments=segments, cache=cache)
+        for one, take in zip(group, takes, strict=True):
+            one.filled += take
+        done = [i for i, one in enumerate(group) if not one.pending]
+        if not done:
+            return []
+        last = torch.tensor([takes[i] - 1 for i in done], device=device)
+        return self._give([group[i] for i in done], self.model.head(hidden[torch.tensor(done, device=device), last]))
+
+    def _chunks(self, unready: list[Running], busy: int) -> tuple[list[Running], list[int]]:
+        """Whose prompts the next pass works on, and with how many tokens of each."""
+        if self.whole:
+            share = budget = max(one.pending for one in unready)
+        else:
+            budget = max(self.step_tokens - busy, 1)
+            share = min(budget, max(LEAST_CHUNK, budget // len(unready)))
+        group, takes, reach = unready[:1], [min(unready[0].pending, share)], 0
+        reach = max(self._cache.capacity, group[0].filled + takes[0])
+        for one in unready[1:]:
+            take = min(one.pending, share)
+            width = max(*takes, take)
+            # Padding is written too, so the longest row has to have room for the widest chunk.
+            if (len(group) + 1) * width > budget or max(o.filled for o in [*group, one]) + width > reach:
+                continue
+            group.append(one)
+            takes.append(take)
+        for one in group:  # the next pass begins with others
+            self._running.remove(one)
+        self._running += group
+        return group, takes
+
+    def _give(self, ready: Sequence[Running], logits: Tensor) -> list[Request]:
+        """Choose a token for each of `ready` from its logits (ready, vocab) and hand it to the request."""
+        requests = [one.request for one in ready]
+        chosen = sampler.next_tokens(requests, logits, self.end_tokens)
+        for one, token in zip(ready, chosen, strict=True):
+            one.request.push(token, self.end_tokens)
+            one.ids.append(token)
+            if one.request.finish_reason:
+                self._running.remove(one)
+                self._cache.lengths[one.row] = 0
+        return requests

@@ -1,4 +1,4 @@
-"""The key-value cache: static slots, one length per row, grown in blocks."""
+"""The key-value cache: static slots, one length per row, grown in blocks; and a view of some of its rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from luhuo.model.config import ModelConfig
 from luhuo.model.stack_config import StackConfig
 
 BLOCK = 128
+LEVELS = 127
+"""Largest magnitude of an int8 number."""
 
 
 class KVCache:
@@ -19,6 +20,9 @@ class KVCache:
 
     `model(ids, cache=cache)` appends `ids` (batch, time) to every row. With `segments` (batch, time), 1 for a token
     and 0 for padding on the right, a row is extended by its real tokens only: ragged prompts are one call.
+
+    `stored` is the number format it is kept in, `dtype` the one attention gets. With int8 each token has a scale per
+    head: the largest magnitude of its features over 127.
     """
 
     def __init__(
@@ -28,11 +32,18 @@ class KVCache:
         capacity: int = BLOCK,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        *,
+        stored: torch.dtype | None = None,
     ) -> None:
         slots = -(-capacity // BLOCK) * BLOCK
+        self.dtype, self.stored = dtype, stored or dtype
         shapes = [((batch, h, slots, w), (batch, vh, slots, vw)) for (h, w), (vh, vw) in config.layer_widths]
-        self.keys = [torch.zeros(keys, dtype=dtype, device=device) for keys, _ in shapes]
-        self.values = [torch.zeros(values, dtype=dtype, device=device) for _, values in shapes]
+        self.keys = [torch.zeros(keys, dtype=self.stored, device=device) for keys, _ in shapes]
+        self.values = [torch.zeros(values, dtype=self.stored, device=device) for _, values in shapes]
+        scaled = shapes if self.stored == torch.int8 else []
+        self.key_scales = [torch.zeros(*keys[:3], 1, device=device) for keys, _ in scaled]
+        """(batch, heads, slots, 1) fp32 for each layer; empty unless stored in int8."""
+        self.value_scales = [torch.zeros(*values[:3], 1, device=device) for _, values in scaled]
         self.ids = torch.zeros(batch, slots, dtype=torch.long, device=device) if config.reads_back else None
         """The tokens themselves, where the model may have to read them again."""
         self.lengths: list[int] = [0] * batch
@@ -48,6 +59,11 @@ class KVCache:
         return self.keys[0].shape[2]
 
     @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.keys[0].device
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest row."""
         return max(self.lengths, default=0)
@@ -57,22 +73,40 @@ class KVCache:
         """Whether all rows hold equally many tokens."""
         return min(self.lengths, default=0) == self.longest
 
+    @property
+    def lists(self) -> tuple[list[Tensor], ...]:
+        """All that is kept by slot, by layer: tensors (batch, heads, slots, features)."""
+        return self.keys, self.values, self.key_scales, self.value_scales
+
     def starts(self) -> Tensor:
         """The lengths as a tensor (batch,) int64 on the cache's device."""
-        return torch.tensor(self.lengths, device=self.keys[0].device)
+        return torch.tensor(self.lengths, device=self.device)
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` tokens a row, in whole blocks and at least half as much again as there was."""
         have = self.capacity
-        if capacity <= have:
-            return
-        slots = -(-max(capacity, have + have // 2) // BLOCK) * BLOCK
-        for tensors in (self.keys, self.values):
-            for layer, old in enumerate(tensors):
-                tensors[layer] = old.new_zeros(old.shape[0], old.shape[1], slots, old.shape[3])
-                tensors[layer][:, :, :have] = old
+        if capacity > have:
+            self.resize(range(self.batch), -(-max(capacity, have + have // 2) // BLOCK) * BLOCK)
+
+    def resize(self, rows: Sequence[int | None], capacity: int) -> None:
+        """Keep these rows in this order (None: an empty one), with exactly `capacity` slots, layer by layer."""
+        keep = [(new, old) for new, old in enumerate(rows) if old is not None]
+        new, old = (torch.tensor([pair[i] for pair in keep], dtype=torch.long, device=self.device) for i in (0, 1))
+        end = min(capacity, max((self.lengths[row] for _, row in keep), default=0))
+        whole = [pair[1] for pair in keep] == list(range(len(rows)))  # then rows need no index
+        for tensors in self.lists:
+            for layer, have in enumerate(tensors):
+                grown = have.new_zeros(len(rows), have.shape[1], capacity, have.shape[3])
+                if whole:
+                    grown[:, :, :end] = have[: len(rows), :, :end]
+                else:
+                    grown[new, :, :end] = have[old, :, :end]
+                tensors[layer] = grown
         if self.ids is not None:
-            self.ids = F.pad(self.ids, (0, slots - have))
+            ids = self.ids.new_zeros(len(rows), capacity)
+            ids[new, :end] = self.ids[old, :end]
+            self.ids = ids
+        self.lengths = [0 if row is None else self.lengths[row] for row in rows]
 
     def remember(self, ids: Tensor) -> None:
         """Keep the tokens (batch, time) behind each row's end, where the model may have to read them again."""
@@ -80,38 +114,40 @@ class KVCache:
             rows = torch.arange(self.batch, device=ids.device)[:, None]
             self.ids[rows, self.starts()[:, None] + torch.arange(ids.shape[1], device=ids.device)] = ids
 
-    def put(self, rows: Sequence[int], other: KVCache) -> None:
-        """Replace these rows by those of another cache of the same model."""
-        self.reserve(other.longest)
-        target, end = torch.tensor(list(rows), device=self.keys[0].device), other.longest
-        for ours, theirs in ((self.keys, other.keys), (self.values, other.values)):
-            for mine, new in zip(ours, theirs, strict=True):
-                mine[target, :, :end] = new[:, :, :end]
-        if self.ids is not None and other.ids is not None:
-            self.ids[target, :end] = other.ids[:, :end]
-        for row, length in zip(rows, other.lengths, strict=True):
-            self.lengths[row] = length
-
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write (batch, heads, time, features) behind each row's end; return what the new tokens may look at.
 
         Lengths move once per forward pass, in `advance`, after the last layer.
         """
-        time = key.shape[2]
-        keys, values = self.keys[layer], self.values[layer]
+        first = self.longest == 0 and key.shape[2] > 1 and self.stored == self.dtype
+        end = self.longest + key.shape[2]
+        found = []
+        for new, kept, scales in ((key, self.keys, self.key_scales), (value, self.values, self.value_scales)):
+            if scales:
+                new, scale = quantise(new)
+                self._write(scales[layer], scale)
+                self._write(kept[layer], new)
+                found.append(
+                    self._read(kept[layer], end).to(self.dtype) * self._read(scales[layer], end).to(self.dtype)
+                )
+            else:
+                self._write(kept[layer], new)
+                found.append(new if first else self._read(kept[layer], end).to(self.dtype))
+        return found[0], found[1]
+
+    def _write(self, kept: Tensor, new: Tensor) -> None:
+        """Put `new` (batch, heads, time, features) behind each row's end."""
+        time, start = new.shape[2], self.longest
         if self.even:
-            start = self.longest
-            keys[:, :, start : start + time] = key
-            values[:, :, start : start + time] = value
+            kept[:, :, start : start + time] = new
         else:
-            rows = torch.arange(self.batch, device=keys.device)[:, None]
-            slots = self.starts()[:, None] + torch.arange(time, device=keys.device)
-            keys[rows, :, slots] = key.transpose(1, 2)
-            values[rows, :, slots] = value.transpose(1, 2)
-        if self.longest == 0 and time > 1:
-            return key, value
-        end = self.longest + time
-        return keys[:, :, :end], values[:, :, :end]
+            rows = torch.arange(self.batch, device=kept.device)[:, None]
+            slots = self.starts()[:, None] + torch.arange(time, device=kept.device)
+            kept[rows, :, slots] = new.transpose(1, 2).to(kept.dtype)
+
+    def _read(self, kept: Tensor, end: int) -> Tensor:
+        """The first `end` slots of all rows."""
+        return kept[:, :, :end]
 
     def advance(self, counts: int | Sequence[int]) -> None:
         """Lengthen every row by `counts` tokens (one number, or one a row)."""
@@ -124,8 +160,71 @@ class KVCache:
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows in this order; a row may appear more than once."""
-        index = torch.tensor(list(rows), dtype=torch.long, device=self.keys[0].device)
-        self.keys = [keys.index_select(0, index) for keys in self.keys]
-        self.values = [values.index_select(0, index) for values in self.values]
+        index = torch.tensor(list(rows), dtype=torch.long, device=self.device)
+        for tensors in self.lists:
+            for layer, have in enumerate(tensors):
+                tensors[layer] = have.index_select(0, index)
         self.ids = None if self.ids is None else self.ids.index_select(0, index)
         self.lengths = [self.lengths[row] for row in rows]
+
+    def of_rows(self, rows: Sequence[int]) -> KVCache:
+        """A cache that reads and writes only these rows of this one."""
+        return self if list(rows) == list(range(self.batch)) else _Rows(self, rows)
+
+
+class _Rows(KVCache):
+    """Some rows of another cache. What is written goes there; what is read is gathered from there."""
+
+    def __init__(self, whole: KVCache, rows: Sequence[int]) -> None:
+        self.whole, self.rows = whole, list(rows)
+        self.index = torch.tensor(self.rows, dtype=torch.long, device=whole.device)
+        self.dtype, self.stored = whole.dtype, whole.stored
+        self._look()
+
+    def _look(self) -> None:
+        self.keys, self.values = self.whole.keys, self.whole.values
+        self.key_scales, self.value_scales = self.whole.key_scales, self.whole.value_scales
+        self.ids = None if self.whole.ids is None else self.whole.ids.index_select(0, self.index)
+        self.lengths = [self.whole.lengths[row] for row in self.rows]
+
+    def reserve(self, capacity: int) -> None:
+        self.whole.reserve(capacity)
+        self._look()
+
+    def remember(self, ids: Tensor) -> None:
+        if self.whole.ids is not None:
+            slots = self.starts()[:, None] + torch.arange(ids.shape[1], device=ids.device)
+            self.whole.ids[self.index[:, None], slots] = ids
+            self._look()
+
+    def _write(self, kept: Tensor, new: Tensor) -> None:
+        time, start = new.shape[2], self.longest
+        if self.even:
+            kept[self.index, :, start : start + time] = new.to(kept.dtype)
+        else:
+            slots = self.starts()[:, None] + torch.arange(time, device=kept.device)
+            kept[self.index[:, None], :, slots] = new.transpose(1, 2).to(kept.dtype)
+
+    def _read(self, kept: Tensor, end: int) -> Tensor:
+        return kept[:, :, :end].index_select(0, self.index)
+
+    def advance(self, counts: int | Sequence[int]) -> None:
+        super().advance(counts)
+        self._tell()
+
+    def truncate(self, lengths: Sequence[int]) -> None:
+        super().truncate(lengths)
+        self._tell()
+
+    def _tell(self) -> None:
+        for row, length in zip(self.rows, self.lengths, strict=True):
+            self.whole.lengths[row] = length
+
+
+def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 numbers and fp32 scales (…, 1) of x (…, features), symmetric, one scale for each vector."""
+    x = x.float()
+    if not x.shape[-1]:
+        return x.to(torch.int8), x.new_zeros(*x.shape[:-1], 1)
+    scale = x.abs().amax(-1, keepdim=True) / LEVELS
+    return (x / scale.clamp(min=torch.finfo(torch.float32).tiny)).round_().to(torch.int8), scale

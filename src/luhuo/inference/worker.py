@@ -1,0 +1,77 @@
+"""A thread that keeps an engine going while requests come and go from other threads (a server's, a rollout's)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from luhuo.core.errors import RunFailed
+from luhuo.core.language import tr
+from luhuo.inference.engine import Engine
+from luhuo.inference.request import Request
+
+
+class Worker:
+    """Steps an engine in a thread of its own for as long as there is something to do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._changed = threading.Condition()
+        self._closing = False
+        self._open: dict[int, Request] = {}
+        self._thread = threading.Thread(target=self._run, name="luhuo-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that were submitted and have not ended."""
+        return len(self._open)
+
+    def submit(self, request: Request, on_update: Callable[[Request], None]) -> None:
+        """Run a request; raises `RunFailed` once the worker is closing.
+
+        `on_update(request)` is called in the worker's thread after each of its tokens and when it has ended, which
+        `finish_reason` tells. It must be quick, as all requests wait for it.
+        """
+
+        def told(request: Request) -> None:
+            if request.finish_reason:
+                self._open.pop(id(request), None)
+            on_update(request)
+
+        with self._changed:
+            if self._closing:
+                raise RunFailed(tr("The engine is shutting down.", "引擎正在关闭。"))
+            self._open[id(request)] = request
+            try:
+                self.engine.submit(request, told)
+            except BaseException:
+                del self._open[id(request)]
+                raise
+            self._changed.notify()
+
+    def cancel(self, request: Request) -> None:
+        """End a request with finish reason "cancelled"; its `on_update` is called once more. Any thread."""
+        self.engine.cancel(request)
+        with self._changed:
+            self._changed.notify()
+
+    def close(self, drain: bool = True) -> None:
+        """Take no more requests and end the thread: after those that run (`drain`), or at once, cancelling them."""
+        with self._changed:
+            self._closing = True
+            open_requests = [] if drain else list(self._open.values())
+            self._changed.notify()
+        for request in open_requests:
+            self.engine.cancel(request)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self.engine.idle and not self._closing:
+                    self._changed.wait()
+                if self.engine.idle and self._closing:
+                    return
+            self.engine.step()
