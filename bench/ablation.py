@@ -75,14 +75,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def tokens_for(settings: dict[str, Any], tokens: int) -> int:
     """Tokens that take as much arithmetic as `tokens` of the default."""
-    return round(tokens * training_flops(shape({})) / training_flops(shape(settings.get("model", {}))))
-
-
-def training_flops(config: ModelConfig) -> int:
-    """Operations of a training step for one token; multi-token prediction is a block, a merge and a head a depth."""
-    depths, width = config.mtp_layers, config.hidden_size
-    deeper = config.model_copy(update={"layers": config.layers + depths, "mtp_layers": 0})
-    return flops_per_token(deeper, LENGTH) + 6 * depths * width * (2 * width + config.vocab_size)
+    return round(
+        tokens * flops_per_token(shape({}), LENGTH) / flops_per_token(shape(settings.get("model", {})), LENGTH)
+    )
 
 
 def main() -> None:

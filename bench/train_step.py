@@ -27,6 +27,7 @@ from luhuo.model.config import ModelConfig
 from luhuo.model.count import flops_per_token, parameters
 from luhuo.model.decoder import Decoder
 from luhuo.model.initialise import initialise
+from luhuo.train import half_gradients
 from luhuo.train.config import TrainerConfig
 from luhuo.train.objective import CausalLM
 from luhuo.train.optimisers import Optimiser
@@ -70,6 +71,7 @@ def ours(config: ModelConfig, ids: torch.Tensor) -> Callable[[], float]:
     """One step of Luhuo."""
     model = initialise(Decoder(config), 0).train().compute_in(torch.bfloat16)
     optimiser = Optimiser(model, TrainerConfig(steps=1, optimiser="adamw", learning_rate=1e-3))
+    half_gradients.keep_half(half_gradients.matrices(model, "adamw"), half=True)  # as the trainer does
     objective = CausalLM()
 
     def step() -> float:

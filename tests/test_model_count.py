@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("transformers")
 
 from luhuo.model.config import ModelConfig
-from luhuo.model.count import active_parameters, parameters
+from luhuo.model.count import active_parameters, flops_per_token, parameters
 from luhuo.model.decoder import Decoder
 from luhuo.model.families import read_config
 from luhuo.model.initialise import initialise
@@ -66,3 +66,14 @@ def test_every_parameter_of_every_family_is_initialised_and_has_an_optimiser(mod
             key for key in groups["matrices"] if key.endswith(("bias", "sinks")) or "norm" in key or "router" in key
         }
         assert not strange, name
+
+
+def test_multi_token_prediction_costs_a_layer_a_merge_and_the_output_layer_again() -> None:
+    config = ModelConfig(
+        family="deepseek_v3", vocab_size=100, hidden_size=32, layers=2, heads=2, kv_heads=2, head_dim=16,
+        intermediate_size=64, qk_norm="none",
+    )  # fmt: skip
+    deeper = config.model_copy(update={"layers": 3})
+    predicting = config.model_copy(update={"mtp_layers": 1})
+    more = flops_per_token(predicting, 10) - flops_per_token(deeper, 10)
+    assert more == 6 * (2 * 32 * 32 + 100 * 32)

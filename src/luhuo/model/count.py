@@ -42,11 +42,17 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
 
     Six per active matrix parameter (the output embedding included, the lookup not) and 12 · heads · head_dim per
     visible key and layer, of which there are length / 2 on average (Kaplan et al. 2020, appendix B); fewer where a
-    window is shorter.
+    window is shorter. Each depth of multi-token prediction is one more layer, its merging matrix and the output
+    embedding again.
     """
+    if config.mtp_layers:
+        depths, width = config.mtp_layers, config.hidden_size
+        deeper = config.model_copy(update={"layers": config.layers + depths, "mtp_layers": 0})
+        again = 2 * width * width + config.vocab_size * (config.embedding_size or width)
+        return flops_per_token(deeper, length) + 6 * depths * again
     parts = parameters(config)
-    outside = sum(parts.get(name, 0) for name in ("embedding", "positions", "queries", "norms", "mtp", "head"))
-    matrices = active_parameters(config) - outside + parts.get("mtp", 0)
+    outside = sum(parts.get(name, 0) for name in ("embedding", "positions", "queries", "norms", "head"))
+    matrices = active_parameters(config) - outside
     matrices += config.vocab_size * (config.embedding_size or config.hidden_size)
     per_key = 6 * config.heads * (config.head_dim + config.value_dim)
     attending = (layer for layer in range(config.layers) if layer not in config.no_attention)

@@ -235,6 +235,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def costs(config: ModelConfig, length: int, batch: int) -> dict[str, Any]:
     train = count.flops_per_token(config, length)
+    forward = count.flops_per_token(config.model_copy(update={"mtp_layers": 0}), length) // 3
     numbers = count.cache_per_token(config)
     shown = ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size")
     shape = {name: getattr(config, name) for name in shown}
@@ -246,7 +247,7 @@ def costs(config: ModelConfig, length: int, batch: int) -> dict[str, Any]:
         "context": config.max_positions,
         "length": length,
         "batch": batch,
-        "flops": {"forward": train // 3, "train": train},
+        "flops": {"forward": forward, "train": train},
         "cache_per_token": {name: numbers * size for name, size in CACHE_BYTES.items()},
         "cache_of_context": {name: numbers * size * config.max_positions for name, size in CACHE_BYTES.items()},
         "serve": {name: _serving(config, name, length, batch) for name in BITS},
