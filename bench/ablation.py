@@ -21,7 +21,6 @@ from real_text import LENGTH
 from time_to_loss import record, shape
 
 from luhuo.core.device import use_threads
-from luhuo.model.config import ModelConfig
 from luhuo.model.count import flops_per_token, parameters
 
 LATENT = {
