@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
+
+from luhuo.model.flex import attend_in_blocks
 
 BLOCK = 64
 LONGEST_BLOCKED = 2048
@@ -26,7 +29,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor | None,
+    mask: Tensor | BlockMask | None,
     *,
     scale: float | None = None,
     softcap: float = 0.0,
@@ -37,12 +40,16 @@ def attend(
 
     `mask` (B or 1, 1 or H, T, S) is additive. Without one it is causal when T > 1, and everything is visible when
     T = 1; if not `causal`, the mask alone decides. `scale` multiplies the scores (D^-0.5 by default), `softcap`
-    squashes them into ± itself (Gemma 2), `sinks` (H,) are scores of a key without value (gpt-oss).
+    squashes them into ± itself (Gemma 2), `sinks` (H,) are scores of a key without value (gpt-oss). A block mask (of
+    `flex.block_mask`) goes without sinks.
     """
     batch, heads, time, size = query.shape
     kv_heads, slots = key.shape[1], key.shape[2]
     if scale is None:
         scale = float(size**-0.5)
+    if isinstance(mask, BlockMask):
+        assert sinks is None, "a block mask goes without sinks"
+        return attend_in_blocks(query, key, value, mask, scale, softcap)
     if softcap or sinks is not None:
         return _plain_attention(query, key, value, mask, scale, softcap, sinks, causal)
     if time == 1:  # the heads of a group become query rows: keys are read once and never repeated

@@ -25,6 +25,8 @@ class LanguageModel(nn.Module):
         self._dtype: torch.dtype | None = None
         self.recompute: Recompute = "none"
         """What a training pass computes again in its backward pass instead of keeping it."""
+        self.in_blocks = False
+        """Whether a decoder's training pass over packed rows goes through flex attention (`flex`)."""
 
     @property
     def device(self) -> torch.device:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
+from luhuo.kernels import fp8
 from luhuo.model import fused_attention
 from luhuo.model.attention import attend
 from luhuo.model.cast_linear import WIDE, cast_linear, casts, gated_down
@@ -37,8 +39,9 @@ class Context:
     """Cosines and signed sines (B or 1, T, 1, D), in the activations' dtype."""
     local_rope: tuple[Tensor, Tensor] | None
     """The same for layers with a window, where they have their own."""
-    masks: Mapping[int, Tensor | None]
-    """By window (0: none): additive (B or 1, 1 or H, T, S), or None: causal when T > 1, all visible when T = 1."""
+    masks: Mapping[int, Tensor | BlockMask | None]
+    """By window (0: none): additive (B or 1, 1 or H, T, S), in blocks for flex attention, or None: causal when T > 1,
+    all visible when T = 1."""
     cache: KVCache | None
     real: Tensor | None = None
     """(B, T) bool: which tokens are no padding; None: all. Only statistics over tokens ask for it."""
@@ -60,8 +63,13 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+        self.fp8 = False
+        """Whether training multiplies in 8 bits (`kernels.fp8`)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fp8 and self.training and fp8.fits(x, self.weight):
+            found = fp8.linear(x, self.weight)
+            return found if self.bias is None else found + self.bias.to(x.dtype)
         if self.bias is None and casts(self.weight, x.dtype):
             return cast_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
@@ -212,10 +220,12 @@ class MLP(nn.Module):
         if not self.gated:
             return self.down(act(self.up(x)))
         both = self.gate_up(x)
-        if self.activation == "silu":
+        if self.activation == "silu" and isinstance(self.down, Linear):
             weight = self.down.weight
-            if len(weight) >= WIDE and self.down.bias is None and casts(weight, x.dtype):
+            plain = self.down.bias is None and not self.down.fp8
+            if len(weight) >= WIDE and plain and casts(weight, x.dtype):
                 return gated_down(both, weight)
+        if self.activation == "silu":
             return self.down(swiglu(both))
         gate, up = both.chunk(2, -1)
         return self.down(act(gate) * up)

@@ -11,11 +11,17 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from luhuo.model.flex import block_mask
 
 
 @dataclass(frozen=True)
-class CausalMasks(Mapping[int, Tensor | None]):
-    """The mask of each window (0: none), made when a layer asks for it; None where causality alone says it all."""
+class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
+    """The mask of each window (0: none), made when a layer asks for it; None where causality alone says it all.
+
+    With `blocks`, masks that are `spans` are made for flex attention.
+    """
 
     queries: Tensor
     """Slots (B or 1, T) of the queries."""
@@ -27,10 +33,11 @@ class CausalMasks(Mapping[int, Tensor | None]):
     plain: bool = False
     """Whether causality and windows are all there is, apart from prefix and slopes."""
     windows: Sequence[int] = ()
-    made: dict[int, Tensor | None] = field(default_factory=dict)
+    blocks: bool = False
+    made: dict[int, Tensor | BlockMask | None] = field(default_factory=dict)
     firsts: dict[int, Tensor] = field(default_factory=dict)
 
-    def __getitem__(self, window: int) -> Tensor | None:
+    def __getitem__(self, window: int) -> Tensor | BlockMask | None:
         if window not in self.made:
             alone = self.plain and self.prefix is None and not self.slopes and (window == 0 or self.slots <= window)
             self.made[window] = None if alone else self._mask(window)
@@ -58,7 +65,11 @@ class CausalMasks(Mapping[int, Tensor | None]):
             self.firsts[window] = first.int().expand(batch, -1).contiguous()
         return self.firsts[window]
 
-    def _mask(self, window: int) -> Tensor:
+    def _mask(self, window: int) -> Tensor | BlockMask:
+        if self.blocks and self.spans:
+            rows = self.queries if self.segments is None else self.segments
+            first = self.first_seen(window, len(rows))
+            return block_mask(torch.zeros_like(rows, dtype=torch.int32) if first is None else first)
         return causal_mask(
             self.queries,
             self.slots,

@@ -20,6 +20,8 @@ from torch._dynamo.callback import callback_handler
 
 from luhuo.core.language import tr
 from luhuo.core.progress import say
+from luhuo.model import flex
+from luhuo.model.base import LanguageModel
 from luhuo.model.block import Block
 from luhuo.model.moe import MoE
 from luhuo.model.stack import StackBlock
@@ -54,7 +56,7 @@ class Compiler:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: LanguageModel,
         mode: Compile,
         tell: Callable[[str], None] = say,
         *,
@@ -63,7 +65,7 @@ class Compiler:
     ) -> None:
         self.model, self.tell, self.alone, self.backend = model, tell, alone, backend
         self.mode: Compile = mode
-        self.seconds, self.graphs, self.on, self.active = 0.0, 0, False, False
+        self.seconds, self.graphs, self.on, self.active, self._flex = 0.0, 0, False, False, False
         self._began: float | None = None
         self._seen: Counter[tuple[Any, ...]] = Counter()
         self._admitted: set[tuple[Any, ...]] = set()
@@ -75,11 +77,12 @@ class Compiler:
         try:
             function = _compiled(self.mode, self.backend)
             if not self.alone:
-                _probe(next(self.model.parameters()).device, self.backend)
+                _probe(self.model.device, self.backend)
         except RuntimeError as error:  # no compiler, or a Python or a system that torch.compile does not know
             self._say_why(error)
             return self
         self.on = True
+        self._flex = flex.usable(self.model.device)
         self._config.__enter__()
         callback_handler.register_start_callback(self._start)
         callback_handler.register_end_callback(self._end)
@@ -93,7 +96,7 @@ class Compiler:
     def __exit__(self, *_: object) -> None:
         if not self.on:
             return
-        self.on = self.active = False
+        self.on = self.active = self.model.in_blocks = False
         for module in self.model.modules():
             vars(module).pop("forward", None)
         callback_handler.remove_start_callback(self._start)
@@ -113,6 +116,7 @@ class Compiler:
         if shape not in self._admitted and usual and len(self._admitted) < SHAPES:
             self._admitted.add(shape)
         self.active = shape in self._admitted
+        self.model.in_blocks = self.active and self._flex
         if self.active and self.mode != "default":
             torch.compiler.cudagraph_mark_step_begin()
 

@@ -89,6 +89,11 @@ class TrainerConfig(Config):
     dtype: Literal["auto", "fp32", "bf16"] = field(
         "auto", "Arithmetic; the weights themselves stay fp32.", "运算格式；权重本身保持 fp32。"
     )
+    fp8: bool = field(
+        False,
+        "The blocks' matrices are multiplied in 8-bit floats (in hardware from Ada and Hopper on, else emulated).",
+        "模型块的矩阵以 8 位浮点相乘（Ada、Hopper 起由硬件计算，否则为模拟）。",
+    )
     compile: Literal["auto", "none", "default", "reduce-overhead", "max-autotune"] = field(
         "auto",
         "torch.compile of the blocks: auto (on CUDA only), none, or one of its modes.",

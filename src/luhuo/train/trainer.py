@@ -26,6 +26,7 @@ from luhuo.train.batch_warmup import GrowingLoader
 from luhuo.train.compiling import Compiler, chosen
 from luhuo.train.config import TrainerConfig
 from luhuo.train.cuda import settings
+from luhuo.train.eight_bit_products import multiply_in_fp8
 from luhuo.train.gradients import Gradients
 from luhuo.train.guard import Verdict
 from luhuo.train.monitor import Monitor, expert_metrics
@@ -100,6 +101,8 @@ class Trainer:
         self.model.recompute = self.config.recompute
         if self.ranks.processes == 1:
             self.gradients.halves = half_gradients.matrices(self.model, self.config.optimiser)
+        if self.config.fp8:
+            multiply_in_fp8(self.model)
         rate = matmul_rate(self.model.device, dtype) * self.ranks.processes
         self.monitor = Monitor(self.title, self.state, self.config, self.out, rate, speaks=self.ranks.main)
         self.gradients.tell = lambda message: self.monitor.event("memory", message)
