@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -314,7 +315,7 @@ class Decoder(LanguageModel):
         prefix: Tensor | None,
         plain: bool,
         number: Tensor | None = None,
-    ) -> Mapping[int, Tensor | None]:
+    ) -> Mapping[int, Tensor | BlockMask | None]:
         """A mask for each window of the model; None where causality alone (`plain`) says it all.
 
         With the `number` (B, S) of each token's segment in a record, it holds the biases by relation.
@@ -332,6 +333,7 @@ class Decoder(LanguageModel):
             prefix=prefix,
             plain=plain,
             windows=self.config.windows,
+            blocks=self.in_blocks and self.training and not (self.config.attention_sinks or self.config.linear_layers),
         )
 
     def _rope(self, positions: Tensor, lengths: Tensor | int) -> tuple[Rotation | None, Rotation | None]:
