@@ -83,6 +83,8 @@ def _compiled(compiler: str) -> Path:
             command = [compiler, *flags, *map(str, sources), "-o", str(made)]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
             made.replace(target)
+    if hasattr(os, "getuid") and target.stat().st_uid not in (os.getuid(), 0):
+        raise OSError(tr(f"{target} belongs to another user", f"{target} 属于其他用户"))
     return target
 
 
