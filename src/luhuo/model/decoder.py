@@ -23,6 +23,7 @@ from luhuo.model.moe import MoE
 from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
 from luhuo.model.prefix import prefix_positions, prefix_tokens
+from luhuo.model.quantised import QuantisedEmbedding, QuantisedLinear
 from luhuo.model.query_block import QueryBlock
 from luhuo.model.recompute import whole_block
 from luhuo.model.records import read_segments, relation_rows
@@ -102,10 +103,13 @@ class Decoder(LanguageModel):
         """Logits (…, vocab) of hidden states (…, hidden)."""
         if self.embedding_out is not None:
             hidden = self.embedding_out(hidden)
-        weight = self.head_weight.to(hidden.dtype)
-        if self.config.head_normed:
-            weight = F.normalize(weight)
-        logits = F.linear(hidden, weight, None if self.head_bias is None else self.head_bias.to(hidden.dtype))
+        table = self.embedding if self.unembedding is None else self.unembedding
+        bias = None if self.head_bias is None else self.head_bias.to(hidden.dtype)
+        if isinstance(table, QuantisedLinear):
+            logits = table(hidden) if bias is None else table(hidden) + bias
+        else:
+            weight = self.head_weight.to(hidden.dtype)
+            logits = F.linear(hidden, F.normalize(weight) if self.config.head_normed else weight, bias)
         if self.config.logit_scale != 1:
             logits = logits * self.config.logit_scale
         cap = self.config.logit_softcap
@@ -204,8 +208,14 @@ class Decoder(LanguageModel):
         scaled = config.logit_scale != 1 or config.logit_softcap or config.head_normed
         return self.embedding_out is None and self.head_bias is None and not scaled
 
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Rows (…, width) of the embedding at `ids` (…), in the activations' dtype."""
+        if isinstance(self.embedding, QuantisedEmbedding):
+            return self.embedding.look_up(ids)
+        return look_up(ids, self.embedding, tied=self.unembedding is None).to(self.dtype)
+
     def _embed(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
-        x = look_up(ids, self.embedding, tied=self.unembedding is None).to(self.dtype)
+        x = self.embedded(ids)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.embedding_in is not None:

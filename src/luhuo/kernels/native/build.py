@@ -33,6 +33,9 @@ SIGNATURES = {
     "softmax_backward": (_Pointer, _Pointer, _Count, _Count),
     "cross_entropy": (*(_Pointer,) * 3, *(_Count,) * 3),
     "accumulate": (_Pointer, _Pointer, _Count, _Count),
+    "matrix_product": (_Pointer, _Pointer, _Pointer, _Count),
+    "unpack_matrix": (_Pointer, _Pointer),
+    "decode_step": (*(_Pointer,) * 7, _Count),
     "adamw": (*(_Pointer,) * 4, _Count, *(_Number,) * 6),
 }
 

@@ -1,0 +1,184 @@
+"""One token a row through a plain decoder in one call of compiled code (native/step.cpp).
+
+Decoding one token reads every weight once and computes little else; going through a model's modules costs a third of a
+millisecond a layer in Python and PyTorch alone. A decoder is plain if its config differs from the defaults in nothing
+but what is listed in `PLAIN`; all others, and other devices, go through their modules as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from luhuo.kernels.low_bit import FORMS, NUMBERS, Matrix, describe_dense
+from luhuo.kernels.native import library
+from luhuo.model.cache import KVCache
+from luhuo.model.config import ModelConfig, RopeConfig
+from luhuo.model.decoder import Decoder
+from luhuo.model.layers import Attention, Linear
+from luhuo.model.norms import RMSNorm
+from luhuo.model.quantised import QuantisedLinear
+from luhuo.model.rope import tables
+
+MOST_ROWS = 16
+"""Rows up to which this is the faster way: products of many rows are PyTorch's."""
+TABLE = 512
+"""Positions whose cosines and sines are computed at a time."""
+
+PLAIN = {
+    "family", "vocab_size", "hidden_size", "layers", "heads", "kv_heads", "head_dim", "intermediate_size", "rope",
+    "max_positions", "stop_ids", "pad_id", "bos_id", "norm_eps", "tie_embeddings", "qkv_bias", "out_bias", "mlp_bias",
+    "qk_norm", "attention_scale", "mtp_layers",
+}  # fmt: skip
+"""Fields of a config that may have any value; all others must have their defaults."""
+PLAIN_ROPE = {
+    "theta", "kind", "factor", "original_positions", "low_factor", "high_factor", "beta_fast", "beta_slow", "truncate",
+    "attention_factor", "mscale", "mscale_all_dim",
+}  # fmt: skip
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
+        *((name, ctypes.c_int64) for name in ("norm_number", "head_stride")),
+        *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+    )
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("keys", "values")),
+        *((name, ctypes.c_int64) for name in ("number", "row_stride", "head_stride", "slot_stride")),
+    )
+
+
+class _Stack(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("layers", "hidden", "inner", "heads", "kv_heads", "size")),
+        *((name, ctypes.c_float) for name in ("eps", "scale")),
+        ("norm", ctypes.c_void_p),
+        ("norm_number", ctypes.c_int64),
+        ("blocks", ctypes.c_void_p),
+        ("head", Matrix),
+    )
+
+
+def is_plain(config: ModelConfig) -> bool:
+    """Whether decoders of this config are what the compiled step computes."""
+    ours = ModelConfig(**{name: getattr(config, name) for name in PLAIN})
+    rope = RopeConfig(**{name: getattr(config.rope, name) for name in PLAIN_ROPE})
+    return (
+        config == ours and config.rope == rope and not rope.by_length and config.qk_norm in ("none", "head", "heads")
+    )
+
+
+class DecodeStep:
+    """The compiled step of one model. Weights are used where they are: a change of them in place is seen."""
+
+    def __init__(self, model: Decoder) -> None:
+        self._model = model
+        self._cos = self._sin = torch.empty(0, model.config.head_dim)
+        self._places: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(model: Decoder) -> DecodeStep | None:
+        """The step of a plain decoder on a CPU with compiled kernels, otherwise None."""
+        kept = {parameter.dtype for parameter in model.parameters()} | {model.dtype}
+        plain = is_plain(model.config) and model.device.type == "cpu" and len(kept) == 1 and kept <= FORMS.keys()
+        return DecodeStep(model) if plain and library() is not None else None
+
+    def fits(self, cache: KVCache) -> bool:
+        """Whether a step with this cache can be taken here."""
+        return 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
+
+    def __call__(self, ids: Tensor, cache: KVCache, counts: int | Sequence[int] = 1) -> Tensor:
+        """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 a row.
+
+        Rows grow by it where `counts` is 1; where it is 0 it is computed into the slot behind the row's end.
+        """
+        found, config = library(), self._model.config
+        assert found is not None
+        cache.reserve(cache.longest + 1)
+        slots = cache.starts()
+        self._turn(cache.longest + 1)
+        cos, sin = self._cos[slots], self._sin[slots]
+        x = self._model.embedded(ids).float()
+        logits = torch.empty(len(ids), config.vocab_size)
+        kept = _kept(cache)
+        stack = self._stack()
+        found.decode_step(
+            ctypes.addressof(stack), ctypes.addressof(kept), x.data_ptr(), slots.data_ptr(), cos.data_ptr(),
+            sin.data_ptr(), logits.data_ptr(), len(ids),
+        )  # fmt: skip
+        cache.advance(counts)
+        return logits
+
+    def _turn(self, longest: int) -> None:
+        """Have cosines and sines of so many positions, rounded as the model rounds them."""
+        if longest <= len(self._cos):
+            return
+        config, count = self._model.config, -(-longest // TABLE) * TABLE
+        both = tables(
+            config.rope, config.head_dim, torch.arange(count), count, config.max_positions, self._model.dtype
+        )
+        self._cos, self._sin = (part.squeeze(-2).float().contiguous() for part in both)
+
+    def _stack(self) -> _Stack:
+        """The table of the model, made anew if a tensor moved."""
+        places = tuple(tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers()))
+        if places != self._places:
+            self._places = places
+            self._blocks, self._table = _describe(self._model)
+        return self._table
+
+
+def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:
+    config = model.config
+    blocks = (_Layer * config.layers)(*(_layer(block) for block in model.blocks))
+    assert isinstance(model.norm, RMSNorm)
+    head = model.embedding if model.unembedding is None else model.unembedding
+    return blocks, _Stack(
+        layers=config.layers,
+        hidden=config.hidden_size,
+        inner=config.intermediate_size,
+        heads=config.heads,
+        kv_heads=config.kv_heads,
+        size=config.head_dim,
+        eps=config.norm_eps,
+        scale=config.attention_scale or config.head_dim**-0.5,
+        norm=model.norm.weight.data_ptr(),
+        norm_number=NUMBERS[model.norm.weight.dtype],
+        blocks=ctypes.addressof(blocks),
+        head=describe_dense(head) if isinstance(head, Tensor) else _matrix(head),
+    )
+
+
+def _layer(block: torch.nn.Module) -> _Layer:
+    attention, mlp = block.attention, block.mlp
+    assert isinstance(attention, Attention)
+    norms = [block.attention_norm, block.mlp_norm, attention.q_norm, attention.k_norm]
+    return _Layer(
+        *(None if norm is None else norm.weight.data_ptr() for norm in norms),
+        NUMBERS[block.attention_norm.weight.dtype],
+        attention.config.head_dim if attention.config.qk_norm == "heads" else 0,
+        *map(_matrix, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
+    )
+
+
+def _matrix(module: object) -> Matrix:
+    if isinstance(module, QuantisedLinear):
+        return module.describe()
+    assert isinstance(module, Linear)
+    return describe_dense(module.weight, module.bias)
+
+
+def _kept(cache: KVCache) -> ctypes.Array[_Cache]:
+    return (_Cache * len(cache.keys))(
+        *(
+            _Cache(keys.data_ptr(), values.data_ptr(), NUMBERS[keys.dtype], *keys.stride()[:3])
+            for keys, values in zip(cache.keys, cache.values, strict=True)
+        )
+    )

@@ -1,0 +1,244 @@
+"""Matrices of weights in 8 and 4 bits: rounding, packing, and products of the compiled kernels or of plain PyTorch.
+
+A weight is scale · q, or scale · q + low, with a scale (and a low) for each row and each group of columns. Packed, the
+rows are taken in units of sixteen: the 32-bit lane r of sixteen neighbours holds `32 / bits` columns of row r, column
+k of them at bit `bits · (k // 2) + 16 · (k % 2)`, so that a pair of columns lies in the two halves of its lane (why:
+native/products.cpp). Rows are filled up to whole units and columns to whole groups, with zeros.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from luhuo.kernels.native import library
+
+Bits = Literal[8, 4]
+
+UNIT = 16
+MOST_ROWS = 16
+"""Rows of activations up to which a product unpacks as it goes; above, the matrix is made dense first."""
+PIECE = 4096
+"""Rows packed or unpacked at a time where that is done by PyTorch."""
+FORMS = {torch.float32: 0, torch.bfloat16: 1}
+NUMBERS = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
+SHRUNK = tuple(1 - 0.025 * step for step in range(11))
+"""Shares of a group's range that are tried as that of the integers: cutting off the largest can cost less."""
+
+
+class Matrix(ctypes.Structure):
+    """`Matrix` of native/products.h."""
+
+    _fields_ = (
+        ("form", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+        ("weight", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("scale_number", ctypes.c_int64),
+        ("low", ctypes.c_void_p),
+        ("low_number", ctypes.c_int64),
+        ("order", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("bias_number", ctypes.c_int64),
+    )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed matrix (rows, columns)."""
+
+    bits: Bits
+    rows: int
+    columns: int
+    group: int
+    weight: Tensor
+    """(units, padded columns · bits / 32, 16) int32."""
+    scale: Tensor
+    """(units, groups, 16), bf16, fp16 or fp32."""
+    low: Tensor | None = None
+    """Like `scale`. Without it 4-bit integers are -8 … 7, with it 0 … 15; 8-bit ones are -128 … 127."""
+    order: Tensor | None = None
+    """(columns,) int32: the activation that belongs to each column, where the columns were moved."""
+
+
+def quantise(weight: Tensor, bits: Bits, group: int) -> tuple[Tensor, Tensor]:
+    """Round to the nearest: q (rows, columns) int8 and bf16 scales (rows, groups) of a matrix (rows, columns).
+
+    Integers are symmetric, -8 … 7 or -127 … 127. Of 4-bit groups the scale is the one of `SHRUNK` with the least
+    squared error. Columns must be whole groups, or are filled up with zeros for the scales' sake.
+    """
+    rows, columns = weight.shape
+    wide = F.pad(weight.float(), (0, -columns % group)).view(rows, -1, group)
+    largest = wide.abs().amax(-1, keepdim=True)
+    most, least = (7, -8) if bits == 4 else (127, -127)
+    best = _scale(largest / (7.5 if bits == 4 else 127))
+    if bits == 4:
+        error = _error(wide, best, least, most)
+        for share in SHRUNK[1:]:
+            scale = _scale(largest * share / 7.5)
+            other = _error(wide, scale, least, most)
+            best, error = torch.where(other < error, scale, best), torch.minimum(other, error)
+    q = (wide / best).round_().clamp_(least, most).to(torch.int8)
+    return q.view(rows, -1)[:, :columns], best[..., 0].bfloat16()
+
+
+def _scale(wanted: Tensor) -> Tensor:
+    """The next bf16 number from `wanted` on upwards, so that rounding the scale cuts nothing off; 1 for 0."""
+    bits = wanted.contiguous().view(torch.int32)
+    up = ((bits + 0xFFFF) >> 16 << 16).view(torch.float32)
+    return torch.where(up > 0, up, 1.0)
+
+
+def _error(wide: Tensor, scale: Tensor, least: int, most: int) -> Tensor:
+    rounded = (wide / scale).round_().clamp_(least, most).mul_(scale)
+    return rounded.sub_(wide).square_().sum(-1, keepdim=True)
+
+
+def pack(
+    q: Tensor, scale: Tensor, low: Tensor | None = None, *, bits: Bits, group: int, order: Tensor | None = None
+) -> Packed:
+    """Pack integers (rows, columns) with scales and lows (rows, groups); see `Packed` for their meaning."""
+    rows, columns = q.shape
+    step, zero = 32 // bits, 8 if bits == 4 and low is None else 0
+    shifts = _shifts(bits, q.device)
+    packed = []
+    for start in range(0, rows, PIECE):
+        piece = q[start : start + PIECE].int() + zero
+        piece = F.pad(piece, (0, -columns % group, 0, -len(piece) % UNIT), value=zero) & (2**bits - 1)
+        lanes = piece.view(len(piece) // UNIT, UNIT, -1, step).transpose(1, 2)
+        packed.append((lanes << shifts).sum(-1, dtype=torch.int32))
+    by_unit = [None if part is None else _by_unit(part) for part in (scale, low)]
+    assert by_unit[0] is not None
+    return Packed(bits, rows, columns, group, torch.cat(packed), by_unit[0], by_unit[1], order)
+
+
+def _shifts(bits: int, device: torch.device) -> Tensor:
+    places = torch.arange(32 // bits, dtype=torch.int32, device=device)
+    return bits * (places // 2) + 16 * (places % 2)
+
+
+def _by_unit(part: Tensor) -> Tensor:
+    padded = F.pad(part, (0, 0, 0, -len(part) % UNIT))
+    return padded.view(-1, UNIT, part.shape[1]).transpose(1, 2).contiguous()
+
+
+def integers(packed: Packed, units: Tensor | None = None) -> Tensor:
+    """The integers (rows, columns) int8 in the order of the columns; of some `units` (n,) only, all sixteen rows."""
+    weight = packed.weight if units is None else packed.weight[units]
+    zero = 8 if packed.bits == 4 and packed.low is None else 0
+    shifts, mask = _shifts(packed.bits, weight.device), 2**packed.bits - 1
+    found = ((weight[..., None] >> shifts) & mask).sub_(zero).to(torch.int8)  # (units, lanes, 16, step)
+    found = found.transpose(1, 2).reshape(len(weight) * UNIT, -1)[:, : packed.columns]
+    return found[: packed.rows] if units is None else found
+
+
+def by_row(packed: Packed, part: Tensor) -> Tensor:
+    """Scales or lows as (rows, groups)."""
+    return part.transpose(1, 2).reshape(-1, part.shape[1])[: packed.rows]
+
+
+def dense(packed: Packed, dtype: torch.dtype) -> Tensor:
+    """The matrix (rows, columns) in `dtype`, its columns in the order of the activations."""
+    if dtype == torch.bfloat16 and _native(packed.weight):
+        result = torch.empty(packed.rows, packed.columns, dtype=dtype)
+        _call("unpack_matrix", describe(packed), result)
+        return result
+    result = torch.empty(packed.rows, packed.columns, dtype=dtype, device=packed.weight.device)
+    for start in range(0, packed.rows, PIECE):
+        units = torch.arange(start // UNIT, -(-min(start + PIECE, packed.rows) // UNIT), device=result.device)
+        result[start : start + PIECE] = _rows(packed, units)[: packed.rows - start]
+    return result
+
+
+def rows_at(packed: Packed, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows (…, columns) of the matrix at `ids` (…) int64."""
+    flat = ids.flatten()
+    lanes = packed.weight[flat // UNIT, :, flat % UNIT]  # (n, lanes)
+    zero = 8 if packed.bits == 4 and packed.low is None else 0
+    q = ((lanes[..., None] >> _shifts(packed.bits, flat.device)) & (2**packed.bits - 1)).sub_(zero).to(torch.int8)
+    parts = [None if part is None else part[flat // UNIT, :, flat % UNIT] for part in (packed.scale, packed.low)]
+    return _scaled(q.flatten(1), *parts, packed).to(dtype).view(*ids.shape, packed.columns)
+
+
+def _rows(packed: Packed, units: Tensor) -> Tensor:
+    """All rows of some units, fp32."""
+    q = integers(packed, units)
+    parts = [None if p is None else p[units].transpose(1, 2).flatten(0, 1) for p in (packed.scale, packed.low)]
+    return _scaled(q, parts[0], parts[1], packed)
+
+
+def _scaled(q: Tensor, scale: Tensor | None, low: Tensor | None, packed: Packed) -> Tensor:
+    assert scale is not None
+    columns, group = packed.columns, packed.group
+    grouped = F.pad(q[:, :columns].float(), (0, -columns % group)).view(len(q), -1, group)
+    wide = grouped * scale.float()[..., None]
+    wide = (wide if low is None else wide + low.float()[..., None]).flatten(1)[:, :columns]
+    if packed.order is None:
+        return wide
+    result = torch.empty_like(wide)
+    result[:, packed.order.long()] = wide
+    return result
+
+
+def describe(packed: Packed, bias: Tensor | None = None) -> Matrix:
+    """The kernels' view of a packed matrix, which must outlive it."""
+    low, order = packed.low, packed.order
+    return Matrix(
+        form=2 if packed.bits == 8 else 3,
+        rows=packed.rows,
+        columns=packed.columns,
+        group=packed.group,
+        weight=packed.weight.data_ptr(),
+        scale=packed.scale.data_ptr(),
+        scale_number=NUMBERS[packed.scale.dtype],
+        low=None if low is None else low.data_ptr(),
+        low_number=0 if low is None else NUMBERS[low.dtype],
+        order=None if order is None else order.data_ptr(),
+        bias=None if bias is None else bias.data_ptr(),
+        bias_number=0 if bias is None else NUMBERS[bias.dtype],
+    )
+
+
+def describe_dense(weight: Tensor, bias: Tensor | None = None) -> Matrix:
+    """The kernels' view of a matrix (rows, columns) in fp32 or bf16, contiguous, which must outlive it."""
+    assert weight.is_contiguous()
+    return Matrix(
+        form=FORMS[weight.dtype],
+        rows=weight.shape[0],
+        columns=weight.shape[1],
+        group=0,
+        weight=weight.data_ptr(),
+        bias=None if bias is None else bias.data_ptr(),
+        bias_number=0 if bias is None else NUMBERS[bias.dtype],
+    )
+
+
+def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
+    """x (…, columns) times the matrix, plus the bias: (…, rows) in x's dtype.
+
+    Few rows of x take the kernel, which rounds them to bf16; many, or a machine without it, a dense matrix.
+    """
+    rows = x.numel() // packed.columns
+    if rows <= MOST_ROWS and _native(x):
+        y = torch.empty(rows, packed.rows)
+        _call("matrix_product", describe(packed, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
+        return y.view(*x.shape[:-1], -1).to(x.dtype)
+    return F.linear(x, dense(packed, x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def _native(x: Tensor) -> bool:
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and library() is not None
+
+
+def _call(name: str, matrix: Matrix, *arguments: object) -> None:
+    found = library()
+    assert found is not None
+    pointers = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
+    getattr(found, name)(ctypes.addressof(matrix), *pointers)

@@ -1,0 +1,351 @@
+// Products of a few rows of activations (one to sixteen, any number works) with a matrix of weights: every weight is
+// read once from memory. Sums are fp32.
+//
+// Weights of 8 and 4 bits are not multiplied as integers, which would need activations of 8 bits too and cost accuracy
+// (0.3% of perplexity on SmolLM2-135M), but looked up: all sixteen values of four bits are exact in bf16, a permutation
+// of 16-bit lanes looks 32 of them up at once, and takes the index from the low five bits of a lane, so that a shift is
+// all it needs. A byte is looked up as 16 · (its high half) + (its low half). A lane of 32 bits belongs to one row, so
+// nothing is summed across lanes.
+#include <cmath>
+#include <cstring>
+#include "products.h"
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#define WIDE_BF16 1
+#endif
+
+static inline float of_half(uint16_t bits) {
+    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, rest = (uint32_t)(bits & 0x7fff) << 13;
+    float value, magic = 5.192296858534828e33f;  // 2^112: moves the exponent's bias, and makes subnormals right
+    std::memcpy(&value, &rest, 4);
+    value *= magic;
+    uint32_t whole;
+    std::memcpy(&whole, &value, 4);
+    whole |= sign;
+    std::memcpy(&value, &whole, 4);
+    return value;
+}
+
+float number_at(const void *numbers, int64_t kind, int64_t place) {
+    if (kind == FLOAT) return ((const float *)numbers)[place];
+    uint16_t bits = ((const uint16_t *)numbers)[place];
+    return kind == BRAIN ? widen(bits) : of_half(bits);
+}
+
+void Activations::prepare(const Matrix &matrix, const float *x, int64_t rows, int64_t stride) {
+    count = rows;
+    int64_t columns = matrix.columns, padded = matrix.padded(), group = matrix.group;
+    std::vector<float> &to = wide;
+    to.resize(rows * padded);
+    for (int64_t i = 0; i < rows; i++) {
+        float *row = to.data() + i * padded;
+        if (matrix.order)
+            for (int64_t j = 0; j < columns; j++) row[j] = x[i * stride + matrix.order[j]];
+        else
+            std::memcpy(row, x + i * stride, columns * sizeof(float));
+        for (int64_t j = columns; j < padded; j++) row[j] = 0;
+    }
+    if (matrix.form == FP32) return;
+    narrow.resize(rows * padded);
+    for (int64_t j = 0; j < rows * padded; j++) narrow[j] = ::narrow(to[j]);
+    if (!matrix.low) return;
+    sums.resize(rows * (padded / group));
+    for (int64_t i = 0; i < rows * padded / group; i++) {
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < group; j++) sum += widen(narrow[i * group + j]);
+        sums[i] = sum;
+    }
+}
+
+// Steps of a packed matrix: the columns that one 32-bit lane holds.
+static inline int64_t step_of(int64_t form) { return form == INT4 ? 8 : 4; }
+
+#ifdef WIDE_BF16
+
+static inline __m512 load_numbers(const void *numbers, int64_t kind, int64_t place) {
+    if (kind == FLOAT) return _mm512_loadu_ps((const float *)numbers + place);
+    __m256i bits = _mm256_loadu_si256((const __m256i *)((const uint16_t *)numbers + place));
+    if (kind == HALF) return _mm512_cvtph_ps(bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+// The bf16 numbers `first` … `first` + 15 times `factor`, twice: a lookup by the low five bits ignores the fifth.
+static __m512i table(int first, int wrap, float factor) {
+    bf16 values[32];
+    for (int i = 0; i < 32; i++) {
+        int value = (i & 15) + first;
+        values[i] = ::narrow(factor * (float)(value >= wrap ? value - 16 : value));
+    }
+    return _mm512_loadu_si512(values);
+}
+
+// y (tokens, 16 · BLOCKS rows) of BLOCKS units from `unit` on.
+template <int FORM, int TOKENS, int BLOCKS>
+static void low_units(const Matrix &m, const bf16 *x, const float *sums, int64_t unit, float *y, int64_t stride) {
+    constexpr int64_t STEP = FORM == INT4 ? 8 : 4;
+    constexpr int CHAINS = TOKENS > 4 ? 2 : 4;
+    int64_t padded = m.padded(), groups = padded / m.group, steps = m.group / STEP;
+    const __m512i low = FORM == INT8 ? table(0, 16, 1) : m.low ? table(0, 16, 1) : table(-8, 16, 1);
+    const __m512i high = FORM == INT8 ? table(0, 8, 16) : low;
+    const int32_t *weight = (const int32_t *)m.weight + unit * (padded / STEP) * UNIT;
+    __m512 total[BLOCKS][TOKENS];
+    for (int b = 0; b < BLOCKS; b++)
+        for (int t = 0; t < TOKENS; t++) total[b][t] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < groups; g++) {
+        __m512 part[BLOCKS][TOKENS][CHAINS];
+        for (int b = 0; b < BLOCKS; b++)
+            for (int t = 0; t < TOKENS; t++)
+                for (int c = 0; c < CHAINS; c++) part[b][t][c] = _mm512_setzero_ps();
+        for (int64_t s = g * steps; s < (g + 1) * steps; s++) {
+            for (int b = 0; b < BLOCKS; b++) {
+                const int32_t *from = weight + (b * (padded / STEP) + s) * UNIT;
+                _mm_prefetch((const char *)(from + 512), _MM_HINT_T0);
+                __m512i v = _mm512_loadu_si512(from);
+                __m512bh w[4];
+                w[0] = (__m512bh)_mm512_permutexvar_epi16(v, low);
+                w[1] = (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(v, 4), high);
+                w[2] = (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(v, 8), low);
+                w[3] = (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(v, 12), high);
+                for (int t = 0; t < TOKENS; t++) {
+                    const bf16 *pairs = x + t * padded + s * STEP;
+                    for (int j = 0; j < 4; j++) {
+                        int32_t pair;
+                        std::memcpy(&pair, pairs + 2 * (FORM == INT4 ? j : j / 2), 4);
+                        __m512 &sum = part[b][t][j % CHAINS];
+                        sum = _mm512_dpbf16_ps(sum, w[j], (__m512bh)_mm512_set1_epi32(pair));
+                    }
+                }
+            }
+        }
+        for (int b = 0; b < BLOCKS; b++) {
+            int64_t place = ((unit + b) * groups + g) * UNIT;
+            __m512 scale = load_numbers(m.scale, m.scale_number, place);
+            for (int t = 0; t < TOKENS; t++) {
+                __m512 sum = _mm512_add_ps(part[b][t][0], part[b][t][1]);
+                if (CHAINS == 4)
+                    sum = _mm512_add_ps(sum, _mm512_add_ps(part[b][t][CHAINS - 2], part[b][t][CHAINS - 1]));
+                total[b][t] = _mm512_fmadd_ps(sum, scale, total[b][t]);
+            }
+            if (!m.low) continue;
+            __m512 lows = load_numbers(m.low, m.low_number, place);
+            for (int t = 0; t < TOKENS; t++)
+                total[b][t] = _mm512_fmadd_ps(lows, _mm512_set1_ps(sums[t * groups + g]), total[b][t]);
+        }
+    }
+    for (int b = 0; b < BLOCKS; b++) {
+        int64_t row = (unit + b) * UNIT, left = m.rows - row;
+        __mmask16 mask = left >= UNIT ? 0xffff : (__mmask16)((1 << left) - 1);
+        for (int t = 0; t < TOKENS; t++) _mm512_mask_storeu_ps(y + t * stride + row, mask, total[b][t]);
+    }
+}
+
+template <int FORM>
+static void low_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end) {
+    int64_t padded = m.padded(), groups = padded / m.group;
+    for (int64_t unit = begin; unit < end;) {
+        if (x.count == 1 && unit + 1 < end) {
+            low_units<FORM, 1, 2>(m, x.narrow.data(), x.sums.data(), unit, y, stride);
+            unit += 2;
+            continue;
+        }
+        for (int64_t t = 0; t < x.count;) {
+            const bf16 *from = x.narrow.data() + t * padded;
+            const float *sums = x.sums.data() + t * groups;
+            float *to = y + t * stride;
+            int64_t left = x.count - t;
+            if (left >= 8) low_units<FORM, 8, 1>(m, from, sums, unit, to, stride), t += 8;
+            else if (left >= 4) low_units<FORM, 4, 1>(m, from, sums, unit, to, stride), t += 4;
+            else if (left >= 2) low_units<FORM, 2, 1>(m, from, sums, unit, to, stride), t += 2;
+            else low_units<FORM, 1, 1>(m, from, sums, unit, to, stride), t += 1;
+        }
+        unit++;
+    }
+}
+
+// y (tokens, ROWS) of rows from `row` on.
+template <int TOKENS, int ROWS>
+static void brain_rows(const Matrix &m, const bf16 *x, int64_t row, float *y, int64_t stride) {
+    int64_t columns = m.columns, whole = columns & ~(int64_t)31;
+    const bf16 *weight = (const bf16 *)m.weight + row * columns;
+    __m512 sum[ROWS][TOKENS];
+    for (int r = 0; r < ROWS; r++)
+        for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < whole; k += 32) {
+        __m512bh v[TOKENS];
+        for (int t = 0; t < TOKENS; t++) v[t] = (__m512bh)_mm512_loadu_si512(x + t * columns + k);
+        for (int r = 0; r < ROWS; r++) {
+            const bf16 *from = weight + r * columns + k;
+            _mm_prefetch((const char *)(from + ROWS * columns), _MM_HINT_T0);
+            __m512bh w = (__m512bh)_mm512_loadu_si512(from);
+            for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v[t]);
+        }
+    }
+    if (whole < columns) {
+        __mmask32 mask = (__mmask32)((1u << (columns - whole)) - 1);
+        for (int t = 0; t < TOKENS; t++) {
+            __m512bh v = (__m512bh)_mm512_maskz_loadu_epi16(mask, x + t * columns + whole);
+            for (int r = 0; r < ROWS; r++) {
+                __m512bh w = (__m512bh)_mm512_maskz_loadu_epi16(mask, weight + r * columns + whole);
+                sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v);
+            }
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        for (int t = 0; t < TOKENS; t++) y[t * stride + row + r] = _mm512_reduce_add_ps(sum[r][t]);
+}
+
+template <int TOKENS, int ROWS>
+static void brain_unit(const Matrix &m, const bf16 *x, int64_t begin, int64_t end, float *y, int64_t stride) {
+    int64_t row = begin;
+    for (; row + ROWS <= end; row += ROWS) brain_rows<TOKENS, ROWS>(m, x, row, y, stride);
+    for (; row < end; row++) brain_rows<TOKENS, 1>(m, x, row, y, stride);
+}
+
+static void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row += UNIT) {
+        int64_t end = row + UNIT < last ? row + UNIT : last;
+        for (int64_t t = 0; t < x.count;) {
+            const bf16 *from = x.narrow.data() + t * m.columns;
+            float *to = y + t * stride;
+            int64_t left = x.count - t;
+            if (left >= 4) brain_unit<4, 4>(m, from, row, end, to, stride), t += 4;
+            else if (left >= 2) brain_unit<2, 4>(m, from, row, end, to, stride), t += 2;
+            else brain_unit<1, 8>(m, from, row, end, to, stride), t += 1;
+        }
+    }
+}
+
+#else
+
+// One unit of a packed matrix for one row of activations.
+static void low_unit(const Matrix &m, const bf16 *x, const float *sums, int64_t unit, float *y) {
+    int64_t step = step_of(m.form), padded = m.padded(), groups = padded / m.group, steps = m.group / step;
+    const uint32_t *weight = (const uint32_t *)m.weight + unit * (padded / step) * UNIT;
+    float zero = m.low ? 0.0f : 8.0f, total[UNIT] = {};
+    for (int64_t g = 0; g < groups; g++) {
+        float part[UNIT] = {};
+        for (int64_t s = g * steps; s < (g + 1) * steps; s++) {
+            const uint32_t *from = weight + s * UNIT;
+            float v[8];
+            for (int64_t j = 0; j < step; j++) v[j] = widen(x[s * step + j]);
+            if (m.form == INT4) {
+#pragma omp simd
+                for (int64_t r = 0; r < UNIT; r++)
+                    for (int j = 0; j < 4; j++) {
+                        part[r] += ((float)(int32_t)(from[r] >> (4 * j) & 15) - zero) * v[2 * j];
+                        part[r] += ((float)(int32_t)(from[r] >> (4 * j + 16) & 15) - zero) * v[2 * j + 1];
+                    }
+            } else {
+#pragma omp simd
+                for (int64_t r = 0; r < UNIT; r++) {
+                    part[r] += (float)((int32_t)(from[r] << 24) >> 24) * v[0];
+                    part[r] += (float)((int32_t)(from[r] << 8) >> 24) * v[1];
+                    part[r] += (float)((int32_t)(from[r] << 16) >> 24) * v[2];
+                    part[r] += (float)((int32_t)from[r] >> 24) * v[3];
+                }
+            }
+        }
+        int64_t place = (unit * groups + g) * UNIT;
+        for (int64_t r = 0; r < UNIT; r++) {
+            total[r] += part[r] * number_at(m.scale, m.scale_number, place + r);
+            if (m.low) total[r] += sums[g] * number_at(m.low, m.low_number, place + r);
+        }
+    }
+    for (int64_t r = 0; r < UNIT && unit * UNIT + r < m.rows; r++) y[unit * UNIT + r] = total[r];
+}
+
+template <int FORM>
+static void low_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end) {
+    int64_t padded = m.padded(), groups = padded / m.group;
+    for (int64_t unit = begin; unit < end; unit++)
+        for (int64_t t = 0; t < x.count; t++)
+            low_unit(m, x.narrow.data() + t * padded, x.sums.data() + t * groups, unit, y + t * stride);
+}
+
+static void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+        for (int64_t t = 0; t < x.count; t++) {
+            const bf16 *weight = (const bf16 *)m.weight + row * m.columns, *from = x.narrow.data() + t * m.columns;
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t j = 0; j < m.columns; j++) sum += widen(weight[j]) * widen(from[j]);
+            y[t * stride + row] = sum;
+        }
+}
+
+#endif
+
+static void float_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+        for (int64_t t = 0; t < x.count; t++) {
+            const float *weight = (const float *)m.weight + row * m.columns, *from = x.wide.data() + t * m.columns;
+            float sum = 0;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t j = 0; j < m.columns; j++) sum += weight[j] * from[j];
+            y[t * stride + row] = sum;
+        }
+}
+
+void product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end) {
+    int64_t first = begin * UNIT, last = end * UNIT < m.rows ? end * UNIT : m.rows;
+    if (m.form == INT4) low_product<INT4>(m, x, y, stride, begin, end);
+    else if (m.form == INT8) low_product<INT8>(m, x, y, stride, begin, end);
+    else if (m.form == BF16) brain_product(m, x, y, stride, first, last);
+    else float_product(m, x, y, stride, first, last);
+    if (!m.bias) return;
+    for (int64_t t = 0; t < x.count; t++)
+        for (int64_t row = first; row < last; row++) y[t * stride + row] += number_at(m.bias, m.bias_number, row);
+}
+
+// y (count, rows) of x (count, columns), both fp32.
+extern "C" void matrix_product(const Matrix *matrix, const float *x, float *y, int64_t count) {
+    Activations rows;
+    rows.prepare(*matrix, x, count, matrix->columns);
+    int64_t units = matrix->units(), pieces = (units + 7) / 8;
+#pragma omp parallel for schedule(static) if (matrix->rows * matrix->columns > 65536)
+    for (int64_t piece = 0; piece < pieces; piece++) {
+        int64_t end = 8 * piece + 8 < units ? 8 * piece + 8 : units;
+        product(*matrix, rows, y, matrix->rows, 8 * piece, end);
+    }
+}
+
+// A packed matrix as bf16 (rows, columns), its columns in the order of the activations.
+extern "C" void unpack_matrix(const Matrix *matrix, bf16 *to) {
+    const Matrix &m = *matrix;
+    int64_t step = step_of(m.form), padded = m.padded(), groups = padded / m.group, units = m.units();
+#pragma omp parallel for schedule(static)
+    for (int64_t unit = 0; unit < units; unit++) {
+        std::vector<bf16> rows(padded * UNIT);
+        const uint32_t *weight = (const uint32_t *)m.weight + unit * (padded / step) * UNIT;
+        float zero = m.low ? 0.0f : 8.0f;
+        for (int64_t g = 0; g < groups; g++) {
+            float scale[UNIT], low[UNIT];
+            for (int64_t r = 0; r < UNIT; r++) {
+                int64_t place = (unit * groups + g) * UNIT + r;
+                scale[r] = number_at(m.scale, m.scale_number, place);
+                low[r] = m.low ? number_at(m.low, m.low_number, place) : 0.0f;
+            }
+            for (int64_t k = g * m.group; k < (g + 1) * m.group; k++) {
+                const uint32_t *from = weight + k / step * UNIT;
+                bf16 *row = rows.data() + k * UNIT;
+                int64_t at = k % step;  // pairs of columns lie in the two halves of a lane
+                int up = m.form == INT4 ? 28 - 4 * (int)(at / 2) - 16 * (int)(at % 2)
+                                        : 24 - 8 * (int)(at / 2) - 16 * (int)(at % 2);
+                if (m.form == INT4) {
+#pragma omp simd
+                    for (int64_t r = 0; r < UNIT; r++)
+                        row[r] = narrow(scale[r] * ((float)(int32_t)(from[r] << up >> 28) - zero) + low[r]);
+                } else {
+#pragma omp simd
+                    for (int64_t r = 0; r < UNIT; r++)
+                        row[r] = narrow(scale[r] * (float)((int32_t)(from[r] << up) >> 24) + low[r]);
+                }
+            }
+        }
+        for (int64_t r = 0; r < UNIT && unit * UNIT + r < m.rows; r++) {
+            bf16 *row = to + (unit * UNIT + r) * m.columns;
+            for (int64_t k = 0; k < m.columns; k++) row[m.order ? m.order[k] : k] = rows[k * UNIT + r];
+        }
+    }
+}

@@ -1,0 +1,42 @@
+// A weight matrix in one of its forms, and the rows of activations it is multiplied by.
+#pragma once
+#include <cstdint>
+#include <vector>
+#include "lanes.h"
+
+// Rows of a matrix that are worked on together, and that lie together where the weights are packed.
+static const int64_t UNIT = 16;
+
+enum Form : int64_t { FP32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
+enum Number : int64_t { NONE = 0, FLOAT = 1, BRAIN = 2, HALF = 3 };
+
+// fp32 and bf16: (rows, columns) as they are. int8 and int4: see low_bit.py for how they are packed; columns are then
+// filled up with zeros to whole groups. w = scale · q, or scale · q + low where there are lows.
+struct Matrix {
+    int64_t form, rows, columns, group;
+    const void *weight, *scale;
+    int64_t scale_number;
+    const void *low;
+    int64_t low_number;
+    const int32_t *order;  // which activation belongs to each column, if not the one at its place
+    const void *bias;
+    int64_t bias_number;
+
+    int64_t padded() const { return group ? (columns + group - 1) / group * group : columns; }
+    int64_t units() const { return (rows + UNIT - 1) / UNIT; }
+};
+
+// Activations as a matrix needs them: bf16, or fp32 for one in fp32; their sums by group where the matrix has lows.
+struct Activations {
+    std::vector<bf16> narrow;
+    std::vector<float> wide, sums;
+    int64_t count = 0;
+
+    // From x (count, matrix.columns), `stride` numbers apart.
+    void prepare(const Matrix &matrix, const float *x, int64_t count, int64_t stride);
+};
+
+// y (count, rows), `stride` numbers apart: rows of the units begin … end of a product, bias included.
+void product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end);
+
+float number_at(const void *numbers, int64_t kind, int64_t place);

@@ -1,0 +1,245 @@
+// One token a row through a whole stack of plain decoder blocks (RMSNorm, rotating halves, grouped queries, SwiGLU) and
+// the output matrix. All threads walk through the layers together and wait for one another four times a layer; what is
+// cheap (norms, rounding activations) each does for itself. The residual stream and all sums are fp32.
+#include <cmath>
+#include <cstring>
+#include <omp.h>
+#include "products.h"
+
+struct Layer {
+    const void *attention_norm, *mlp_norm, *query_norm, *key_norm;
+    int64_t norm_number, head_stride;  // numbers from one head's norm weight to the next: 0 where they share it
+    Matrix qkv, out, gate_up, down;
+};
+
+// The cached keys and values of a layer: element (row, head, slot, feature) lies at
+// row · row_stride + head · head_stride + slot · slot_stride + feature, the same for both.
+struct Cache {
+    void *keys, *values;
+    int64_t number, row_stride, head_stride, slot_stride;
+};
+
+struct Stack {
+    int64_t layers, hidden, inner, heads, kv_heads, size;
+    float eps, scale;
+    const void *norm;
+    int64_t norm_number;
+    const Layer *blocks;
+    Matrix head;
+};
+
+// What the threads share.
+struct Shared {
+    std::vector<float> x, qkv, mixed, both;
+};
+
+static void normalise(const float *x, const void *weight, int64_t kind, int64_t place, float eps, float *y, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) sum += x[j] * x[j];
+    float r = 1.0f / std::sqrt(sum / n + eps);
+    if (kind == FLOAT) {
+        const float *w = (const float *)weight + place;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) y[j] = x[j] * r * w[j];
+    } else {
+        const bf16 *w = (const bf16 *)weight + place;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) y[j] = x[j] * r * widen(w[j]);
+    }
+}
+
+static void turn(float *x, const float *cos, const float *sin, int64_t size) {
+    int64_t half = size / 2;
+#pragma omp simd
+    for (int64_t j = 0; j < half; j++) {
+        float a = x[j], b = x[j + half];
+        x[j] = a * cos[j] + b * sin[j];
+        x[j + half] = b * cos[j + half] + a * sin[j + half];
+    }
+}
+
+static inline void store(const Cache &c, void *to, int64_t place, const float *x, int64_t n) {
+    if (c.number == FLOAT) std::memcpy((float *)to + place, x, n * sizeof(float));
+    else
+        for (int64_t j = 0; j < n; j++) ((bf16 *)to)[place + j] = narrow(x[j]);
+}
+
+static inline float dot(const float *q, const float *k, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) sum += q[j] * k[j];
+    return sum;
+}
+
+static inline float dot(const float *q, const bf16 *k, int64_t n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; j++) sum += q[j] * widen(k[j]);
+    return sum;
+}
+
+static inline void add(float *to, float share, const float *v, int64_t n) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) to[j] += share * v[j];
+}
+
+static inline void add(float *to, float share, const bf16 *v, int64_t n) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) to[j] += share * widen(v[j]);
+}
+
+// Attention of one query over `count` cached tokens: mixed (size,).
+template <typename Kept>
+static void attend(const float *query, const Kept *keys, const Kept *values, int64_t stride, int64_t count,
+                   int64_t size, float *shares, float *mixed) {
+    float most = -INFINITY, total = 0;
+    for (int64_t s = 0; s < count; s++) {
+        shares[s] = dot(query, keys + s * stride, size);
+        most = shares[s] > most ? shares[s] : most;
+    }
+#pragma omp simd reduction(+ : total)
+    for (int64_t s = 0; s < count; s++) {
+        shares[s] = exponential(shares[s] - most);
+        total += shares[s];
+    }
+    std::memset(mixed, 0, size * sizeof(float));
+    for (int64_t s = 0; s < count; s++) add(mixed, shares[s], values + s * stride, size);
+    for (int64_t j = 0; j < size; j++) mixed[j] /= total;
+}
+
+// One key head of one row: its new key and value go to the cache, its queries look at all of it.
+static void attend_group(const Stack &stack, const Layer &layer, const Cache &cache, float *qkv, const float *cos,
+                         const float *sin, int64_t row, int64_t kv_head, int64_t slot, std::vector<float> &shares,
+                         float *mixed) {
+    int64_t size = stack.size, group = stack.heads / stack.kv_heads;
+    float *key = qkv + (stack.heads + kv_head) * size, *value = key + stack.kv_heads * size;
+    if (layer.key_norm)
+        normalise(key, layer.key_norm, layer.norm_number, kv_head * layer.head_stride, stack.eps, key, size);
+    turn(key, cos, sin, size);
+    int64_t place = row * cache.row_stride + kv_head * cache.head_stride;
+    store(cache, cache.keys, place + slot * cache.slot_stride, key, size);
+    store(cache, cache.values, place + slot * cache.slot_stride, value, size);
+    shares.resize(slot + 1);
+    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        float *query = qkv + head * size;
+        if (layer.query_norm)
+            normalise(query, layer.query_norm, layer.norm_number, head * layer.head_stride, stack.eps, query, size);
+        turn(query, cos, sin, size);
+        for (int64_t j = 0; j < size; j++) query[j] *= stack.scale;
+        if (cache.number == FLOAT)
+            attend(query, (const float *)cache.keys + place, (const float *)cache.values + place, cache.slot_stride,
+                   slot + 1, size, shares.data(), mixed + head * size);
+        else
+            attend(query, (const bf16 *)cache.keys + place, (const bf16 *)cache.values + place, cache.slot_stride,
+                   slot + 1, size, shares.data(), mixed + head * size);
+    }
+}
+
+struct Share {
+    int64_t begin, end;
+    Share(int64_t count, int64_t thread, int64_t threads)
+        : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
+};
+
+// What one thread does; `input`, `normed` and `shares` are its own.
+struct Worker {
+    const Stack &stack;
+    Shared &shared;
+    int64_t count, thread, threads;
+    Activations input;
+    std::vector<float> normed, added, shares;
+
+    Worker(const Stack &stack, Shared &shared, int64_t count, int64_t thread, int64_t threads)
+        : stack(stack), shared(shared), count(count), thread(thread), threads(threads), normed(count * stack.hidden),
+          added(count * stack.hidden) {}
+
+    void norm_into(const Matrix &matrix, const void *weight, int64_t kind) {
+        for (int64_t i = 0; i < count; i++)
+            normalise(shared.x.data() + i * stack.hidden, weight, kind, 0, stack.eps, normed.data() + i * stack.hidden,
+                      stack.hidden);
+        input.prepare(matrix, normed.data(), count, stack.hidden);
+    }
+
+    void multiply(const Matrix &matrix, float *y) {
+        Share mine(matrix.units(), thread, threads);
+        product(matrix, input, y, matrix.rows, mine.begin, mine.end);
+    }
+
+    // The matrix times rows that begin `stride` numbers apart, added to this thread's part of the residual stream.
+    void multiply_add(const Matrix &matrix, const float *from, int64_t stride) {
+        input.prepare(matrix, from, count, stride);
+        Share mine(matrix.units(), thread, threads);
+        product(matrix, input, added.data(), stack.hidden, mine.begin, mine.end);
+        int64_t end = mine.end * UNIT < stack.hidden ? mine.end * UNIT : stack.hidden;
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t j = mine.begin * UNIT; j < end; j++)
+                shared.x[i * stack.hidden + j] += added[i * stack.hidden + j];
+    }
+
+    void attend(const Layer &layer, const Cache &cache, const int64_t *slots, const float *cos, const float *sin) {
+        Share mine(count * stack.kv_heads, thread, threads);
+        int64_t width = (stack.heads + 2 * stack.kv_heads) * stack.size;
+        for (int64_t task = mine.begin; task < mine.end; task++) {
+            int64_t row = task / stack.kv_heads;
+            attend_group(stack, layer, cache, shared.qkv.data() + row * width, cos + row * stack.size,
+                         sin + row * stack.size, row, task % stack.kv_heads, slots[row], shares,
+                         shared.mixed.data() + row * stack.heads * stack.size);
+        }
+    }
+
+    // silu(gate) · up in place of the gate, for this thread's rows of both.
+    void gate(const Matrix &matrix) {
+        int64_t inner = stack.inner, units = inner / UNIT;
+        Share mine(units, thread, threads);
+        int64_t first = mine.begin * UNIT, last = thread + 1 == threads ? inner : mine.end * UNIT;
+        if (inner % UNIT) {  // gate and up do not begin at a unit together
+            multiply(matrix, shared.both.data());
+#pragma omp barrier
+        } else {
+            product(matrix, input, shared.both.data(), matrix.rows, mine.begin, mine.end);
+            product(matrix, input, shared.both.data(), matrix.rows, units + mine.begin, units + mine.end);
+        }
+        for (int64_t i = 0; i < count; i++) {
+            float *gates = shared.both.data() + i * 2 * inner, *ups = gates + inner;
+#pragma omp simd
+            for (int64_t j = first; j < last; j++) gates[j] = gates[j] / (1.0f + exponential(-gates[j])) * ups[j];
+        }
+    }
+
+    void run(const Cache *caches, const int64_t *slots, const float *cos, const float *sin, float *logits) {
+        for (int64_t l = 0; l < stack.layers; l++) {
+            const Layer &layer = stack.blocks[l];
+            norm_into(layer.qkv, layer.attention_norm, layer.norm_number);
+            multiply(layer.qkv, shared.qkv.data());
+#pragma omp barrier
+            attend(layer, caches[l], slots, cos, sin);
+#pragma omp barrier
+            multiply_add(layer.out, shared.mixed.data(), layer.out.columns);
+#pragma omp barrier
+            norm_into(layer.gate_up, layer.mlp_norm, layer.norm_number);
+            gate(layer.gate_up);
+#pragma omp barrier
+            multiply_add(layer.down, shared.both.data(), 2 * stack.inner);
+#pragma omp barrier
+        }
+        norm_into(stack.head, stack.norm, stack.norm_number);
+        multiply(stack.head, logits);
+    }
+};
+
+// x (count, hidden) fp32 holds the embeddings; logits (count, vocabulary) fp32; slots: where each row's token goes in
+// the cache; cos and sin (count, size) fp32 at its position, the sine's first half with the minus sign.
+extern "C" void decode_step(const Stack *stack, const Cache *caches, const float *x, const int64_t *slots,
+                            const float *cos, const float *sin, float *logits, int64_t count) {
+    Shared shared;
+    shared.x.assign(x, x + count * stack->hidden);
+    shared.qkv.resize(count * stack->blocks[0].qkv.rows);
+    shared.mixed.resize(count * stack->heads * stack->size);
+    shared.both.resize(count * 2 * stack->inner);
+#pragma omp parallel
+    {
+        Worker worker(*stack, shared, count, omp_get_thread_num(), omp_get_num_threads());
+        worker.run(caches, slots, cos, sin, logits);
+    }
+}
