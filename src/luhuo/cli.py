@@ -17,6 +17,7 @@ from luhuo import chinese_help
 from luhuo.core import processes
 from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
 from luhuo.core.language import language, tr
+from luhuo.serve import commands as serving
 from luhuo.stages import STAGES
 
 app = typer.Typer(
@@ -281,6 +282,9 @@ def chat(
     run_chat(
         model, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed, dtype=dtype, device=device
     )
+
+
+app.add_typer(serving.app)
 
 
 @app.command(

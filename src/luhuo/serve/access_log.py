@@ -1,0 +1,37 @@
+"""The request log: one JSON line a request, without what was said unless that is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+class AccessLog:
+    """Writes lines to a file, or to standard error."""
+
+    def __init__(self, file: Path | None, contents: bool) -> None:
+        self.contents = contents
+        self._lock = threading.Lock()
+        if file is None:
+            self._handle = sys.stderr
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = file.open("a", encoding="utf-8")
+
+    def write(self, **values: Any) -> None:
+        """One line; values that are None are left out."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        line |= {name: value for name, value in values.items() if value is not None}
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        with self._lock:
+            self._handle.write(text + "\n")
+            self._handle.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle is not sys.stderr:
+            self._handle.close()

@@ -1,0 +1,94 @@
+"""From the engine's thread to the event loop: the sequences of one HTTP request and what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from luhuo.core.language import tr
+from luhuo.inference.request import Request
+from luhuo.inference.worker import Worker
+from luhuo.serve.errors import ApiError, timed_out
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is new in one sequence: text that is final, the tokens since the last update, and perhaps its end."""
+
+    index: int
+    text: str
+    tokens: list[int]
+    logprobs: list[float]
+    top_logprobs: list[dict[int, float]]
+    finish_reason: str | None
+
+
+class Generation:
+    """Runs requests on a worker and yields their updates in the order in which they come."""
+
+    def __init__(self, worker: Worker, requests: Sequence[Request], limit_s: float) -> None:
+        self._worker, self.requests, self.limit_s = worker, list(requests), limit_s
+        self._index = {id(request): index for index, request in enumerate(self.requests)}
+        self._given = [0] * len(self.requests)
+        self._waiting: asyncio.Queue[Update] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._open = set(range(len(self.requests)))
+        self.started = time.monotonic()
+        self.first_token_s: float | None = None
+
+    def start(self) -> None:
+        """Hand the requests to the worker."""
+        for request in self.requests:
+            self._worker.submit(request, self._on_update)
+
+    def cancel(self) -> None:
+        """Stop what still runs."""
+        for index in self._open:
+            self._worker.cancel(self.requests[index])
+        self._open.clear()
+
+    async def updates(self) -> AsyncIterator[Update]:
+        """Updates until every sequence has ended. Raises `ApiError` when the time is up or the engine fails."""
+        while self._open:
+            left = self.started + self.limit_s - time.monotonic()
+            try:
+                update = await asyncio.wait_for(self._waiting.get(), max(left, 0))
+            except TimeoutError:
+                self.cancel()
+                raise timed_out(self.limit_s) from None
+            if self.first_token_s is None:
+                self.first_token_s = time.monotonic() - self.started
+            if update.finish_reason:
+                self._open.discard(update.index)
+            if update.finish_reason == "error":
+                self.cancel()
+                raise ApiError(500, tr("The model failed while it was generating.", "模型在生成时出错。"))
+            yield update
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts; several answers to one prompt count it once."""
+        return sum(len(request.prompt) for request in self.requests if request.choice == 0)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens generated so far."""
+        return sum(len(request.tokens) for request in self.requests)
+
+    def _on_update(self, request: Request) -> None:
+        """In the worker's thread: copy what is new, and leave it to the loop."""
+        index = self._index[id(request)]
+        start = self._given[index]
+        self._given[index] = len(request.tokens)
+        reported = request.sampling.logprobs is not None
+        update = Update(
+            index,
+            request.take_text(),
+            request.tokens[start:],
+            request.logprobs[start:] if reported else [],
+            request.top_logprobs[start:] if reported else [],
+            request.finish_reason,
+        )
+        self._loop.call_soon_threadsafe(self._waiting.put_nowait, update)

@@ -1,0 +1,148 @@
+"""`luhuo serve`: load the models, listen, and leave in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+
+from luhuo.core.errors import EXIT_FAILED, EXIT_OK, LuhuoError, RunFailed, missing_extra
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.serve.config import ServeConfig
+from luhuo.serve.keys import Keys
+
+try:
+    import uvicorn
+
+    from luhuo.serve.app import create_app
+    from luhuo.serve.house import House
+    from luhuo.serve.served import Served, named
+except ModuleNotFoundError as error:
+    if error.name not in ("fastapi", "uvicorn", "starlette"):
+        raise
+    raise missing_extra(error.name, "serve") from None
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CONNECTIONS = 4096
+"""Connections that may wait to be accepted."""
+
+
+def serve(models: Sequence[str], config: ServeConfig) -> int:
+    """Serve models until a signal comes, and return the exit code. Raises `LuhuoError` before anything is loaded
+    where settings, keys or the address are not right."""
+    keys = Keys.read(config.keys)
+    pairs = named(list(models))
+    with _listening(config) as listener:
+        if config.host not in LOOPBACK and not keys.required:
+            say(
+                tr(
+                    "Anyone who reaches this address may use the models: no --keys were given.",
+                    "未设置 --keys：能访问此地址的任何人都可使用模型。",
+                )
+            )
+        house = House(config, [_loaded(name, reference, config) for name, reference in pairs], keys)
+        try:
+            return asyncio.run(_serve(house, listener))
+        finally:
+            house.close()
+
+
+def _loaded(name: str, reference: str, config: ServeConfig) -> Served:
+    from luhuo.model.load import load
+
+    say(tr(f"Loading {name} …", f"正在加载 {name} …"))
+    served = Served.of(name, load(reference, config.dtype, config.device))
+    gc.collect()
+    return served
+
+
+@contextlib.contextmanager
+def _listening(config: ServeConfig) -> Iterator[socket.socket]:
+    """The socket, bound before the models are loaded. Raises `LuhuoError` when the address is taken or not ours."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise LuhuoError(
+            tr("The server cannot listen here.", "服务器无法在此监听。"),
+            found=error.strerror or error,
+            where=f"{config.host}:{config.port}",
+            fix=tr("Choose another --port or --host.", "换一个 --port 或 --host。"),
+        ) from None
+    try:
+        yield listener
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: new requests get 503 while those that run are finished."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(house: House, listener: socket.socket) -> int:
+    config = house.config
+    server = _Server(
+        uvicorn.Config(
+            create_app(house),
+            log_level="error",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            backlog=CONNECTIONS,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def stop() -> None:
+        if asked.is_set():  # the second signal: now
+            server.should_exit = server.force_exit = True
+        house.admission.draining = True
+        asked.set()
+
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(kind, stop)
+    port = listener.getsockname()[1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not running.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        say(tr(f"Serving at http://{host}:{port}", f"服务地址：http://{host}:{port}"))
+    drained = asyncio.create_task(_drain(house, server, asked))
+    await asyncio.wait({running, drained}, return_when=asyncio.FIRST_COMPLETED)
+    await running
+    if not drained.done():
+        drained.cancel()
+        raise RunFailed(tr("The server ended by itself.", "服务器意外结束。"))
+    return EXIT_OK if drained.result() else EXIT_FAILED
+
+
+async def _drain(house: House, server: uvicorn.Server, asked: asyncio.Event) -> bool:
+    """After a signal wait for what runs, then end the server. Whether everything was finished in time."""
+    await asked.wait()
+    waiting = house.admission.requests
+    if waiting:
+        say(tr(f"Finishing {waiting} requests …", f"正在完成 {waiting} 个请求 …"))
+    end = asyncio.get_running_loop().time() + house.config.drain_s
+    while house.admission.requests and asyncio.get_running_loop().time() < end and not server.force_exit:
+        await asyncio.sleep(0.02)
+    left = house.admission.requests
+    if left:
+        say(tr(f"{left} requests were cut off.", f"{left} 个请求被中断。"))
+        for served in house.models:
+            served.close(drain=False)
+    server.should_exit = True
+    return not left
