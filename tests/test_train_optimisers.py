@@ -34,7 +34,7 @@ from luhuo.train.optimisers.groups import group, sort_parameters
 from luhuo.train.optimisers.muon import orthogonalise
 from luhuo.train.parallel import spread
 from luhuo.train.parallel_config import Parallel
-from luhuo.train.pieces import cut_of, piece
+from luhuo.train.pieces import Cut, Split, cut_of, note, piece
 from luhuo.train.trainer import Trainer
 from tests.golden import EXPERTS, PLAIN, Corpus
 from tests.test_model_decoder import CONFIG
@@ -235,6 +235,14 @@ def test_eight_bits_keep_numbers_to_a_share_of_their_size_and_never_lose_a_secon
         assert (decode(*positive.tensors)[1:] > 0).all()
 
 
+def test_eight_bits_refuse_rows_that_are_cut() -> None:
+    model = Bare((4, 8))
+    note(model.plain0, Cut(split=Split(1, (8,), 2)))
+    for optimiser in ("adamw8", "lion8"):
+        with pytest.raises(LuhuoError, match="tensor parallelism"):
+            Optimiser(model, TrainerConfig(steps=1, optimiser=optimiser))
+
+
 @pytest.mark.parametrize(("optimiser", "whole"), [("adamw8", "adamw"), ("lion8", "lion")])
 def test_the_loss_with_states_of_eight_bits_is_that_with_whole_ones(
     tmp_path: Path, optimiser: str, whole: str
@@ -276,7 +284,7 @@ def test_the_table_has_a_line_for_every_group_with_its_rate_and_all_parameters()
     assert counted == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-class Cut(SmallLoader):
+class Ending(SmallLoader):
     """Ends the run without a word at its sixth batch."""
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -291,7 +299,7 @@ def test_cut_off_and_resumed_every_optimiser_gives_byte_identical_weights(tmp_pa
     settings: dict[str, Any] = {"optimiser": optimiser, "ema": 0.5, "batch_warmup": 0.5}
     straight = train(tmp_path / "straight", **settings)
     with pytest.raises(EOFError):
-        train(tmp_path / "cut", Cut(), checkpoint_every=2, background=False, **settings)
+        train(tmp_path / "cut", Ending(), checkpoint_every=2, background=False, **settings)
     kept = read_last(tmp_path / "cut" / ".checkpoint")
     assert kept is not None and 0 < kept.step < 8
     assert same(straight, train(tmp_path / "cut", **settings))

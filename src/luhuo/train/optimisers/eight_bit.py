@@ -17,18 +17,33 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, zeros
 from torch.nn import functional as F
 
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
 from luhuo.train.optimisers import adamw, lion
 from luhuo.train.optimisers.chunks import chunks
 from luhuo.train.optimisers.groups import Group
-from luhuo.train.pieces import local
+from luhuo.train.pieces import cut_of, local
 
 BLOCK = 256
 
 
 class Codes:
-    """A tensor of a parameter's shape in 8 bits: codes like the parameter, and one fp32 scale a block of its rows."""
+    """A tensor of a parameter's shape in 8 bits: codes like the parameter, and one fp32 scale a block of its rows.
+
+    Raises `LuhuoError` for a parameter whose rows are cut.
+    """
 
     def __init__(self, like: Tensor, *, signed: bool) -> None:
+        split = cut_of(like).split
+        if split is not None and split.dim == like.ndim - 1:
+            raise LuhuoError(
+                tr(
+                    "8-bit states do not go with rows that are cut by tensor parallelism.",
+                    "8 位状态不能用于被张量并行切断的行。",
+                ),
+                fix=tr("Use adamw or lion, or fsdp in place of tp.", "请用 adamw 或 lion，或以 fsdp 代替 tp。"),
+            )
+        like = like.detach()
         self.columns = like.shape[-1]
         self.blocks = -(-self.columns // BLOCK)
         self.codes = torch.zeros_like(like, dtype=torch.int8 if signed else torch.uint8)
@@ -90,7 +105,7 @@ class AdamW8:
 
     def __init__(self, groups: Sequence[Group], betas: tuple[float, float] | None = None) -> None:
         self.groups, self.betas = groups, betas or adamw.BETAS
-        named = [(name, p.detach()) for each in groups for name, p in each.parameters.items()]
+        named = [(name, p) for each in groups for name, p in each.parameters.items()]
         self.momentum = {name: Codes(p, signed=True) for name, p in named}
         self.root = {name: Codes(p, signed=False) for name, p in named}
         self.count = torch.zeros((), dtype=torch.float64)
@@ -131,9 +146,7 @@ class Lion8:
 
     def __init__(self, groups: Sequence[Group], betas: tuple[float, float] | None = None) -> None:
         self.groups, self.betas = groups, betas or lion.BETAS
-        self.momentum = {
-            name: Codes(p.detach(), signed=True) for each in groups for name, p in each.parameters.items()
-        }
+        self.momentum = {name: Codes(p, signed=True) for each in groups for name, p in each.parameters.items()}
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
