@@ -184,7 +184,7 @@ def theirs(config: ModelConfig, batch: dict[str, Tensor], device: torch.device, 
     """(step, clean up) of transformers."""
     import transformers
 
-    given = transformers.LlamaConfig(
+    given: Any = transformers.LlamaConfig(
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         num_hidden_layers=config.layers,
@@ -193,9 +193,9 @@ def theirs(config: ModelConfig, batch: dict[str, Tensor], device: torch.device, 
         head_dim=config.head_dim,
         intermediate_size=config.intermediate_size,
         tie_word_embeddings=config.tie_embeddings,
-        attn_implementation="sdpa",
         use_cache=False,
     )
+    given._attn_implementation = "sdpa"
     with torch.device(device):
         model: Any = transformers.LlamaForCausalLM(given).float().train()
     randomise(model)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor
 
 from luhuo.core.artifact import Workspace
 from luhuo.core.metrics import MetricsLog
@@ -151,8 +152,8 @@ def test_without_a_compiler_one_line_says_so_and_the_result_is_the_eager_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(inductor, "fx_graph_cache", False)
     eager, _ = train(tmp_path / "eager", compile="none")
     found, log = train(tmp_path / "broken", compile="default")
     assert found["loss"] == eager["loss"] and found["grad_norm"] == eager["grad_norm"]

@@ -51,7 +51,7 @@ def multiply(a: Tensor, a_scale: Tensor, b: Tensor, b_scale: Tensor, dtype: torc
     """a (n, k) · bᵀ, with b (m, k), both in 8 bits, with their scales: (n, m) of format `dtype`."""
     if in_hardware(a.device):
         # Hopper wants the first operand's rows and the second one's columns in one piece.
-        return torch._scaled_mm(
+        return torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]
             a.contiguous(), b.contiguous().t(), scale_a=a_scale, scale_b=b_scale, out_dtype=dtype, use_fast_accum=False
         )
     return (torch.mm(a.float(), b.float().t()) * (a_scale * b_scale)).to(dtype)
