@@ -13,11 +13,11 @@ from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
-from luhuo.inference.request import Chunk, Completion, Request
+from luhuo.inference.budget import cache_format, default_tokens
+from luhuo.inference.request import Chunk, Completion, Request, ranked
 from luhuo.inference.sampling import Sampling
-from luhuo.inference.scheduler import Scheduler
+from luhuo.inference.scheduler import STEP_TOKENS, Scheduler
 from luhuo.inference.scoring import loglikelihood
-from luhuo.model.count import cache_per_token
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -25,28 +25,45 @@ Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Sequence[int] | Conversation
 """Text (special tokens in it are plain text), token ids, or a conversation to be answered."""
 
-CACHE_BYTES = 1 << 30
 LOG = logging.getLogger(__name__)
 
 
 class Engine:
     """Generates with a KV cache and continuous batching. Threads may share it: each step of the work is one's own.
 
-    `max_batch` requests run at once; `cache_tokens` bounds the cache (default: what fits into 1 GiB).
+    `max_batch` requests run at once. `cache_tokens` bounds what is cached, of running requests and (`prefix_cache`)
+    of the beginnings of earlier ones; by default it is a share of the free memory. `cache_dtype` is the number format
+    of the cache: "auto" (the model's), "fp32", "bf16", "fp16" or "int8". A step computes at most `step_tokens` tokens
+    of prompts beside one token of each running answer.
     """
 
-    def __init__(self, model: Decoder, *, max_batch: int = 64, cache_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        max_batch: int = 64,
+        cache_tokens: int | None = None,
+        cache_dtype: str = "auto",
+        prefix_cache: bool = True,
+        step_tokens: int = STEP_TOKENS,
+    ) -> None:
         self.model = model
         self.max_batch = max_batch
-        token_bytes = cache_per_token(model.config) * model.dtype.itemsize
-        self.cache_tokens = cache_tokens or max(1, CACHE_BYTES // token_bytes)
+        stored = cache_format(cache_dtype, model.dtype)
+        self.cache_tokens = cache_tokens or default_tokens(model, stored, max_batch)
         ends = set(model.config.stop_ids)
         if model.tokenizer:
             ends |= model.tokenizer.stop_ids
         self._lock = threading.RLock()
         self._listeners: dict[int, Callable[[Request], None]] = {}
         self.scheduler = Scheduler(
-            model, max_batch=max_batch, cache_tokens=self.cache_tokens, end_tokens=frozenset(ends)
+            model,
+            max_batch=max_batch,
+            cache_tokens=self.cache_tokens,
+            end_tokens=frozenset(ends),
+            step_tokens=step_tokens,
+            cache_dtype=stored,
+            prefixes=prefix_cache,
         )
 
     @property
@@ -146,17 +163,9 @@ class Engine:
             )
         if sampling is None or isinstance(sampling, Sampling):
             sampling = [sampling or Sampling()] * len(prompts)
-        requests = [
-            [self._request(ids, wanted, choice) for choice in range(wanted.n)]
-            for ids, wanted in zip([self.prompt_ids(p) for p in prompts], list(sampling), strict=True)
-        ]
-        self._finish([request for group in requests for request in group])
-        completions = []
-        for group in requests:
-            choices = [request.completion() for request in group]
-            choices[0].choices = choices
-            completions.append(choices[0])
-        return completions
+        groups = [self.requests(prompt, wanted) for prompt, wanted in zip(prompts, list(sampling), strict=True)]
+        self._finish([request for group in groups for request in group])
+        return [ranked(group, group[0].sampling.n)[0] for group in groups]
 
     @overload
     def chat(self, messages: Messages | Conversation, sampling: Sampling | None = None) -> Completion: ...
@@ -176,7 +185,7 @@ class Engine:
         """Pieces of one answer as they come: never half a character, never the beginning of a stop string."""
         if _is_messages(prompt):
             prompt = _conversation(prompt)
-        request = self._request(self.prompt_ids(prompt), sampling or Sampling(), 0)  # type: ignore[arg-type]
+        request = self.requests(prompt, sampling or Sampling())[0]  # type: ignore[arg-type]
         self.submit(request, _nothing)
         given = 0
         try:
@@ -195,7 +204,8 @@ class Engine:
         self, pairs: Sequence[tuple[str | Sequence[int], str | Sequence[int]]]
     ) -> list[tuple[float, bool]]:
         """For each (prompt, continuation): the sum of log-probabilities, and whether it is the greedy continuation."""
-        return loglikelihood(self.model, pairs)
+        with self._lock:
+            return loglikelihood(self.model, pairs)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt. An empty one becomes the token that stands between documents."""
@@ -206,7 +216,12 @@ class Engine:
             self.model.check_ids(max(ids))
         return ids or [self.tokenizer.eos_id]
 
-    def _request(self, ids: list[int], sampling: Sampling, choice: int) -> Request:
+    def requests(self, prompt: Prompt, sampling: Sampling) -> list[Request]:
+        """The requests that together answer a prompt: `n` of them, or `best_of`.
+
+        Raises `LuhuoError` when the prompt leaves no room for an answer.
+        """
+        ids = self.prompt_ids(prompt)
         room = self.context - len(ids)
         if room < 1:
             raise LuhuoError(
@@ -217,7 +232,33 @@ class Engine:
                 expected=tr(f"fewer than {self.context} tokens", f"少于 {self.context} 个词元"),
                 found=len(ids),
             )
-        return Request(ids, sampling, self.model.tokenizer, room, choice)
+        found = [Request(ids, sampling, self.model.tokenizer, room, choice) for choice in range(sampling.rounds)]
+        return found
+
+    def update_weights(self, model: Decoder) -> None:
+        """Take over the weights of another model of the same shape (or of this one, after an optimiser step).
+
+        What is cached is forgotten; requests that are running go on with the tokens they have. Raises `LuhuoError`
+        if names or shapes differ.
+        """
+        with self._lock, torch.no_grad():
+            if model is not self.model:
+                ours, theirs = self.model.state_dict(), model.state_dict()
+                wrong = [name for name in {*ours, *theirs} if _shape(ours, name) != _shape(theirs, name)]
+                if wrong:
+                    name = min(wrong)
+                    raise LuhuoError(
+                        tr("These weights are of another model.", "这些权重属于另一个模型。"),
+                        expected=f"{name}: {_shape(ours, name)}",
+                        found=f"{name}: {_shape(theirs, name)}",
+                    )
+                for name, tensor in ours.items():
+                    tensor.copy_(theirs[name])
+            self.scheduler.recompute()
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None
 
 
 def _nothing(request: Request) -> None:

@@ -221,6 +221,12 @@ class _Rows(KVCache):
             self.whole.lengths[row] = length
 
 
+def bytes_per_token(config: ModelConfig | StackConfig, stored: torch.dtype) -> int:
+    """What a cache in this number format takes for one token."""
+    scale = 4 if stored == torch.int8 else 0
+    return sum(heads * (size * stored.itemsize + scale) for widths in config.layer_widths for heads, size in widths)
+
+
 def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
     """int8 numbers and fp32 scales (…, 1) of x (…, features), symmetric, one scale for each vector."""
     x = x.float()

@@ -1,0 +1,127 @@
+"""Beginnings of texts that were computed before are not computed again, and answers stay what they were."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from luhuo.inference.engine import Engine
+from luhuo.inference.prefix_cache import BLOCK, PrefixCache
+from luhuo.inference.sampling import Sampling
+from luhuo.model.cache import KVCache
+from luhuo.model.decoder import Decoder
+from tests.small_chat import small_config, small_model
+
+GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
+
+
+def texts(count: int, shared: int, own: int) -> list[list[int]]:
+    """Prompts that begin alike."""
+    chance = random.Random(3)
+    start = [chance.randrange(20, 300) for _ in range(shared)]
+    return [start + [chance.randrange(20, 300) for _ in range(own + i % 3)] for i in range(count)]
+
+
+def without(model: Decoder, prompts: list[list[int]], **options: object) -> list[list[int]]:
+    engine = Engine(model, prefix_cache=False, **options)  # type: ignore[arg-type]
+    return [engine.generate([prompt], GREEDY)[0].token_ids for prompt in prompts]
+
+
+def found(engine: Engine) -> int:
+    assert engine.scheduler.pool.prefix is not None
+    return engine.scheduler.pool.prefix.found
+
+
+@pytest.mark.parametrize("cache_dtype", ["auto", "bf16", "fp16", "int8"])
+def test_answers_are_those_without_the_prefix_cache(cache_dtype: str):
+    model, prompts = small_model(), texts(8, 90, 7)
+    engine = Engine(model, max_batch=4, cache_dtype=cache_dtype)
+    for _ in range(2):
+        outs = engine.generate(prompts, GREEDY)
+        assert [out.token_ids for out in outs] == without(model, prompts, cache_dtype=cache_dtype)
+    assert found(engine) >= (2 * 8 - 1) * 64  # the first one computes, all others find
+
+
+def test_of_prompts_that_come_together_one_computes_what_they_share():
+    engine = Engine(small_model(), max_batch=16)
+    prompts = texts(16, 100, 5)
+    engine.generate(prompts, GREEDY)
+    assert found(engine) == 15 * 96
+
+
+def test_the_answers_of_one_prompt_share_its_computation():
+    engine = Engine(small_model())
+    outs = engine.generate(texts(1, 120, 1), Sampling(max_tokens=4, n=8, seed=2))[0].choices
+    assert len(outs) == 8 and found(engine) == 7 * 96
+
+
+def test_the_next_turn_finds_the_turns_before_it_answers_included():
+    engine = Engine(small_model())
+    first = texts(1, 64, 2)[0]
+    answer = engine.generate([first], Sampling(max_tokens=40, temperature=0, ignore_eos=True))[0].token_ids
+    second = first + answer + [33, 34, 35]
+    out = engine.generate([second], GREEDY)[0]
+    assert found(engine) == (len(first) + 39) // BLOCK * BLOCK
+    assert out.token_ids == without(engine.model, [second])[0]
+
+
+def test_a_small_budget_forgets_what_was_used_longest_ago_and_never_holds_more():
+    model = small_model()
+    engine = Engine(model, max_batch=2, cache_tokens=640)
+    pool = engine.scheduler.pool
+    assert pool.prefix is not None
+    prompts = [texts(1, 150, 1)[0][i:] for i in range(6)]
+    for prompt in [*prompts, prompts[-1]]:
+        engine.generate([prompt], GREEDY)
+        assert 0 < pool.prefix.tokens <= 320
+    before = pool.prefix.found
+    engine.generate([prompts[-1]], GREEDY)
+    assert pool.prefix.found > before
+    before = pool.prefix.found
+    engine.generate([prompts[0]], GREEDY)
+    assert pool.prefix.found == before
+
+
+def test_other_weights_and_other_adapters_find_nothing_of_one_another():
+    engine, prompt = Engine(small_model()), texts(1, 100, 1)[0]
+    engine.generate([prompt], GREEDY)
+    engine.scheduler.pool.adapter = "other"
+    engine.generate([prompt], GREEDY)
+    assert found(engine) == 0
+    other = small_model(opinionated=False)
+    expected = without(other, [prompt])[0]
+    engine.scheduler.pool.adapter = None
+    engine.update_weights(other)
+    assert engine.generate([prompt], GREEDY)[0].token_ids == expected and found(engine) == 0
+
+
+def test_ends_of_chains_go_before_their_beginnings():
+    cache = KVCache(small_config(), 2, 256)
+    cache.lengths = [128, 128]
+    kept, ids = PrefixCache(), list(range(128))
+    other = ids[:64] + [7] * 64
+    kept.save(cache, [(0, ids), (1, other)], 1000, adapter=None)
+    assert kept.tokens == 192
+    kept.match([*ids, 1])
+    kept.shrink(128)
+    assert len(kept.match([*ids, 1])) == 4 and len(kept.match([*other, 1])) == 2
+    kept.shrink(32)
+    assert len(kept.match([*ids, 1])) == 1
+
+
+def test_what_is_loaded_is_what_was_saved_in_every_number_format():
+    for stored in (torch.float32, torch.bfloat16, torch.int8):
+        cache = KVCache(small_config(), 2, 128, stored=stored)
+        for tensors in cache.lists:
+            for tensor in tensors:
+                tensor.copy_(torch.randint(-99, 99, tensor.shape))
+        kept, ids = PrefixCache(), list(range(100))
+        kept.save(cache, [(1, ids)], 1000, adapter="a")
+        fresh = KVCache(small_config(), 3, 128, stored=stored)
+        kept.load(kept.match([*ids, 1], "a"), fresh, 2)
+        assert fresh.lengths == [0, 0, 96]
+        for ours, theirs in zip(fresh.lists, cache.lists, strict=True):
+            for mine, saved in zip(ours, theirs, strict=True):
+                assert torch.equal(mine[2, :, :96], saved[1, :, :96]) and not mine[:2].any()
