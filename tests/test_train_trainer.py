@@ -302,7 +302,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_the_last_checkpoint(
         save_file(tensors, path, *rest)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunFailed, match="disk is full"):
         train(tmp_path, checkpoint_every=2)
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / ".checkpoint").iterdir()] == ["step-000000002"]

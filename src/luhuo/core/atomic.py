@@ -29,6 +29,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def flush_folder(folder: str | Path) -> None:
+    """Put the names in a folder on the disk: without this, a power cut may undo a rename that came before a delete."""
+    if os.name == "nt":  # folders cannot be opened there, and NTFS journals names
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

@@ -62,7 +62,14 @@ def missing_extra(package: str, extra: str) -> LuhuoError:
 
 
 def from_os_error(error: OSError) -> RunFailed | None:
-    """Turn "no space left" and its relatives into a message; None for every other operating-system error."""
+    """Turn a full disk or a forbidden place into a message; None for every other operating-system error."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunFailed(
+            tr("This place may not be read or written.", "没有读写此处的权限。"),
+            found=error.strerror,
+            where=error.filename,
+            fix=tr("Give yourself the permission, or choose another place.", "请取得权限，或换一个位置。"),
+        )
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     return RunFailed(

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from luhuo.core.atomic import write_text
+
 
 class MetricsLog:
     """Append-only log of numbers by step."""
@@ -34,4 +36,4 @@ class MetricsLog:
         if not self.path.exists():
             return
         rows = [row for row in self.read() if row.get("step", 0) <= step]
-        self.path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))

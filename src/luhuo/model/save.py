@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 
 from luhuo.core.atomic import atomic_path, write_json
+from luhuo.files.safetensors_write import save_file
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, written beside the old one, swapped in whole, digest checked when read.
+"""Checkpoints: safetensors and JSON, written beside the old one, swapped in whole, digests checked when read.
 
 A tensor may be kept in pieces (each rank writes the part it holds); the index knows where each piece belongs, so a run
 continues with any number of processes. No message passes between ranks for it: each writes its files and a small JSON
@@ -7,9 +7,7 @@ of what is in them, and rank 0 waits for all of these before it gives the checkp
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import threading
 import time
@@ -19,18 +17,20 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from luhuo.core.atomic import write_json
-from luhuo.core.digest import file_digest
-from luhuo.core.errors import RunFailed
+from luhuo.core.atomic import flush_folder, write_json
+from luhuo.core.digest import file_digest, value_digest
+from luhuo.core.errors import RunFailed, from_os_error
 from luhuo.core.language import tr
 from luhuo.core.progress import say
+from luhuo.files.safetensors_write import save_file
 from luhuo.train.pieces import WHOLE, Cut, Piece, held
 
-SCHEMA = 2
+SCHEMA = 3
+BEST = "best"
+"""Name of the checkpoint of the best score."""
 PATIENCE_S = 1800.0
 """How long rank 0 waits for the other ranks' files."""
 
@@ -61,6 +61,7 @@ class Writer:
         self.cuts = cuts or {}
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._over = threading.Event()
 
     def write(self, step: int, parts: Parts, values: dict[str, Any], name: str = "") -> None:
         """Write a checkpoint, by default named after its step. With several ranks, all of them call this.
@@ -97,9 +98,17 @@ class Writer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what went wrong with a checkpoint written in the background, without waiting for it."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+
+    def give_up(self) -> None:
+        """Wait no longer for the pieces of other ranks: one of them is gone."""
+        self._over.set()
 
     def _guarded(self, *arguments: Any) -> None:
         try:
@@ -108,31 +117,64 @@ class Writer:
             self._error = error
 
     def _write(self, final: Path, step: int, parts: Boxes, values: dict[str, Any]) -> None:
-        partial = final.with_name(f".{final.name}.partial")
-        if self.rank == 0 and self.ranks == 1 and partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        suffix = "" if self.ranks == 1 else f"-{self.rank + 1:05d}-of-{self.ranks:05d}"
+        partial = _partial(final)
+        partial.mkdir(exist_ok=True)
         try:
-            mine = _write_parts(partial, suffix, parts)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+            self._fill(partial, step, parts, values)
+            if self.rank == 0:
+                self._name(partial, final)
+        except OSError as error:
+            if self.ranks == 1:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise from_os_error(error) or error from error
+
+    def _fill(self, partial: Path, step: int, parts: Boxes, values: dict[str, Any]) -> None:
+        """Write this rank's files; the first rank also the index, as soon as all have written theirs."""
+        suffix = "" if self.ranks == 1 else f"-{self.rank + 1:05d}-of-{self.ranks:05d}"
+        mine = _write_parts(partial, suffix, parts)
         if self.ranks > 1:
             write_json(partial / f"rank{suffix}.json", {"step": step, **mine})
         if self.rank:
             return
-        everything = [mine] if self.ranks == 1 else _collect(partial, step, self.ranks)
+        everything = [mine] if self.ranks == 1 else _collect(partial, step, self.ranks, self._over)
         files, tensors = _merged(everything)
         index = {"schema": SCHEMA, "step": step, "files": files, "tensors": tensors, "values": values}
-        write_json(partial / "index.json", index, indent=None)
-        old = final.with_name(f".{final.name}.old")
+        index = json.loads(json.dumps(index))  # as it will be read: what the digest is taken of
+        write_json(partial / "index.json", {"digest": value_digest(index), **index}, indent=None)
+
+    def _name(self, partial: Path, final: Path) -> None:
+        """Give a checkpoint its name, then remove what it replaces: a kill at any moment leaves a whole one."""
+        flush_folder(partial)
+        old = _old(final)
         if final.exists():
             final.rename(old)
         partial.rename(final)
+        flush_folder(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         for expired in _steps(self.folder)[: -self.keep]:
             shutil.rmtree(expired)
+
+
+def _partial(final: Path) -> Path:
+    return final.with_name(f".{final.name}.partial")
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def tidy(folder: Path) -> None:
+    """Make the folder ready for a run: finish or undo what a kill cut off. Only one process calls this, before others
+    write or read: what a rank of the former run left in a half-written checkpoint must not count for a new one."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob(".*.old"):
+        final = folder / old.name.removeprefix(".").removesuffix(".old")
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(final)
+    for partial in folder.glob(".*.partial"):
+        shutil.rmtree(partial)
 
 
 def _copied(piece: Piece) -> Piece:
@@ -151,8 +193,6 @@ def _write_parts(partial: Path, suffix: str, parts: Boxes) -> dict[str, Any]:
         path = partial / f"{part}{suffix}.safetensors"
         boxes = {_label(key, i): piece for key, found in pieces.items() for i, piece in enumerate(found)}
         save_file({label: piece.local.cpu().contiguous() for label, piece in boxes.items()}, path)
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
         files[path.name] = file_digest(path)
         tensors[part] = {
             key: {
@@ -173,8 +213,8 @@ def _label(key: str, number: int) -> str:
     return f"{key}#{number}" if number else key
 
 
-def _collect(partial: Path, step: int, ranks: int) -> list[dict[str, Any]]:
-    """What every rank wrote, as soon as it is there."""
+def _collect(partial: Path, step: int, ranks: int, over: threading.Event) -> list[dict[str, Any]]:
+    """What every rank wrote, as soon as it is there. Raises `RunFailed` when it takes too long, or `over` is set."""
     deadline = time.monotonic() + PATIENCE_S
     found: dict[int, dict[str, Any]] = {}
     while len(found) < ranks:
@@ -184,7 +224,7 @@ def _collect(partial: Path, step: int, ranks: int) -> list[dict[str, Any]]:
                 told = json.loads(path.read_text(encoding="utf-8"))
                 if told["step"] == step:
                     found[rank] = told
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (over.is_set() and len(found) < ranks):
             late = ", ".join(str(rank) for rank in range(ranks) if rank not in found)
             raise RunFailed(
                 tr("Some ranks did not write their part of the checkpoint.", "有进程没有写出它那部分检查点。"),
@@ -193,7 +233,7 @@ def _collect(partial: Path, step: int, ranks: int) -> list[dict[str, Any]]:
                 fix=tr("All ranks need the same file system.", "所有进程须使用同一文件系统。"),
             )
         if len(found) < ranks:
-            time.sleep(0.05)
+            over.wait(0.05)
     return [found[rank] for rank in range(ranks)]
 
 
@@ -209,18 +249,40 @@ def _merged(everything: list[dict[str, Any]]) -> tuple[dict[str, str], dict[str,
     return files, tensors
 
 
+class Damaged(Exception):
+    """A file of a checkpoint is not as it was written."""
+
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(f"{file}: {why}")
+
+
+def _read_index(file: Path) -> dict[str, Any]:
+    """The index of a checkpoint, which has the digest that it tells of itself."""
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+        digest = index.pop("digest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(file, f"{type(error).__name__}: {error}") from error
+    if value_digest(index) != digest:
+        raise Damaged(file, tr("its checksum differs", "校验和不符"))
+    if index["schema"] != SCHEMA:
+        raise Damaged(file, tr(f"schema {index['schema']}, not {SCHEMA}", f"格式 {index['schema']}，应为 {SCHEMA}"))
+    return index
+
+
 class Saved:
-    """A checkpoint on disk whose files have the digests of its index."""
+    """A checkpoint on disk whose files have the digests of its index. Raises `Damaged`."""
 
     def __init__(self, path: Path) -> None:
         self.cuts: Cuts = {}
         """How the tensors to load into are cut, where they are."""
-        index = json.loads((path / "index.json").read_text(encoding="utf-8"))
-        if index["schema"] != SCHEMA:
-            raise ValueError(f"schema {index['schema']}, not {SCHEMA}")
+        index = _read_index(path / "index.json")
         for name, digest in index["files"].items():
-            if file_digest(path / name) != digest:
-                raise ValueError(name)
+            file = path / name
+            if not file.is_file():
+                raise Damaged(file, tr("it is missing", "文件缺失"))
+            if file_digest(file) != digest:
+                raise Damaged(file, tr("its checksum differs", "校验和不符"))
         self.path, self.step, self.values = path, int(index["step"]), index["values"]
         self._tensors = index["tensors"]
 
@@ -252,25 +314,53 @@ class Saved:
 
 
 def read_last(folder: Path) -> Saved | None:
-    """The newest checkpoint that is whole; damaged ones are named and passed over. None if there is none."""
-    for path in reversed(_steps(folder)):
+    """The newest checkpoint that is whole; damaged ones are named and passed over. None if there is none at all.
+
+    Raises `RunFailed` if there are some, and all are damaged: to begin anew is not ours to decide.
+    """
+    found = _steps(folder)
+    damaged: Damaged | None = None
+    for path in reversed(found):
         try:
             return Saved(path)
-        except (OSError, ValueError, KeyError) as error:
+        except Damaged as error:
+            damaged = error
             say(
                 tr(
                     f"Checkpoint {path.name} is damaged ({error}); trying the one before.",
                     f"检查点 {path.name} 已损坏（{error}），改用上一个。",
                 )
             )
-    return None
+    if damaged is None:
+        return None
+    raise RunFailed(
+        tr("No checkpoint of this run can be read.", "本次运行的检查点均无法读取。"),
+        found=damaged,
+        where=folder,
+        fix=tr(
+            f"Restore it from a copy, or delete {folder} to begin again from the first step.",
+            f"请从备份恢复，或删除 {folder} 后从第一步重新开始。",
+        ),
+    )
 
 
-def read_named(folder: Path, name: str) -> Saved | None:
-    """The checkpoint of this name, None if there is none or it is damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return Saved(folder / name)
-    return None
+def read_best(folder: Path) -> Saved | None:
+    """The checkpoint of the best score; None if there is none. Raises `RunFailed` if it is damaged."""
+    path = folder / BEST
+    if not path.exists():
+        return None
+    try:
+        return Saved(path)
+    except Damaged as error:
+        raise RunFailed(
+            tr("The weights of the best score are damaged.", "最佳指标对应的权重已损坏。"),
+            found=error,
+            where=path,
+            fix=tr(
+                f"Delete {path} and run the same command again: the last weights become the result.",
+                f"删除 {path} 后重新运行同一命令：以最后的权重作为结果。",
+            ),
+        ) from error
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -62,10 +62,11 @@ class LossGuard:
 
     def state(self) -> dict[str, Any]:
         """JSON value to continue from."""
-        return {"losses": list(self.losses), "skipped": self.skipped, "returned": self.returned}
+        counts = {"skipped": self.skipped, "returned": self.returned, "doubted": self.doubted}
+        return {"losses": list(self.losses), **counts}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         self.losses.clear()
         self.losses.extend(state["losses"])
-        self.skipped, self.returned = state["skipped"], state["returned"]
+        self.skipped, self.returned, self.doubted = state["skipped"], state["returned"], state["doubted"]

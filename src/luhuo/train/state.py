@@ -56,6 +56,13 @@ class RunState:
             background=config.background,
         )
 
+    def open(self) -> checkpoint.Saved | None:
+        """Make the folder of checkpoints ready; the last one, if there is any. All ranks call this together."""
+        if self.ranks.main:
+            checkpoint.tidy(self.folder)
+        self.ranks.barrier()
+        return checkpoint.read_last(self.folder)
+
     def save(self) -> None:
         """Write a checkpoint of this step; with sharded weights, all ranks call this together."""
         if not (self.ranks.main or self.writer.ranks > 1):
@@ -84,10 +91,13 @@ class RunState:
         """Keep these weights as the best so far."""
         self.best = score
         if self.ranks.main or self.writer.ranks > 1:
-            self.writer.write(self.step, {"model": self.parameters}, {"score": score}, "best")
+            self.writer.write(self.step, {"model": self.parameters}, {"score": score}, checkpoint.BEST)
 
     def restore(self, found: checkpoint.Saved, *, guard: bool = True) -> None:
-        """Take the state of a checkpoint, not its place in the data; with `guard`, also what guard and clock knew."""
+        """Take the state of a checkpoint, not its place in the data.
+
+        With `guard`, also what guard and clock knew, and the best score: without it, a run goes back within its life.
+        """
         found.cuts = self.cuts
         for name, parameter in self.parameters.items():
             found.load_into("model", name, parameter)
@@ -101,16 +111,16 @@ class RunState:
         if mine["cuda"] in written and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(found.tensor("random", mine["cuda"]), self.model.device)
         values = found.values
-        self.step, self.tokens, self.last, self.best = found.step, values["tokens"], values["last"], values["best"]
+        self.step, self.tokens, self.last = found.step, values["tokens"], values["last"]
         if guard:
             self.guard.restore(values["guard"])
-            self.seconds, self.skipped = values.get("seconds", 0.0), values.get("skipped", 0)
+            self.seconds, self.skipped, self.best = values["seconds"], values["skipped"], values["best"]
 
     def keep_result(self, best: bool) -> None:
         """Put the weights in place that are the result: the averaged, or (`best`) those of the best score."""
         if self.average is not None:
             self.average.keep(self.model)
-        if best and (found := checkpoint.read_named(self.folder, "best")) is not None:
+        if best and (found := checkpoint.read_best(self.folder)) is not None:
             found.cuts = self.cuts
             for name, parameter in self.parameters.items():
                 found.load_into("model", name, parameter)

@@ -90,7 +90,7 @@ class Trainer:
         """Train to the last step. Raises `RunFailed` if the loss cannot be made finite, `Interrupted` on a signal."""
         if self.model.device.type == "cpu":
             keep_freed_memory()
-        found = checkpoint.read_last(self.folder)
+        found = self.state.open()
         if found is not None:
             self.state.restore(found)
             self.loader.restore(found.values["loader"])
@@ -124,6 +124,7 @@ class Trainer:
             ):
                 self._loop(watchdog)
         except RuntimeError as error:
+            self.state.writer.give_up()
             if self.ranks.processes == 1 or not _lost_connection(error):
                 raise
             raise RunFailed(
@@ -270,6 +271,7 @@ class Trainer:
 
     def _save_if_due(self, saved: float) -> float:
         """Write a checkpoint when steps or seconds say so, or a signal came; returns the time of the last one."""
+        self.state.writer.check()
         done = self.step == self.config.steps
         by_step = self.config.checkpoint_every and self.step % self.config.checkpoint_every == 0
         by_time = self.config.checkpoint_every_s and time.monotonic() - saved >= self.config.checkpoint_every_s
