@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
 from luhuo.core.artifact import Workspace
@@ -17,7 +19,7 @@ from luhuo.core.metrics import MetricsLog
 from luhuo.model.config import MLAConfig, ModelConfig, MoEConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.initialise import initialise
-from luhuo.train.compiling import SHAPES, USUAL, Compiler, chosen
+from luhuo.train.compiling import SHAPES, USUAL, Compiler, _compiled, chosen
 from luhuo.train.config import TrainerConfig
 from luhuo.train.gradients import Gradients
 from luhuo.train.objective import CausalLM
@@ -175,3 +177,18 @@ def test_really_compiled_gradients_are_the_same() -> None:
     with Compiler(made, "default") as compiler:
         agree(gradients(made, compiler, batch()), expected)
         assert compiler.on
+
+
+def test_blocks_of_packed_rows_are_traced_and_other_documents_need_no_other_graph() -> None:
+    made = model(PLAIN | {"head_dim": 16})
+    made.in_blocks = True  # as on CUDA; a CPU has no gradient of it, so the block is called without one
+    function, graphs = _compiled("default", "aot_eager"), []
+    for seed in (1, 2):
+        segments = (torch.rand(2, 200, generator=torch.Generator().manual_seed(seed)) < 0.02).cumsum(1).int() + 1
+        with torch.no_grad():
+            _, context = made._context(torch.zeros(2, 200, dtype=torch.long), segments, None)
+            x = torch.randn(2, 200, 32, generator=torch.Generator().manual_seed(seed))
+            found = function(made.blocks[0].forward, x, replace(context, masks=dict(context.masks)))
+            torch.testing.assert_close(found, made.blocks[0](x, context), atol=1e-5, rtol=1e-5)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[1] == graphs[0]
