@@ -18,6 +18,9 @@ from luhuo.tokenizer.tokenizer import Tokenizer
 class Constraint(Protocol):
     """What restricts the tokens of one request (`constraints.py`)."""
 
+    error: str | None
+    """Why nothing can follow, once that is so."""
+
     @property
     def finished(self) -> bool:
         """Whether nothing but an end may follow."""
@@ -39,7 +42,7 @@ class Completion:
     text: str
     token_ids: list[int]
     finish_reason: str
-    """"stop": an end token or stop string; "length": `max_tokens` or the context is used up; "cancelled"."""
+    """"stop": an end token or stop string; "length": `max_tokens` or the context is used up; "cancelled"; "error"."""
     logprobs: list[float] | None = None
     """Log-probability of each token: under the model itself (temperature 1, nothing cut), or as it was sampled."""
     top_logprobs: list[dict[int, float]] | None = None
@@ -86,6 +89,7 @@ class Request:
         self.prompt_logprobs: list[tuple[float, dict[int, float]] | None] | None = None
         self.finish_reason: str | None = None
         self.stop_reason: str | int | None = None
+        self.error: str | None = None
         self.history = History(self.prompt) if is_penalised(sampling) else None
         self.stop_ids = frozenset(sampling.stop_token_ids)
         self._bad = _bad_words(sampling.bad_words, tokenizer)
@@ -136,6 +140,9 @@ class Request:
         self.tokens.append(token)
         if self.history is not None:
             self.history.add(token)
+        if self.constraint is not None and self.constraint.error:
+            self._fail(self.constraint.error)
+            return
         early = len(self.tokens) <= self.sampling.min_tokens
         if token in self.stop_ids and not early:
             self.stop_reason = token
@@ -146,6 +153,9 @@ class Request:
             return
         if self.constraint is not None:
             self.constraint.accept(token)
+            if self.constraint.error:
+                self._fail(self.constraint.error)
+                return
         before = len(self._text)
         if self._decoder:
             self._text += self._decoder.push(token)
@@ -182,6 +192,10 @@ class Request:
             prompt_logprobs=self.prompt_logprobs,
             score=self.score if self.reports else None,
         )
+
+    def _fail(self, problem: str) -> None:
+        self.error = problem
+        self._finish("error")
 
     def _finish(self, reason: str) -> None:
         before = len(self._text)

@@ -148,19 +148,19 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of the ids. Bytes that are no UTF-8 become U+FFFD."""
-        if not self._byte_exact:
+        if not self.byte_exact:
             return self._core.decode(list(ids), skip_special_tokens=skip_special)
         skipped = self.special_ids if skip_special else ()
         text = b"".join(self.token_bytes(i) for i in ids if i not in skipped).decode("utf-8", "replace")
-        return text.removeprefix(" ") if self._drops_first_blank else text
+        return text.removeprefix(" ") if self.drops_first_blank else text
 
     def decoder(self, *, skip_special: bool = False) -> IncrementalDecoder:
         """A decoder for one stream of tokens."""
-        if not self._byte_exact:
+        if not self.byte_exact:
             return WindowDecoder(lambda ids: self.decode(ids, skip_special=skip_special))
         return ByteDecoder(
             lambda i: b"" if skip_special and i in self.special_ids else self.token_bytes(i),
-            drop_first_blank=self._drops_first_blank,
+            drop_first_blank=self.drops_first_blank,
         )
 
     def token_id(self, token: str) -> int:
@@ -250,12 +250,12 @@ class Tokenizer:
         return "ByteLevel" in self._decoders
 
     @property
-    def _byte_exact(self) -> bool:
+    def byte_exact(self) -> bool:
         """Whether each token is a fixed string of bytes: byte-level kinds, SentencePiece's, and those trained here."""
         return self._byte_level or self._decoders in SENTENCEPIECE_DECODERS
 
     @property
-    def _drops_first_blank(self) -> bool:
+    def drops_first_blank(self) -> bool:
         """SentencePiece puts a blank before every text; it is taken off again."""
         return self._decoders[-1] == "Strip"
 
