@@ -17,11 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luhuo.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, RunFailed, from_os_error
+from luhuo.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, RunFailed, from_os_error
 from luhuo.core.metrics import MetricsLog
+from luhuo.corpus.loader import PackedLoader
 from luhuo.train import checkpoint
 from luhuo.train.guard import IN_A_ROW, LossGuard
 from tests.fault_runs import Run, together
+from tests.objective_runs import material
 
 OPERATIONS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 RUN = Run("causal", settings={"steps": 12, "keep": 1, "keep_best": "score", "eval_every": 1})
@@ -263,9 +265,22 @@ def test_a_dead_process_ends_the_other_with_a_message_and_both_go_on_when_starte
     dying = run.at(tmp_path / "cut", signals={5: signal.SIGKILL}, only=1)
     assert together(dying, 2) == [EXIT_FAILED, -signal.SIGKILL]
     told = (tmp_path / "cut" / "rank-0.txt").read_text()
-    assert "Another process of this run is gone" in told and "Traceback" not in told
+    assert "Another process of this run is gone" in told and "found: rank 1 is gone; " in told
+    assert "Traceback" not in told
     assert together(run.at(tmp_path / "cut"), 2) == [0, 0]
     assert same(tmp_path / "straight", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("name", ["00000.bin", "00000.idx", "header.json"])
+def test_a_flipped_bit_in_a_shard_is_found_and_its_file_named(tmp_path: Path, name: str) -> None:
+    given = material(tmp_path)
+    file = Path(given["shards"]) / "train" / name
+    content = bytearray(file.read_bytes())
+    content[0] ^= 64
+    file.write_bytes(content)
+    with pytest.raises(LuhuoError, match="damaged") as caught:
+        PackedLoader(file.parent, batch=2, length=8, seed=0)
+    assert caught.value.where == file and caught.value.fix
 
 
 def test_a_guard_that_doubts_still_doubts_after_a_restart() -> None:

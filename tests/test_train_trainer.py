@@ -310,10 +310,9 @@ def test_a_disk_that_fills_up_stops_the_run_and_leaves_the_last_checkpoint(
 
 
 def test_a_watchdog_names_the_rank_that_is_behind(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with Watchdog(tmp_path, 1, 3, 0) as other:
+    with Watchdog(tmp_path, 1, 3, 0) as other, Watchdog(tmp_path, 0, 3, 0.2) as watchdog:
         other._written -= 10
         other.beat(7, "data")
-    with Watchdog(tmp_path, 0, 3, 0.2) as watchdog:
         watchdog._written -= 10
         watchdog.beat(9, "step")
         time.sleep(1)

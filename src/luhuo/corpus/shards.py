@@ -155,7 +155,16 @@ def read_header(folder: str | Path) -> dict[str, Any]:
             expected=tr("a folder such as shards/train with header.json", "含 header.json 的目录，如 shards/train"),
             where=folder,
         )
-    header = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        header = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LuhuoError(
+            tr("A shard is damaged.", "分片已损坏。"),
+            expected="JSON",
+            found=error,
+            where=file,
+            fix=tr("Delete this artifact and run the recipe again.", "删除该产物后重新运行配方。"),
+        ) from error
     if header.get("schema", 0) > SCHEMA:
         raise LuhuoError(
             tr("The shards are from a newer version of Luhuo.", "这些分片来自更新版本的炉火。"),
