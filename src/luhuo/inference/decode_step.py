@@ -8,17 +8,18 @@ but what is listed in `PLAIN`; all others, and other devices, go through their m
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from luhuo.kernels.low_bit import FORMS, NUMBERS, Matrix, describe_dense
 from luhuo.kernels.native import library
+from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.decoder import Decoder
-from luhuo.model.layers import Attention, Linear
+from luhuo.model.layers import MLP, Attention, Linear
 from luhuo.model.norms import RMSNorm
 from luhuo.model.quantised import QuantisedLinear
 from luhuo.model.rope import tables
@@ -82,6 +83,7 @@ class DecodeStep:
         self._model = model
         self._cos = self._sin = torch.empty(0, model.config.head_dim)
         self._places: tuple[int, ...] = ()
+        self._table: _Stack | None = None
 
     @staticmethod
     def of(model: Decoder) -> DecodeStep | None:
@@ -91,8 +93,9 @@ class DecodeStep:
         return DecodeStep(model) if plain and library() is not None else None
 
     def fits(self, cache: KVCache) -> bool:
-        """Whether a step with this cache can be taken here."""
-        return 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
+        """Whether a step with this cache can be taken here, the model being what it is now."""
+        kept = type(cache) is KVCache and 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
+        return kept and self._stack() is not None
 
     def __call__(self, ids: Tensor, cache: KVCache, counts: int | Sequence[int] = 1) -> Tensor:
         """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 a row.
@@ -109,6 +112,7 @@ class DecodeStep:
         logits = torch.empty(len(ids), config.vocab_size)
         kept = _kept(cache)
         stack = self._stack()
+        assert stack is not None
         found.decode_step(
             ctypes.addressof(stack), ctypes.addressof(kept), x.data_ptr(), slots.data_ptr(), cos.data_ptr(),
             sin.data_ptr(), logits.data_ptr(), len(ids),
@@ -126,12 +130,13 @@ class DecodeStep:
         )
         self._cos, self._sin = (part.squeeze(-2).float().contiguous() for part in both)
 
-    def _stack(self) -> _Stack:
-        """The table of the model, made anew if a tensor moved."""
+    def _stack(self) -> _Stack | None:
+        """The table of the model, made anew if a tensor moved; None if matrices were replaced by something else."""
         places = tuple(tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers()))
         if places != self._places:
-            self._places = places
-            self._blocks, self._table = _describe(self._model)
+            self._places, self._table = places, None
+            if all(type(matrix) in (Linear, QuantisedLinear) for matrix in _matrices(self._model)):
+                self._blocks, self._table = _describe(self._model)
         return self._table
 
 
@@ -156,13 +161,24 @@ def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:
     )
 
 
-def _layer(block: torch.nn.Module) -> _Layer:
-    attention, mlp = block.attention, block.mlp
-    assert isinstance(attention, Attention)
+def _parts(block: nn.Module) -> tuple[Block, Attention, MLP]:
+    assert isinstance(block, Block) and isinstance(block.attention, Attention) and isinstance(block.mlp, MLP)
+    return block, block.attention, block.mlp
+
+
+def _matrices(model: Decoder) -> Iterator[nn.Module]:
+    for _, attention, mlp in map(_parts, model.blocks):
+        yield from (attention.qkv, attention.out, mlp.gate_up, mlp.down)
+    if model.unembedding is not None:
+        yield model.unembedding
+
+
+def _layer(module: nn.Module) -> _Layer:
+    block, attention, mlp = _parts(module)
     norms = [block.attention_norm, block.mlp_norm, attention.q_norm, attention.k_norm]
     return _Layer(
-        *(None if norm is None else norm.weight.data_ptr() for norm in norms),
-        NUMBERS[block.attention_norm.weight.dtype],
+        *(norm.weight.data_ptr() if isinstance(norm, RMSNorm) else None for norm in norms),
+        NUMBERS[next(block.attention_norm.parameters()).dtype],
         attention.config.head_dim if attention.config.qk_norm == "heads" else 0,
         *map(_matrix, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
     )

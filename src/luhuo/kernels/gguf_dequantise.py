@@ -202,3 +202,24 @@ FORMATS: dict[TensorType, Callable[[Tensor], Tensor]] = {
     TensorType.MXFP4: _mxfp4,
 }
 """What can be read."""
+
+ROUNDED = {TensorType.Q8_0, TensorType.Q4_0, TensorType.Q4_1}
+"""Formats whose blocks are integers with one scale, and perhaps one low, each."""
+
+
+def rounded_blocks(
+    data: np.ndarray | Tensor, kind: TensorType, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A matrix in one of the `ROUNDED` formats as it is stored: integers int8, fp16 scales, fp16 lows or None.
+
+    Integers are (rows, columns); those of Q4_1 are 0 … 15, those of Q4_0 -8 … 7. Scales and lows are (rows, blocks).
+    """
+    raw = data if isinstance(data, Tensor) else torch.from_numpy(data)
+    blocks, rows = raw.view(-1, kind.bytes), shape[0]
+    scale = blocks[:, :2].view(torch.float16).reshape(rows, -1)
+    if kind == TensorType.Q8_0:
+        return blocks[:, 2:].view(torch.int8).reshape(shape), scale, None
+    if kind == TensorType.Q4_0:
+        return (_nibbles(blocks[:, 2:], 16).to(torch.int8) - 8).view(shape), scale, None
+    low = blocks[:, 2:4].view(torch.float16).reshape(rows, -1)
+    return _nibbles(blocks[:, 4:], 16).to(torch.int8).view(shape), scale, low

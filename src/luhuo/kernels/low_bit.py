@@ -163,8 +163,8 @@ def rows_at(packed: Packed, ids: Tensor, dtype: torch.dtype) -> Tensor:
     lanes = packed.weight[flat // UNIT, :, flat % UNIT]  # (n, lanes)
     zero = 8 if packed.bits == 4 and packed.low is None else 0
     q = ((lanes[..., None] >> _shifts(packed.bits, flat.device)) & (2**packed.bits - 1)).sub_(zero).to(torch.int8)
-    parts = [None if part is None else part[flat // UNIT, :, flat % UNIT] for part in (packed.scale, packed.low)]
-    return _scaled(q.flatten(1), *parts, packed).to(dtype).view(*ids.shape, packed.columns)
+    scale, low = (None if p is None else p[flat // UNIT, :, flat % UNIT] for p in (packed.scale, packed.low))
+    return _scaled(q.flatten(1), scale, low, packed).to(dtype).view(*ids.shape, packed.columns)
 
 
 def _rows(packed: Packed, units: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from luhuo.core.progress import say
 from luhuo.files.gguf import GGUF, TensorInfo
 from luhuo.files.gguf_types import FILE_TYPES, TensorType
 from luhuo.files.gguf_write import TensorPlan, write_gguf
-from luhuo.kernels.gguf_dequantise import dequantise
+from luhuo.kernels.gguf_dequantise import ROUNDED, dequantise, rounded_blocks
 from luhuo.kernels.gguf_quantise import quantise
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
@@ -29,6 +29,7 @@ from luhuo.model.gguf_layouts import LAYOUTS, Layout
 from luhuo.model.gguf_links import gguf_links, shapes_of
 from luhuo.model.gguf_metadata import extra_vectors, write_metadata
 from luhuo.model.gguf_mixture import kept_in_half
+from luhuo.model.quantised import SCHEMES, Keeper, Rounded, computed_in
 
 PLAIN = "q8_0_plain"
 
@@ -66,6 +67,18 @@ class GGUFWeights:
             error.where = f"{file.path}: {name}"
             raise
 
+    def tensor(self, name: str) -> Tensor:
+        """One tensor in float32."""
+        return self.read(name)
+
+    def rounded(self, name: str) -> Rounded | None:
+        """One tensor as it was rounded, if its format is one of `rounded_blocks`."""
+        file, info = self._places[name]
+        if len(info.shape) != 2 or info.kind not in ROUNDED:
+            return None
+        q, scale, low = rounded_blocks(file.data(name), info.kind, info.shape)
+        return Rounded(q, scale, low, 8 if info.kind == TensorType.Q8_0 else 4, info.kind.weights)
+
     def vector(self, name: str) -> list[float]:
         """The numbers of a small tensor."""
         if name not in self.shapes:
@@ -96,8 +109,9 @@ def _parts(first: GGUF) -> Iterator[GGUF]:
 def load_gguf(path: str | Path, dtype: str = "auto", device: str = "auto") -> Decoder:
     """Load a model from a GGUF file, dequantised, with the tokenizer of its metadata.
 
-    `dtype` and `device` as in `load.load`; auto is bf16 where that is fast and the model is large. Raises
-    `LuhuoError` for an architecture that is not read, or tensors that are missing, unexpected or of the wrong shape.
+    `dtype` and `device` as in `load.load`; auto is bf16 where that is fast and the model is large. With int8 or int4,
+    tensors in Q8_0, Q4_0 and Q4_1 keep their numbers. Raises `LuhuoError` for an architecture that is not read, or
+    tensors that are missing, unexpected or of the wrong shape.
     """
     weights = GGUFWeights(Path(path))
     layout, config = read_metadata(weights.metadata, weights.shapes, weights.vector, path)
@@ -108,11 +122,16 @@ def load_gguf(path: str | Path, dtype: str = "auto", device: str = "auto") -> De
     large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
     if dtype == "auto" and not (fast_bf16(place) and large):
         dtype = "fp32"
-    model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
+    kept = pick_dtype(computed_in(dtype, place), place)
+    model = model.to(kept).to_empty(device="cpu")
+    keep = Keeper(model, weights, SCHEMES[dtype], kept) if dtype in SCHEMES else None
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for link in links:
-            parts = [weights.read(name).view(shape) for name, shape in shapes_of(link, model.get_parameter(link.ours))]
-            model.get_parameter(link.ours).copy_(link.join(parts))
+            named = dict(shapes_of(link, parameters[link.ours]))
+            if keep is None or not keep(link, list(named)):
+                parts = [weights.read(name).view(shape) for name, shape in named.items()]
+                parameters[link.ours].copy_(link.join(parts))
     model.tokenizer = read_tokenizer(weights.metadata)
     return model.to(place).eval()
 

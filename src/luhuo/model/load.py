@@ -19,6 +19,7 @@ from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.packed import unpacked
+from luhuo.model.quantised import SCHEMES, Keeper, computed_in
 from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
@@ -36,8 +37,10 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     `MODELS`).
 
     `dtype` is the one parameters are kept and computed in: fp32, bf16, fp16, or auto (bf16 where that is fast and
-    the weights are bf16 already or large, otherwise fp32). Blocks of multi-token prediction are kept where the files
-    have them, unless `mtp` is false. Raises `LuhuoError` for anything that does not fit.
+    the weights are bf16 already or large, otherwise fp32); or, for a decoder, int8 or int4: matrices are kept in so
+    many bits (`quantised`), made one by one, and bf16 is computed in where that is fast, otherwise fp32.
+    Blocks of multi-token prediction are kept where the files have them, unless `mtp` is false. Raises `LuhuoError`
+    for anything that does not fit.
     """
     folder = _local(reference)
     if folder.is_file():
@@ -59,8 +62,17 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
         if dtype == "auto" and not (fast_bf16(place) and (large or kept == "bfloat16")):
             dtype = "fp32"
-        model = model.to(pick_dtype(dtype, place)).to_empty(device="cpu")
-        fill(model, config, weights, unused)
+        if dtype in SCHEMES and not isinstance(config, ModelConfig):
+            raise LuhuoError(
+                tr("Only decoders are kept in few bits.", "只有解码器能以低位数保存。"),
+                expected="fp32, bf16",
+                found=dtype,
+                where=root,
+            )
+        kept_in = pick_dtype(computed_in(dtype, place), place)
+        model = model.to(kept_in).to_empty(device="cpu")
+        keep = Keeper(model, weights, SCHEMES[dtype], kept_in) if dtype in SCHEMES else None
+        fill(model, config, weights, unused, keep)
         fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = _tokenizer(root, fingerprint)
     return model.to(place).eval()

@@ -6,16 +6,27 @@ Norms, biases and stacked experts stay as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from luhuo.core.device import fast_bf16
 from luhuo.kernels.low_bit import Bits, Matrix, Packed, dense, describe, pack, product, quantise, rows_at
+from luhuo.model.families.links import Link
 from luhuo.model.layers import Linear
 
 SCHEMES: dict[str, Bits] = {"int8": 8, "int4": 4}
 """Bits of the blocks' matrices, by the name given as a dtype."""
+
+
+def computed_in(name: str, device: torch.device) -> str:
+    """The dtype to compute in of a model loaded as `name`: bf16 for few bits where that is fast, else fp32."""
+    return name if name not in SCHEMES else "bf16" if fast_bf16(device) else "fp32"
+
+
 GROUPS: dict[Bits, int] = {8: 64, 4: 32}
 """Columns that share a scale, where nothing else says so."""
 
@@ -31,7 +42,8 @@ class QuantisedLinear(nn.Module):
 
     def __init__(self, matrix: Packed, bias: Tensor | None = None) -> None:
         super().__init__()
-        self.bits, self.rows, self.columns, self.group = matrix.bits, matrix.rows, matrix.columns, matrix.group
+        self.bits: Bits = matrix.bits
+        self.rows, self.columns, self.group = matrix.rows, matrix.columns, matrix.group
         tensors = {"packed": matrix.weight, "scale": matrix.scale, "low": matrix.low, "order": matrix.order}
         for name, tensor in (tensors | {"bias": bias}).items():
             self.register_buffer(name, None if tensor is None else tensor.detach())
@@ -72,25 +84,102 @@ class QuantisedEmbedding(QuantisedLinear):
 
 @dataclass(frozen=True)
 class Rounded:
-    """Integers and scales of a matrix before they are packed; `low` as `Packed` has it."""
+    """Integers and scales of a matrix before they are packed; `low` and `order` as `Packed` has them."""
 
     q: Tensor
+    """(rows, columns) int8."""
     scale: Tensor
+    """(rows, groups)."""
     low: Tensor | None
     bits: Bits
     group: int
     order: Tensor | None = None
+
+    def packed(self) -> Packed:
+        """The matrix as the kernels want it."""
+        return pack(self.q, self.scale, self.low, bits=self.bits, group=self.group, order=self.order)
+
+    def in_bits(self, bits: Bits) -> Rounded | None:
+        """The same matrix in so many bits, exactly; None if that is not possible."""
+        return self if bits == self.bits else replace(self, bits=bits) if bits > self.bits else None
+
+
+class Source(Protocol):
+    """Published tensors by name."""
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor as floats."""
+        ...
+
+
+@runtime_checkable
+class RoundedSource(Source, Protocol):
+    """Published tensors some of which were rounded already."""
+
+    def rounded(self, name: str) -> Rounded | None:
+        """One tensor as it was rounded; None if it was not."""
+        ...
+
+
+class Keeper:
+    """Fills a model whose matrices of the blocks are to have `bits`, one parameter at a time."""
+
+    def __init__(self, model: nn.Module, source: Source, bits: Bits, dtype: torch.dtype) -> None:
+        self.model, self.source, self.dtype = model, source, dtype
+        self.bits: Bits = bits
+
+    def __call__(self, link: Link, names: Sequence[str]) -> bool:
+        """Put the published tensors `names` where `link` says, and say so; False for what is not kept in few bits.
+
+        What was rounded already stays as it is, unless fewer bits are asked for.
+        """
+        bits = bits_of(link.ours, self.model, self.bits)
+        if bits is None:
+            return False
+        parts = [self.source.rounded(name) for name in names] if isinstance(self.source, RoundedSource) else []
+        found = _joined(link, [part for part in parts if part is not None and part.in_bits(bits)], len(names))
+        if found is None:
+            found = round_matrix(link.join([self.source.tensor(name).float() for name in names]), bits)
+        wanted = found.in_bits(bits)
+        assert wanted is not None
+        put(self.model, link.ours, wanted, self.dtype)
+        return True
+
+
+def _joined(link: Link, parts: Sequence[Rounded], count: int) -> Rounded | None:
+    """What `link` makes of rounded matrices, if it only moves rows and all were rounded alike."""
+    if len(parts) < count or len({(part.bits, part.group, part.low is None, part.q.shape[1]) for part in parts}) > 1:
+        return None
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.order is None) != (first.order is None):
+            return None
+        if part.order is not None and first.order is not None and not torch.equal(part.order, first.order):
+            return None
+    places = _row_order(link, [len(part.q) for part in parts])
+    if places is None:
+        return None
+    scale = torch.cat([part.scale for part in parts])[places]
+    lows = [part.low for part in parts if part.low is not None]
+    low = torch.cat(lows)[places] if lows else None
+    return replace(first, q=torch.cat([part.q for part in parts])[places], scale=scale, low=low)
+
+
+def _row_order(link: Link, sizes: Sequence[int]) -> Tensor | None:
+    """The rows of what `link` makes of matrices with so many rows, as numbers of all their rows; None: not so."""
+    numbers = torch.arange(sum(sizes))[:, None]
+    try:
+        found = link.join(numbers.split(list(sizes)))
+    except (RuntimeError, IndexError):  # it does more than move rows
+        return None
+    same = found.shape == numbers.shape and torch.equal(found.sort(0).values, numbers)
+    return found[:, 0] if same else None
 
 
 def round_matrix(weight: Tensor, bits: Bits, group: int | None = None) -> Rounded:
     """Round a matrix (rows, columns) to the nearest."""
     group = group or GROUPS[bits]
     return Rounded(*quantise(weight, bits, group), None, bits, group)
-
-
-def packed(rounded: Rounded) -> Packed:
-    """Pack it."""
-    return pack(rounded.q, rounded.scale, rounded.low, bits=rounded.bits, group=rounded.group, order=rounded.order)
 
 
 def bits_of(name: str, model: nn.Module, bits: Bits) -> Bits | None:
@@ -107,12 +196,11 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
     owner = name.rpartition(".")[0]
     if not owner:
         delattr(model, name)
-        setattr(model, name, QuantisedEmbedding(packed(rounded), dtype))
+        setattr(model, name, QuantisedEmbedding(rounded.packed(), dtype))
         return
     parent, _, child = owner.rpartition(".")
-    old = model.get_submodule(owner)
-    bias = getattr(old, "bias", None)
-    setattr(model.get_submodule(parent), child, QuantisedLinear(packed(rounded), bias))
+    bias = getattr(model.get_submodule(owner), "bias", None)
+    setattr(model.get_submodule(parent), child, QuantisedLinear(rounded.packed(), bias))
 
 
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:

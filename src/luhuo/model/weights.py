@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
@@ -99,8 +99,16 @@ def weight_files(root: Path) -> list[Path]:
     )
 
 
-def fill(model: nn.Module, config: Any, weights: Weights, unused: Collection[str] = ()) -> None:
+def fill(
+    model: nn.Module,
+    config: Any,
+    weights: Weights,
+    unused: Collection[str] = (),
+    keep: Callable[[Link, Sequence[str]], bool] | None = None,
+) -> None:
     """Copy published tensors into a model's parameters, one parameter at a time; those named in `unused` are left.
+
+    `keep`, given a link and the names of its tensors, may put the parameter in place itself, and then says so.
 
     Names and shapes are checked before anything is read. Raises `LuhuoError` that names what is missing, unexpected
     or of the wrong shape.
@@ -127,8 +135,9 @@ def fill(model: nn.Module, config: Any, weights: Weights, unused: Collection[str
     _check(missing, extra, wrong, weights.where)
     with torch.no_grad():
         for link in links.values():
-            parts = [weights.tensor(published[name]) for name in link.theirs]
-            parameters[link.ours].copy_(link.join(parts))
+            names = [published[name] for name in link.theirs]
+            if keep is None or not keep(link, names):
+                parameters[link.ours].copy_(link.join([weights.tensor(name) for name in names]))
 
 
 def published_tensors(config: Any, parameters: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
