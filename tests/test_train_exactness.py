@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 
 from luhuo.core.metrics import MetricsLog
 from luhuo.train.checkpoint import read_last
-from tests.fault_runs import CASES, Run, together
+from luhuo.train.gradients import Gradients
+from luhuo.train.ranks import Ranks
+from tests.fault_runs import CASES, Run, parts, together
 
 STEPS = 8
 OPTIMISERS = ("adamw", "muon", "lion", "adafactor", "adamw8", "lion8")
@@ -87,3 +89,27 @@ def test_two_killed_processes_of_every_optimiser_end_with_the_same_bits(
 ) -> None:
     settings = {"optimiser": optimiser, "ema": 0.9, "keep_best": "score", "eval_every": 2}
     killed_and_resumed_is_straight(tmp_path, Run("causal", settings=settings, parallel=parallel), 2)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_with_another_number_of_processes_a_killed_run_goes_on_along_the_same_curve(
+    tmp_path: Path, first: int, then: int
+) -> None:
+    run = Run("experts", settings={"optimiser": "adamw"})
+    assert together(run.at(tmp_path / "straight")) == [0]
+    assert -signal.SIGKILL in together(run.at(tmp_path / "cut", signals={5: signal.SIGKILL}), first)
+    assert together(run.at(tmp_path / "cut"), then) == [0] * then
+    assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "straight"), rel=1e-5)
+    assert len(losses(tmp_path / "cut")) == STEPS
+
+
+@pytest.mark.parametrize("case", ["causal", "experts", "latent attention, experts, two tokens", "fine-tuning", "span"])
+def test_the_loss_is_equal_for_any_micro_batch_split(case: str) -> None:
+    """The rows of `fine-tuning` end in padding, those of the others are packed."""
+    found = []
+    for rows in (0, 4, 2):  # one, two and four passes
+        model, objective, loader = parts(case)
+        batch = {name: torch.from_numpy(array) for name, array in next(iter(loader)).items()}
+        weight, total = Gradients(model.train(), objective, Ranks(), rows).compute(batch, 1)
+        found.append(total["loss"].item() / weight.item())
+    assert found == pytest.approx([found[0]] * 3, rel=1e-6)
