@@ -17,8 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from luhuo.core.artifact import Workspace, produce
 from luhuo.core.errors import EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, RunFailed, from_os_error
 from luhuo.core.metrics import MetricsLog
+from luhuo.core.stage import Stage
 from luhuo.corpus.loader import PackedLoader
 from luhuo.train import checkpoint
 from luhuo.train.guard import IN_A_ROW, LossGuard
@@ -312,3 +314,17 @@ def test_metrics_survive_a_kill_while_they_are_cut_back(tmp_path: Path) -> None:
 def test_a_forbidden_place_is_a_message(tmp_path: Path) -> None:
     found = from_os_error(PermissionError(13, "Permission denied", str(tmp_path)))
     assert found is not None and found.exit_code == EXIT_FAILED and found.where == str(tmp_path)
+
+
+class Removed(Stage):
+    """Its folder is removed while it runs."""
+
+    def run(self, out: Workspace) -> None:
+        shutil.rmtree(out.path)
+        out.metrics.write(step=1)
+
+
+def test_a_folder_removed_under_a_run_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="was removed") as caught:
+        produce("removed", Removed(), tmp_path / "base")
+    assert caught.value.where == tmp_path / ".base.partial"

@@ -265,6 +265,12 @@ def produce(
                 write_text(partial / "README.md", card.model_card(target.name, manifest))
             write_json(partial / MANIFEST, manifest)
         except OSError as error:
+            if not partial.is_dir():
+                raise RunFailed(
+                    tr("The folder of this run was removed while it was written.", "运行目录在写入过程中被删除。"),
+                    where=partial,
+                    fix=tr("Run the same command again.", "重新运行同一命令。"),
+                ) from error
             raise from_os_error(error) or error from error
         _swap(partial, target)
     return Done(target, manifest, reused=False)
