@@ -26,7 +26,7 @@ from luhuo.core.seeds import derive_seed
 from luhuo.inference.request import Request
 from luhuo.serve.answers import Collected, Envelope, new_id, reason, usage
 from luhuo.serve.choices import chat_choice, completion_object
-from luhuo.serve.errors import ApiError, wrong
+from luhuo.serve.errors import ApiError, failed, wrong
 from luhuo.serve.prompts import chat_requests, completion_requests
 from luhuo.serve.schemas import ChatBody, CompletionBody
 from luhuo.serve.served import Served
@@ -268,8 +268,9 @@ def _prepared(served: Served, line: _Line, values: dict[str, Any], seed: int) ->
 def _record(served: Served, line: _Line) -> dict[str, Any]:
     """The line of the output."""
     head = {"id": new_id("batch_req"), "custom_id": line.custom_id}
-    if line.error is None and any(request.finish_reason == "error" for request in line.requests):
-        line.error = ApiError(500, tr("The model failed while it was generating.", "模型在生成时出错。"))
+    broken = [request for request in line.requests if request.finish_reason == "error"]
+    if broken:
+        line.error = failed(broken[0].error)
     if line.error is not None:
         error = line.error.body["error"]
         told = {"code": error["code"] or error["type"], "message": error["message"], "line": line.number}

@@ -43,7 +43,7 @@ def unknown_model(name: str, known: list[str]) -> ApiError:
     )
 
 
-def too_long(tokens: int, context: int) -> ApiError:
+def too_long(tokens: int, context: int, param: str) -> ApiError:
     """A prompt that leaves no room for an answer; it is never cut silently."""
     return ApiError(
         400,
@@ -51,7 +51,7 @@ def too_long(tokens: int, context: int) -> ApiError:
             f"This model's context is {context} tokens, and the prompt alone has {tokens}. Shorten it.",
             f"该模型的上下文为 {context} 个词元，而提示已有 {tokens} 个。请缩短提示。",
         ),
-        param="messages",
+        param=param,
         code="context_length_exceeded",
     )
 
@@ -79,6 +79,13 @@ def timed_out(seconds: float) -> ApiError:
         code="timeout",
         headers={"x-should-retry": "false"},
     )
+
+
+def failed(why: str | None) -> ApiError:
+    """The engine gave an answer up: for a reason that lies in the request, or for one that its log tells."""
+    if why:
+        return ApiError(400, why, code="generation_failed")
+    return ApiError(500, tr("The model failed while it was generating.", "模型在生成时出错。"))
 
 
 def not_offered(what: str, param: str | None = None) -> ApiError:

@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from luhuo.core.language import tr
 from luhuo.inference.request import Request
 from luhuo.inference.worker import Worker
-from luhuo.serve.errors import ApiError, timed_out
+from luhuo.serve.errors import failed, timed_out
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Generation:
                 self._open.discard(update.index)
             if update.finish_reason == "error":
                 self.cancel()
-                raise ApiError(500, tr("The model failed while it was generating.", "模型在生成时出错。"))
+                raise failed(self.requests[update.index].error)
             yield update
 
     @property

@@ -20,6 +20,8 @@ FIELDS = {
     "audio",
     "function_call",
 }
+KEPT = ("name", "tool_call_id", "reasoning_content")
+"""Fields that templates may read, where they are text."""
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -48,11 +50,17 @@ def _message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name in ("function_call", "audio"):
         if message.get(name) is not None:
             raise wrong(tr(f"{where}: {name} is not supported.", f"{where}：不支持 {name}。"), f"{where}.{name}")
-    role = "system" if role == "developer" else role
-    one = {"role": role, "content": text_of(content, where, optional=bool(message.get("tool_calls")))}
-    if message.get("tool_calls"):
-        raise wrong(tr(f"{where}: tool calls are not supported.", f"{where}：不支持工具调用。"), f"{where}.tool_calls")
-    return one
+    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise wrong(
+            tr(f"{where}: the answer of a tool needs its tool_call_id.", f"{where}：工具消息缺少 tool_call_id。"),
+            f"{where}.tool_call_id",
+        )
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise wrong(tr(f"{where}: tool_calls is a list.", f"{where}：tool_calls 应为列表。"), f"{where}.tool_calls")
+    kept = {name: message[name] for name in KEPT if isinstance(message.get(name), str)}
+    content = text_of(content, where, optional=bool(calls))
+    return kept | {"role": "system" if role == "developer" else role, "content": content, "tool_calls": calls}
 
 
 def text_of(content: Any, where: str, *, optional: bool = False) -> str:

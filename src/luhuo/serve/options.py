@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from luhuo.core.language import tr
 from luhuo.inference.sampling import Sampling
-from luhuo.serve.errors import not_offered, wrong
+from luhuo.serve.errors import wrong
 from luhuo.serve.schemas import ChatBody, CompletionBody, Options, Penalised, ResponsesBody
 
+OWN_FORMATS = {"regex": "regex", "choice": "choices", "grammar": "grammar"}
+"""Kinds of `response_format` that OpenAI does not have, and the field that holds each."""
 SEED_BITS = 2**63 - 1
 
 
@@ -28,8 +31,11 @@ def sampling_of(body: Options, *, vocab_size: int, room: int) -> Sampling:
         values |= _penalised(body, vocab_size)
     if isinstance(body, ChatBody) and body.logprobs:
         values["logprobs"] = body.top_logprobs or 0
+    if isinstance(body, ChatBody) and body.response_format:
+        values["format"] = format_of(body.response_format)
     if isinstance(body, CompletionBody):
-        values |= {"logprobs": body.logprobs}
+        values |= {"logprobs": body.logprobs, "best_of": body.best_of, "echo": body.echo or None}
+        values |= {"prompt_logprobs": body.logprobs if body.echo else None}
     return Sampling.parse({name: value for name, value in values.items() if value is not None})
 
 
@@ -42,21 +48,45 @@ def most_tokens(body: Options) -> int | None:
     return body.max_output_tokens if isinstance(body, ResponsesBody) else None
 
 
+def format_of(wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The engine's output format for a `response_format`; beside OpenAI's kinds, `regex`, `choice` and `grammar`.
+
+    Raises `ApiError` for a kind that there is not.
+    """
+    kind = wanted.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"json_object": True}
+    if kind == "json_schema":
+        inner = wanted.get("json_schema")
+        if not isinstance(inner, dict) or not isinstance(inner.get("schema"), (dict, bool)):
+            raise wrong(
+                tr("json_schema needs a schema, an object.", "json_schema 需要对象类型的 schema。"),
+                "response_format.json_schema.schema",
+            )
+        return {"json_schema": inner["schema"]}
+    if kind in OWN_FORMATS:
+        name = OWN_FORMATS[kind]
+        return {name: wanted.get(name)}
+    known = ", ".join(("text", "json_object", "json_schema", *OWN_FORMATS))
+    raise wrong(
+        tr(f"Unknown response_format; there are {known}.", f"未知的 response_format；可用：{known}。"),
+        "response_format.type",
+    )
+
+
 def _penalised(body: Penalised, vocab_size: int) -> dict[str, Any]:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    values: dict[str, Any] = {
+    return {
         "n": body.n,
         "stop": tuple(text for text in stop if text) or None,
         "ignore_eos": body.ignore_eos,
-        "presence_penalty": body.presence_penalty or None,
-        "frequency_penalty": body.frequency_penalty or None,
-        "min_tokens": body.min_tokens or None,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "min_tokens": body.min_tokens,
         "logit_bias": _bias(body.logit_bias, vocab_size) if body.logit_bias else None,
     }
-    for name, value in values.items():
-        if value is not None and name not in Sampling.model_fields:
-            raise not_offered(name, name)
-    return values
 
 
 def _bias(given: dict[str, float], vocab_size: int) -> dict[int, float]:
@@ -64,6 +94,12 @@ def _bias(given: dict[str, float], vocab_size: int) -> dict[int, float]:
     found = {}
     for token, bias in given.items():
         if not (token.isascii() and token.isdigit() and len(token) < 10 and int(token) < vocab_size):
-            raise wrong(f"logit_bias: {token[:40]!r} is no token id below {vocab_size}.", "logit_bias")
+            raise wrong(
+                tr(
+                    f"logit_bias: {token[:40]!r} is no token id below {vocab_size}.",
+                    f"logit_bias：{token[:40]!r} 不是小于 {vocab_size} 的词元编号。",
+                ),
+                "logit_bias",
+            )
         found[int(token)] = bias
     return found

@@ -13,7 +13,6 @@ from luhuo.core.language import tr
 from luhuo.serve.errors import ApiError, not_offered, too_long, unknown_model
 
 if TYPE_CHECKING:
-    from luhuo.dialogue.conversation import Conversation
     from luhuo.inference.engine import Engine
     from luhuo.inference.request import Request
     from luhuo.inference.sampling import Sampling
@@ -84,27 +83,30 @@ class Served:
         sentence = self.encoder.config.sentence if self.encoder else None
         return min((sentence.max_length if sentence else None) or self.context, self.context)
 
-    def prompt(self, prompt: str | list[int] | Conversation) -> tuple[list[int], int]:
-        """Token ids of a prompt and the room behind it. Raises `ApiError` when there is none."""
+    def room(self, ids: list[int], param: str) -> int:
+        """Tokens that an answer may have. Raises `ApiError` when there are none, or `ids` are no tokens."""
         engine = self.writer
-        if isinstance(prompt, list) and max(prompt) >= engine.model.config.vocab_size:
-            raise ApiError(
-                400,
-                tr(
-                    f"Token {max(prompt)} is outside of the vocabulary of {engine.model.config.vocab_size}.",
-                    f"词元 {max(prompt)} 超出词表（共 {engine.model.config.vocab_size} 个）。",
-                ),
-                param="prompt",
+        vocab = engine.model.config.vocab_size
+        if max(ids) >= vocab:
+            message = tr(
+                f"Token {max(ids)} is outside of the vocabulary of {vocab}.",
+                f"词元 {max(ids)} 超出词表（共 {vocab} 个）。",
             )
-        ids = engine.prompt_ids(prompt)
-        room = engine.context - len(ids)
-        if room < 1:
-            raise too_long(len(ids), engine.context)
-        return ids, room
+            raise ApiError(400, message, param=param)
+        if len(ids) >= engine.context:
+            raise too_long(len(ids), engine.context, param)
+        return engine.context - len(ids)
 
-    def request(self, ids: list[int], sampling: Sampling, choice: int) -> Request:
-        """One answer to a prompt, ready for the worker."""
-        return self.writer._request(ids, sampling, choice)
+    def requests(self, ids: list[int], sampling: Sampling) -> list[Request]:
+        """The answers to a prompt, ready for the worker, each held to the output format that is asked for."""
+        from luhuo.inference.constraints import compile_format
+
+        engine = self.writer
+        found = engine.requests(ids, sampling)
+        if sampling.format is not None:
+            for request in found:
+                request.constraint = compile_format(sampling.format, engine.model.tokenizer)
+        return found
 
     def close(self, drain: bool) -> None:
         """Stop the model's thread; with `drain` what runs is finished first."""

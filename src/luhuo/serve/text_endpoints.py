@@ -30,6 +30,8 @@ async def completions(request: HttpRequest, body: CompletionBody) -> Response:
     """Continue one text or several."""
     house = house_of(request)
     served = house.models.find(body.model)
+    if body.stream and (body.best_of or 1) > (body.n or 1):
+        raise wrong(tr("best_of cannot be streamed.", "best_of 不支持流式输出。"), "best_of")
     groups = await house.prepare(lambda: completion_requests(served, body, house.config.max_tokens))
     exchange = Exchange(request, served, [one for group in groups for one in group])
     if body.stream:
