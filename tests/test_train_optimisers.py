@@ -333,6 +333,7 @@ def _stepped(folder: Path, optimiser: str, spread_model: bool) -> tuple[Decoder,
     rank = distributed.get_rank() if spread_model else 0
     parts = {"model": dict(model.named_parameters()), "optimiser": found.state()}
     cuts = {name: cut_of(p) for name, p in model.named_parameters()}
+    (folder / optimiser).mkdir(parents=True, exist_ok=True)
     Writer(folder / optimiser, rank=rank, ranks=count, cuts=cuts, background=False).write(2, parts, {})
     return model, found
 
