@@ -28,6 +28,13 @@ class Running:
     row: int = -1
     filled: int = 0
     """How many of them are in the cache."""
+    guesses: int = 4
+    """How many tokens to guess at next."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still come behind the next one."""
+        return self.request.length - len(self.ids) - 1
 
     @property
     def pending(self) -> int:

@@ -14,10 +14,12 @@ from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
 from luhuo.inference.budget import cache_format, default_tokens
+from luhuo.inference.prompt_scores import prompt_logprobs
 from luhuo.inference.request import Chunk, Completion, Request, ranked
 from luhuo.inference.sampling import Sampling
 from luhuo.inference.scheduler import STEP_TOKENS, Scheduler
 from luhuo.inference.scoring import loglikelihood
+from luhuo.inference.speculative import Speculate
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -35,6 +37,10 @@ class Engine:
     of the beginnings of earlier ones; by default it is a share of the free memory. `cache_dtype` is the number format
     of the cache: "auto" (the model's), "fp32", "bf16", "fp16" or "int8". A step computes at most `step_tokens` tokens
     of prompts beside one token of each running answer.
+
+    With `speculate` "auto" the next tokens are guessed and checked wherever that is measured to be faster, "always"
+    and "never" say it themselves. Guesses come from `draft_model`, a small model with the same tokenizer; else from
+    the model's own heads for multi-token prediction; else from what the text repeats. Answers are the same.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class Engine:
         cache_dtype: str = "auto",
         prefix_cache: bool = True,
         step_tokens: int = STEP_TOKENS,
+        speculate: Speculate = "auto",
+        draft_model: Decoder | None = None,
     ) -> None:
         self.model = model
         self.max_batch = max_batch
@@ -64,6 +72,8 @@ class Engine:
             step_tokens=step_tokens,
             cache_dtype=stored,
             prefixes=prefix_cache,
+            draft=draft_model,
+            speculate=speculate,
         )
 
     @property
@@ -233,6 +243,11 @@ class Engine:
                 found=len(ids),
             )
         found = [Request(ids, sampling, self.model.tokenizer, room, choice) for choice in range(sampling.rounds)]
+        if sampling.prompt_logprobs is not None:
+            with self._lock:
+                found[0].prompt_logprobs = prompt_logprobs(self.model, ids, sampling.prompt_logprobs)
+            for request in found[1:]:
+                request.prompt_logprobs = found[0].prompt_logprobs
         return found
 
     def update_weights(self, model: Decoder) -> None:

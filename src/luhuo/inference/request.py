@@ -124,6 +124,15 @@ class Request:
         """The next number in [0, 1) of this request's own sequence."""
         return 0.0 if self.sampling.greedy else self._chance.random()
 
+    def peek(self, count: int) -> list[float]:
+        """The next `count` numbers that `uniform` will give."""
+        if self.sampling.greedy:
+            return [0.0] * count
+        state = self._chance.getstate()
+        found = [self._chance.random() for _ in range(count)]
+        self._chance.setstate(state)
+        return found
+
     def banned(self, end_tokens: Set[int]) -> set[int]:
         """Tokens that may not come next: the last ones of bad words, and ends before `min_tokens`."""
         banned = set()

@@ -10,6 +10,7 @@ frequencies by length) get whole prompts and room for the whole answer instead.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from luhuo.inference import sampler
 from luhuo.inference.cache_pool import CachePool, Running
+from luhuo.inference.decode_step import DecodeStep
 from luhuo.inference.request import Request
+from luhuo.inference.speculative import Speculate, Speculation
 from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 
@@ -48,6 +51,8 @@ class Scheduler:
         step_tokens: int = STEP_TOKENS,
         cache_dtype: torch.dtype | None = None,
         prefixes: bool = True,
+        draft: Decoder | None = None,
+        speculate: Speculate = "never",
     ) -> None:
         self.model, self.end_tokens = model, end_tokens
         self.max_batch, self.step_tokens = max_batch, step_tokens
@@ -57,6 +62,9 @@ class Scheduler:
         """Whether prompts are computed at once, rows are given for whole answers, and nothing is kept of them."""
         cache = KVCache(model.config, 0, 0, model.dtype, model.device, stored=cache_dtype)
         self.pool = CachePool(cache, cache_tokens, prefixes=prefixes and not self.whole)
+        self.speculation = None if self.whole else Speculation.of(model, draft, speculate)
+        self._observes = self.speculation is not None and self.speculation.drafter.needs_hidden
+        self._compiled = DecodeStep.of(model)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
@@ -97,6 +105,8 @@ class Scheduler:
             self._preempt()
         if self.pool.prefix:
             self.pool.prefix.clear()
+        if self.speculation:
+            self.speculation.drafter.forget()
 
     def clear(self) -> list[Request]:
         """Forget all requests and the cache, after an error; returns the requests."""
@@ -182,29 +192,90 @@ class Scheduler:
     # Forward passes
 
     def _decode(self, ready: list[Running]) -> list[Request]:
-        """One pass of one token a row."""
-        self._reserve(self.pool.cache.longest + 1)
-        ready = [one for one in ready if one.row >= 0]
-        if not ready:
-            return []
+        """One pass that gives each request a token, or several where they were guessed."""
+        guessing, began = self.speculation, time.perf_counter()
+        drafts = guessing.drafts(ready) if guessing else []
+        width = 1 + max(map(len, drafts), default=0)
         cache = self.pool.cache
-        ids = [0] * cache.batch
+        if width > 1 and cache.batch * (cache.longest + width) > self.pool.tokens:
+            drafts, width = [], 1
+        self._reserve(cache.longest + width)
+        alive = [i for i, one in enumerate(ready) if one.row >= 0]
+        if not alive:
+            return []
+        ready = [ready[i] for i in alive]
+        before = sum(len(one.ids) for one in ready)
+        updated = self._verify(ready, [drafts[i] for i in alive]) if width > 1 else self._advance(ready)
+        if guessing:
+            tokens = sum(len(one.ids) for one in ready) - before
+            guessing.record(len(ready), time.perf_counter() - began, tokens, width > 1)
+        return updated
+
+    def _advance(self, ready: list[Running]) -> list[Request]:
+        """One pass of one token a row. Rows that are not ready compute into the slot behind their end."""
+        cache = self.pool.cache
+        ready = sorted(ready, key=lambda one: one.row)
+        ids, counts = [0] * cache.batch, [0] * cache.batch
         for one in ready:
-            ids[one.row] = one.ids[-1]
-        device = self.model.device
-        real = None
-        if len(ready) < cache.batch:  # other rows compute into the slot behind their end, which nobody reads
-            used = {one.row for one in ready}
-            real = torch.tensor([[row in used] for row in range(cache.batch)], device=device).int()
-        column = torch.tensor(ids, device=device)[:, None]
-        hidden = self.model.hidden(column, segments=real, cache=cache)[:, -1]
-        if real is not None:
-            hidden = hidden[[one.row for one in ready]]
+            ids[one.row], counts[one.row] = one.ids[-1], 1
+        column = torch.tensor(ids, device=self.model.device)
+        all_ready = len(ready) == cache.batch
+        if self._compiled is not None and not self._observes and self._compiled.fits(cache):
+            logits = self._compiled(column, cache, counts)
+            logits, states = logits if all_ready else logits[[one.row for one in ready]], None
         else:
-            ready.sort(key=lambda one: one.row)
+            real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
+            hidden = self.model.hidden(column[:, None], segments=real, cache=cache)[:, -1]
+            hidden = hidden if all_ready else hidden[[one.row for one in ready]]
+            logits = self.model.head(hidden)
+            states = hidden[:, None]
         for one in ready:
             one.filled += 1
-        return self._give(ready, self.model.head(hidden))
+        if states is not None:
+            self._observe(ready, states, [1] * len(ready))
+        return self._give(ready, logits)
+
+    def _verify(self, ready: list[Running], drafts: list[list[int]]) -> list[Request]:
+        """One pass over each request's last token and its guesses; tokens are given as long as guesses are right."""
+        assert self.speculation is not None
+        cache, width = self.pool.cache, 1 + max(map(len, drafts))
+        ids = torch.zeros(cache.batch, width, dtype=torch.long)
+        counts = torch.zeros(cache.batch, 1, dtype=torch.long)
+        for one, draft in zip(ready, drafts, strict=True):
+            ids[one.row, : 1 + len(draft)] = torch.tensor([one.ids[-1], *draft])
+            counts[one.row] = 1 + len(draft)
+        device = self.model.device
+        real = (torch.arange(width) < counts).int().to(device)
+        hidden = self.model.hidden(ids.to(device), segments=real, cache=cache)[[one.row for one in ready]]
+        logits = self.model.head(hidden)
+        given, going = [0] * len(ready), list(range(len(ready)))
+        for place in range(width):
+            requests = [ready[i].request for i in going]
+            tokens = sampler.next_tokens(requests, logits[going, place], self.end_tokens)
+            on = []
+            for i, token in zip(going, tokens, strict=True):
+                one, draft = ready[i], drafts[i]
+                one.request.push(token, self.end_tokens)
+                one.ids.append(token)
+                given[i] += 1
+                if not one.request.finish_reason and place < len(draft) and token == draft[place]:
+                    on.append(i)
+            going = on
+            if not going:
+                break
+        for one, draft, count in zip(ready, drafts, given, strict=True):
+            right = count - (one.ids[-1] != draft[count - 1] if count <= len(draft) else 1)
+            self.speculation.judge(one, draft, right)
+            one.filled += count
+            cache.lengths[one.row] = one.filled
+        self._observe(ready, hidden, given)
+        return self._end(ready)
+
+    def _observe(self, some: Sequence[Running], hidden: Tensor, counts: Sequence[int]) -> None:
+        """Show the first `counts` states (some, time, hidden) of each request to whoever guesses from them."""
+        if self._observes and self.speculation is not None:
+            for one, states, count in zip(some, hidden, counts, strict=True):
+                self.speculation.drafter.observe(one, states[:count])
 
     def _fill(self, unready: list[Running], busy: int) -> list[Request]:
         """One pass over chunks of prompts; a request whose prompt is complete gets its first token."""
@@ -225,6 +296,7 @@ class Scheduler:
         hidden = self.model.hidden(ids.to(device), segments=segments, cache=cache)
         for one, take in zip(group, takes, strict=True):
             one.filled += take
+        self._observe(group, hidden, takes)
         done = [i for i, one in enumerate(group) if not one.pending]
         if not done:
             return []
@@ -258,14 +330,16 @@ class Scheduler:
         """Choose a token for each of `ready` from its logits (ready, vocab) and hand it to the request."""
         requests = [one.request for one in ready]
         chosen = sampler.next_tokens(requests, logits, self.end_tokens)
-        ended = []
         for one, token in zip(ready, chosen, strict=True):
             one.request.push(token, self.end_tokens)
             one.ids.append(token)
-            if one.request.finish_reason:
-                ended.append(one)
+        return self._end(ready)
+
+    def _end(self, ready: Sequence[Running]) -> list[Request]:
+        """Take the rows of those that are finished; returns the requests of all."""
+        ended = [one for one in ready if one.request.finish_reason]
         self.pool.save(ended)
         for one in ended:
             self._running.remove(one)
             self.pool.release(one)
-        return requests
+        return [one.request for one in ready]
