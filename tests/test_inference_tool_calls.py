@@ -1,0 +1,370 @@
+"""Tool calls and reasoning told from the text: every family's format, streaming, and what is malformed stays text."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from luhuo.core.errors import LuhuoError
+from luhuo.dialogue.conversation import Conversation
+from luhuo.inference import sampler
+from luhuo.inference.answers import AnswerReader, shows_special
+from luhuo.inference.constraints import compile_format
+from luhuo.inference.reasoning import KNOWN, ReasoningParser, is_open, marks_of
+from luhuo.inference.request import Request
+from luhuo.inference.sampling import Sampling
+from luhuo.inference.tool_calls import ToolCall, ToolCallParser
+from luhuo.inference.tool_choice import chat_prompt, forced
+from luhuo.inference.tool_formats import FORMATS, HERMES, format_of
+from tests.small_chat import small_tokenizer, with_template
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+]
+BEIJING = ("weather", {"city": "北京", "days": 2})
+NOW = ("now", {})
+FORMAT = {one.name: one for one in FORMATS}
+
+WRITTEN = {
+    "hermes": '我查一下。\n<tool_call>\n{"name": "weather", "arguments": {"city": "北京", "days": 2}}\n</tool_call>\n'
+    '<tool_call>{"name": "now", "arguments": {}}</tool_call>',
+    "qwen-coder": "我查一下。\n<tool_call>\n<function=weather>\n<parameter=city>\n北京\n</parameter>\n"
+    "<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>",
+    "glm": "我查一下。<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>北京</arg_value>\n"
+    "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call><tool_call>now\n</tool_call>",
+    "mistral": '我查一下。[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "北京", "days": 2}}, '
+    '{"name": "now", "arguments": {}}]',
+    "deepseek": "我查一下。<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n"
+    '{"city": "北京", "days": 2}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>'
+    "<｜tool▁calls▁end｜>",
+}
+BARE = {
+    "llama": '{"name": "weather", "parameters": {"city": "北京", "days": 2}}; {"name": "now", "parameters": {}}',
+    "json": ' [{"name": "weather", "arguments": {"city": "北京", "days": 2}}, {"name": "now", "arguments": "{}"}]',
+}
+OTHER_WAYS = [
+    ("mistral", '[TOOL_CALLS]weather[ARGS]{"city": "北京", "days": 2}[TOOL_CALLS]now{}', [BEIJING, NOW]),
+    ("mistral", '[TOOL_CALLS]weather[CALL_ID]abc123def[ARGS]{"city": "北京", "days": 2}', [BEIJING]),
+    ("llama", '<|python_tag|>{"name": "now", "parameters": {}}', [NOW]),
+    ("llama", '<|python_tag|>weather.call(city="北京", days=2)', [BEIJING]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": {}}', [NOW]),
+    (
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": {"city": "</tool_call>"}}</tool_call>',
+        [("weather", {"city": "</tool_call>"})],
+    ),
+    (
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": {"city": "a\nb"}}</tool_call>',
+        [("weather", {"city": "a\nb"})],
+    ),
+]
+
+
+def cut(text: str, chance: random.Random) -> list[str]:
+    """The text in pieces of random sizes."""
+    pieces, at = [], 0
+    while at < len(text):
+        size = chance.choice((1, 1, 2, 3, 7, 20))
+        pieces.append(text[at : at + size])
+        at += size
+    return pieces
+
+
+def read(name: str, pieces: Sequence[str], tools: Sequence = TOOLS) -> tuple[str, list[tuple[str, dict]], list[str]]:
+    """Content, calls and problems of a text that arrives in these pieces."""
+    parser = ToolCallParser(FORMAT[name], tools)
+    found = [*map(parser.push, pieces), parser.flush()]
+    calls = [call for piece in found for call in piece.calls]
+    assert [call.index for call in calls] == list(range(len(calls))) and len({call.id for call in calls}) == len(calls)
+    content = "".join(piece.content for piece in found)
+    return content, [(call.name, json.loads(call.arguments)) for call in calls], parser.problems
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_calls_are_told_from_the_text_before_them(name: str):
+    assert read(name, [WRITTEN[name]]) == ("我查一下。", [BEIJING, NOW], [])
+    assert read(name, list(WRITTEN[name])) == ("我查一下。", [BEIJING, NOW], [])
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_an_answer_that_is_json_from_its_start_can_be_calls(name: str):
+    assert read(name, list(BARE[name])) == ("", [BEIJING, NOW], [])
+    answer = '{"answer": [1, 2]}'
+    assert read(name, list(answer)) == (answer, [], [])
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), OTHER_WAYS)
+def test_other_ways_to_write_calls_of_the_same_families(name: str, text: str, expected: list):
+    assert read(name, list(text)) == ("", expected, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": }</tool_call>'),
+        ("hermes", '<tool_call>{"name": "fly", "arguments": {}}</tool_call>'),
+        ("hermes", '<tool_call>{"arguments": {}}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "now", "arguments": [1]}</tool_call>'),
+        ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "北'),
+        ("hermes", "The tag <tool_call> opens a call."),
+        ("qwen-coder", "<tool_call><function=weather><parameter=city>x</function></tool_call>"),
+        ("glm", "<tool_call>weather<arg_key>city</arg_key>oops</tool_call>"),
+        ("mistral", "[TOOL_CALLS] [1, 2]"),
+        ("deepseek", "<｜tool▁call▁begin｜>weather<｜tool▁sep｜>no json<｜tool▁call▁end｜>"),
+        ("llama", "<|python_tag|>import os"),
+        ("llama", "<|python_tag|>weather.call(city=__import__('os').getcwd())"),
+    ],
+)
+def test_a_malformed_call_stays_text_and_is_reported(name: str, text: str):
+    content, calls, problems = read(name, list(text))
+    assert content == text and not calls and len(problems) == 1
+
+
+def test_a_good_call_behind_a_malformed_one_is_found():
+    text = '<tool_call>{"name": }</tool_call> ' + '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    content, calls, problems = read("hermes", list(text))
+    assert content == '<tool_call>{"name": }</tool_call>' and calls == [NOW] and len(problems) == 1
+
+
+@pytest.mark.parametrize("name", FORMAT)
+def test_any_stream_gives_what_the_whole_text_gives_and_nothing_crashes(name: str):
+    chance = random.Random(name)
+    fragments = [*FORMAT[name].marks, *OTHER_WAYS[0][1:2], *WRITTEN.values(), *BARE.values(), "</tool_call>", "<tool_"]
+    fragments += [
+        "[ARGS]",
+        "<function=now>",
+        "</function>",
+        "<arg_key>",
+        "</arg_key>",
+        "<arg_value>",
+        "<｜tool▁sep｜>",
+    ]
+    fragments += [
+        "weather",
+        "now",
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "\\",
+        '{"name": "now"}',
+        "\n",
+        " ",
+        ";",
+        ",",
+        "北",
+        "```json",
+        "x.call(",
+    ]
+    for _ in range(150):
+        text = "".join(chance.choice(fragments) for _ in range(chance.randrange(9)))
+        text = "".join(c for c in text if chance.random() > 0.01)
+        whole = read(name, [text], TOOLS)
+        assert read(name, cut(text, chance), TOOLS) == whole
+        if not whole[1] and not any(mark in text for mark in FORMAT[name].ignored):
+            assert whole[0] == text
+
+
+def test_a_long_answer_is_read_once_not_over_and_over():
+    text = '<tool_call>{"name": "weather", "arguments": {"city": "' + "长" * 30_000 + '"}}</tool_call>'
+    _, calls, _ = read("hermes", [text[i : i + 3] for i in range(0, len(text), 3)])
+    assert len(calls[0][1]["city"]) == 30_000
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{{ tools }}<tool_call>{'name'", "hermes"),
+        ("<tool_call><function={{ name }}>", "qwen-coder"),
+        ("<tool_call>{{ name }}<arg_key>", "glm"),
+        ("[TOOL_CALLS]", "mistral"),
+        ("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>", "deepseek"),
+        ("<|python_tag|>", "llama"),
+        ("nothing", "json"),
+    ],
+)
+def test_the_format_is_told_from_the_template(template: str, name: str):
+    assert format_of(with_template(template)).name == name
+
+
+# Reasoning
+
+
+def think(pieces: Sequence[str], *, inside: bool = False) -> tuple[str, str]:
+    parser = ReasoningParser(KNOWN[0], inside=inside)
+    found = [*map(parser.push, pieces), parser.flush()]
+    return "".join(r for r, _ in found), "".join(a for _, a in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "expected"),
+    [
+        ("<think>\nhm, 想想\n</think>\n\n42", False, ("hm, 想想", "42")),
+        ("hm\n</think>\n42", True, ("hm", "42")),
+        (" \n<think>a</think>b<think>c</think>", False, ("a", "b<think>c</think>")),
+        ("no thought at all", False, ("", "no thought at all")),
+        ("<thin air", False, ("", "<thin air")),
+        ("<think>cut off </thi", False, ("cut off </thi", "")),
+        ("<think></think>", False, ("", "")),
+        ("", True, ("", "")),
+    ],
+)
+def test_reasoning_is_told_from_the_answer(text: str, inside: bool, expected: tuple[str, str]):
+    assert think([text], inside=inside) == think(list(text), inside=inside) == expected
+
+
+def test_any_stream_of_reasoning_gives_what_the_whole_text_gives():
+    chance = random.Random(0)
+    fragments = ["<think>", "</think>", "<", "</th", "ink>", " ", "\n", "ab", "字", "think"]
+    for _ in range(400):
+        text = "".join(chance.choice(fragments) for _ in range(chance.randrange(10)))
+        inside = chance.random() < 0.5
+        assert think(cut(text, chance), inside=inside) == think([text], inside=inside)
+
+
+def test_a_template_that_opens_the_reasoning_is_noticed():
+    tokenizer = with_template("{{ messages[0].content }}<think>\n{# </think> #}{{ '</think>' if false }}")
+    prompt = tokenizer.encode("hello<think>\n")
+    assert marks_of(tokenizer) == KNOWN[0] and is_open(tokenizer, prompt)
+    assert not is_open(tokenizer, tokenizer.encode("hello<think>\n\n</think>\n\n"))
+    assert not is_open(small_tokenizer(), prompt)
+
+
+def test_reasoning_content_and_calls_come_apart_together():
+    tokenizer = with_template("{{ tools }}<tool_call><think></think>")
+    text = "<think>which city?</think>\nLet me see. " + WRITTEN["hermes"].partition("\n")[2]
+    reader = AnswerReader(tokenizer, tokenizer.encode("x"), TOOLS)
+    deltas = [*map(reader.push, text), reader.flush()]
+    assert "".join(d.reasoning for d in deltas) == "which city?"
+    assert "".join(d.content for d in deltas) == "Let me see."
+    assert [c.name for d in deltas for c in d.tool_calls] == ["weather", "now"]
+    assert reader.finish_reason("stop") == "tool_calls" and reader.finish_reason("length") == "length"
+
+
+# Offering tools and forcing calls
+
+
+def test_tools_go_through_the_models_own_template():
+    tokenizer = small_tokenizer()
+    conversation = Conversation.of([{"role": "user", "content": "北京天气？"}])
+    prompt = tokenizer.decode(chat_prompt(conversation, tokenizer, TOOLS))
+    assert '"weather"' in prompt and prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_earlier_calls_and_their_results_are_part_of_the_prompt():
+    messages = [
+        {"role": "user", "content": "北京天气？"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "北京"}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "晴"},
+    ]
+    conversation = Conversation.of(messages)
+    plain = with_template("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]")
+    for tokenizer in (small_tokenizer(), plain):
+        prompt = tokenizer.decode(chat_prompt(conversation, tokenizer, TOOLS))
+        assert "<tool_call>" in prompt and '"city": "北京"' in prompt and "晴" in prompt and "weather" in prompt
+
+
+@pytest.mark.parametrize(
+    "wrong", [[{}], [{"type": "function", "function": {"name": ""}}], [TOOLS[0], TOOLS[0]], ["x"]]
+)
+def test_what_is_no_tool_is_refused(wrong: list):
+    with pytest.raises(LuhuoError):
+        forced(wrong, small_tokenizer())
+    with pytest.raises(LuhuoError, match="no tool of this name"):
+        forced(TOOLS, small_tokenizer(), name="fly")
+
+
+TEMPLATES = {
+    "hermes": "{{ tools }}<tool_call>",
+    "qwen-coder": "{{ tools }}<tool_call><function=",
+    "glm": "{{ tools }}<tool_call><arg_key>",
+    "mistral": "{{ tools }}[TOOL_CALLS]",
+    "deepseek": "{{ tools }}<｜tool▁call▁begin｜>",
+    "llama": "{{ tools }}<|python_tag|>",
+    "json": "{{ tools }}",
+}
+
+
+def write(tokenizer, format, seed: int) -> tuple[AnswerReader, list[ToolCall], str | None]:
+    """An answer under a constraint at random logits, read while it streams."""
+    sampling = Sampling(seed=seed, max_tokens=400, temperature=1.5)
+    request = Request([1], sampling, tokenizer, 1000, constraint=compile_format(format, tokenizer))
+    reader, calls = AnswerReader(tokenizer, [1], TOOLS), []
+    generator = torch.Generator().manual_seed(seed)
+    bias = torch.zeros(tokenizer.vocab_size)
+    bias[list(tokenizer.stop_ids)] = 5
+    bias[tokenizer.encode('"}</')] = 3
+    while request.finish_reason is None:
+        logits = torch.randn(1, tokenizer.vocab_size, generator=generator) * 2 + bias
+        [token] = sampler.next_tokens([request], logits, tokenizer.stop_ids)
+        request.push(token, tokenizer.stop_ids)
+        calls += reader.push(request.take_text()).tool_calls
+    calls += reader.flush().tool_calls
+    return reader, calls, request.finish_reason
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_forced_call_is_one_that_the_parser_reads_and_the_schema_accepts(name: str):
+    pytest.importorskip("llguidance", reason="the extra luhuo[constrained] is not installed")
+    jsonschema = pytest.importorskip("jsonschema")
+    tokenizer = with_template(TEMPLATES[name])
+    finished = 0
+    for seed in range(6):
+        wanted = "weather" if seed % 2 else None
+        reader, calls, reason = write(tokenizer, forced(TOOLS, tokenizer, name=wanted), seed)
+        if reason != "stop":
+            continue
+        finished += 1
+        assert calls and not reader.problems
+        for call in calls:
+            schema = next(t["function"]["parameters"] for t in TOOLS if t["function"]["name"] == call.name)
+            jsonschema.validate(json.loads(call.arguments), schema)
+            assert wanted in (None, call.name)
+    assert finished
+
+
+@pytest.mark.parametrize("name", ["hermes", "qwen-coder", "glm", "mistral"])
+def test_what_models_write_is_what_the_forced_format_lets_through(name: str):
+    pytest.importorskip("llguidance", reason="the extra luhuo[constrained] is not installed")
+    tokenizer = with_template(TEMPLATES[name])
+    constraint = compile_format(forced(TOOLS, tokenizer), tokenizer)
+    text = (
+        WRITTEN[name]
+        .removeprefix("我查一下。")
+        .lstrip()
+        .replace("] [", "][")
+        .replace("><tool_call>", ">\n<tool_call>")
+    )
+    for token in tokenizer.encode(text):
+        assert constraint.allowed(tokenizer.vocab_size, {3})[token], tokenizer.decode([token])
+        constraint.accept(token)
+    assert constraint.complete
+
+
+def test_marks_that_are_special_tokens_have_to_be_shown():
+    assert not shows_special(small_tokenizer(), tools=True)
+    assert HERMES.marks == ("<tool_call>",)
