@@ -13,8 +13,11 @@ from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
+from luhuo.inference.beam import beam_search
 from luhuo.inference.budget import cache_format, default_tokens
+from luhuo.inference.constraints import FormatConstraint, compile_format
 from luhuo.inference.prompt_scores import prompt_logprobs
+from luhuo.inference.reasoning import closing
 from luhuo.inference.request import Chunk, Completion, Request, ranked
 from luhuo.inference.sampling import Sampling
 from luhuo.inference.scheduler import STEP_TOKENS, Scheduler
@@ -173,9 +176,19 @@ class Engine:
             )
         if sampling is None or isinstance(sampling, Sampling):
             sampling = [sampling or Sampling()] * len(prompts)
-        groups = [self.requests(prompt, wanted) for prompt, wanted in zip(prompts, list(sampling), strict=True)]
+        pairs = list(zip(prompts, list(sampling), strict=True))
+        groups = [[] if wanted.beams > 1 else self.requests(prompt, wanted) for prompt, wanted in pairs]
         self._finish([request for group in groups for request in group])
-        return [ranked(group, group[0].sampling.n)[0] for group in groups]
+        return [
+            ranked(group, wanted.n)[0] if group else self._search(prompt, wanted)
+            for group, (prompt, wanted) in zip(groups, pairs, strict=True)
+        ]
+
+    def _search(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        """Beam search: it has the model to itself while it runs."""
+        ids = self.prompt_ids(prompt)
+        with self._lock:
+            return beam_search(self.model, ids, sampling, self.end_tokens, self._room(ids))[0]
 
     @overload
     def chat(self, messages: Messages | Conversation, sampling: Sampling | None = None) -> Completion: ...
@@ -232,6 +245,25 @@ class Engine:
         Raises `LuhuoError` when the prompt leaves no room for an answer.
         """
         ids = self.prompt_ids(prompt)
+        room = self._room(ids)
+        if sampling.beams > 1:
+            raise LuhuoError(
+                tr("Beam search has no answer before its end.", "束搜索在结束前没有回答。"),
+                fix=tr("Use generate, not a stream.", "请用 generate，而不是流式。"),
+            )
+        found = [
+            Request(ids, sampling, self.model.tokenizer, room, choice, constraint=self._constraint(ids, sampling))
+            for choice in range(sampling.rounds)
+        ]
+        if sampling.prompt_logprobs is not None:
+            with self._lock:
+                found[0].prompt_logprobs = prompt_logprobs(self.model, ids, sampling.prompt_logprobs)
+            for request in found[1:]:
+                request.prompt_logprobs = found[0].prompt_logprobs
+        return found
+
+    def _room(self, ids: Sequence[int]) -> int:
+        """Tokens that an answer to this prompt can have. Raises `LuhuoError` if there are none."""
         room = self.context - len(ids)
         if room < 1:
             raise LuhuoError(
@@ -242,13 +274,13 @@ class Engine:
                 expected=tr(f"fewer than {self.context} tokens", f"少于 {self.context} 个词元"),
                 found=len(ids),
             )
-        found = [Request(ids, sampling, self.model.tokenizer, room, choice) for choice in range(sampling.rounds)]
-        if sampling.prompt_logprobs is not None:
-            with self._lock:
-                found[0].prompt_logprobs = prompt_logprobs(self.model, ids, sampling.prompt_logprobs)
-            for request in found[1:]:
-                request.prompt_logprobs = found[0].prompt_logprobs
-        return found
+        return room
+
+    def _constraint(self, ids: Sequence[int], sampling: Sampling) -> FormatConstraint | None:
+        """What holds an answer to its output format; where the prompt opens reasoning, from the end of that on."""
+        if sampling.format is None:
+            return None
+        return compile_format(sampling.format, self.tokenizer, after=closing(self.tokenizer, ids))
 
     def update_weights(self, model: Decoder) -> None:
         """Take over the weights of another model of the same shape (or of this one, after an optimiser step).
@@ -284,6 +316,7 @@ def _check(requests: Sequence[Request]) -> None:
     if any(request.finish_reason == "error" for request in requests):
         raise RunFailed(
             tr("The model failed while it was generating.", "模型在生成时出错。"),
+            found=next((request.error for request in requests if request.error), None),
             fix=tr("The log has the cause.", "原因见日志。"),
         )
 

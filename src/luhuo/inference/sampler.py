@@ -99,7 +99,7 @@ def inverse_cdf(chances: Tensor, uniforms: Sequence[float]) -> Tensor:
     sums = chances.double().cumsum(-1)
     points = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None] * sums[:, -1:]
     found = torch.searchsorted(sums, points, right=True).squeeze(-1)
-    last = torch.searchsorted(sums, sums[:, -1:]).squeeze(-1)  # rounding may carry a point to the very end
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous()).squeeze(-1)  # rounding may carry a point to the very end
     return torch.minimum(found, last)
 
 
