@@ -82,8 +82,8 @@ export async function pageConfig() {
 }
 
 /** How many tokens the server counts in these messages with the model's own template. */
-export async function countTokens(model, messages, signal) {
-  const told = await json("/tokenize", {model, messages}, signal);
+export async function countTokens(model, messages, tools, signal) {
+  const told = await json("/tokenize", {model, messages, ...(tools ? {tools} : {})}, signal);
   return Number(told.count ?? told.tokens?.length);
 }
 

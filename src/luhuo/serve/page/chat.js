@@ -11,7 +11,7 @@ const SAVE_EVERY_MS = 2000;
 
 /**
  * Events (CustomEvent, `detail`): "open" (another conversation is shown), "change" (its messages changed),
- * "grow" (node; one answer got longer), "end" (node), "list" (the list changed), "problem" (key of words.js),
+ * "start", "grow", "end" (node; an answer begins, got longer, is complete), "list" (the list changed), "problem" (key of words.js),
  * "key" (an API key is needed).
  */
 export class Chat extends EventTarget {
@@ -102,7 +102,7 @@ export class Chat extends EventTarget {
   async run(conversation, node) {
     const stream = new Stream(conversation, node, this.context(node.model), () => this.tell("grow", node));
     this.running.set(node.id, stream);
-    this.tell("grow", node);
+    this.tell("start", node);
     const saving = setInterval(() => this.save(conversation), SAVE_EVERY_MS);
     try {
       await stream.run(messagesFor(conversation, node));
@@ -123,8 +123,9 @@ export class Chat extends EventTarget {
   /** Another answer beside this one; what stood there stays as a version. */
   async again(node) {
     const above = this.open.nodes[node.parent];
-    if (node.error && !node.content && !node.pair) removeNode(this.open, node);
-    await this.answer(above, node.pair ? "" : this.open.compare ? "" : this.open.model);
+    if (!above) return; // another conversation has been opened in the meantime
+    for (const one of pairOf(this.open, node)) if (one.error && !one.content) removeNode(this.open, one);
+    await this.answer(above);
   }
 
   async edit(node, text) {

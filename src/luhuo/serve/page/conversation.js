@@ -107,6 +107,17 @@ function toCall(call) {
   return {id: call.id, type: "function", function: {name: call.name, arguments: call.arguments}};
 }
 
+/** Whether a text is empty or OpenAI's list of functions, which a request can carry. */
+export function isToolList(text) {
+  if (!text.trim()) return true;
+  try {
+    const list = JSON.parse(text);
+    return Array.isArray(list) && list.every((one) => one?.type === "function" && typeof one.function?.name === "string");
+  } catch {
+    return false;
+  }
+}
+
 /** Whether any message or the title contains the words, whatever their case. */
 export function contains(conversation, words) {
   const wanted = words.toLocaleLowerCase();

@@ -47,7 +47,9 @@ export class Stream {
   async fit(messages) {
     const {model} = this.node;
     try {
-      return await trim(messages, this.context, this.conversation.sampling.max_tokens, (some) => api.countTokens(model, some, this.control.signal));
+      const tools = this.tools();
+      const count = (some) => api.countTokens(model, some, tools, this.control.signal);
+      return await trim(messages, tools, this.context, this.conversation.sampling.max_tokens, count);
     } catch (error) {
       if (!(error instanceof api.ApiError) || !["request", "model", "busy"].includes(error.kind)) throw error;
       return {messages, dropped: 0};
@@ -63,11 +65,15 @@ export class Stream {
     delete this.node.waiting;
   }
 
+  tools() {
+    const {tools} = this.conversation;
+    return tools.trim() ? JSON.parse(tools) : null;
+  }
+
   request(messages) {
-    const {sampling, stop, tools} = this.conversation;
-    const more = {...sampling};
-    if (stop.length) more.stop = stop;
-    if (tools.trim()) more.tools = JSON.parse(tools);
+    const {sampling, stop} = this.conversation;
+    const tools = this.tools();
+    const more = {...sampling, ...(stop.length ? {stop} : {}), ...(tools ? {tools} : {})};
     return {model: this.node.model, messages, ...more};
   }
 

@@ -1,7 +1,7 @@
 /** Export and import: one JSON file of conversations, read back with every field checked. */
 
 import {newId} from "./dom.js";
-import {ROOT, SAMPLING, titleOf} from "./conversation.js";
+import {ROOT, SAMPLING, isToolList, titleOf} from "./conversation.js";
 
 const FORMAT = "luhuo-chat";
 const VERSION = 1;
@@ -52,7 +52,7 @@ function readConversation(told) {
   return {
     id: newId(), title: text(told.title) || titleOf(text(Object.values(nodes)[0]?.content)), named: told.named === true,
     created: number(told.created, now), updated: number(told.updated, now),
-    model: text(told.model), compare: text(told.compare), system: text(told.system), tools: text(told.tools),
+    model: text(told.model), compare: text(told.compare), system: text(told.system), tools: isToolList(text(told.tools)) ? text(told.tools) : "",
     sampling: Object.fromEntries(sampling),
     stop: Array.isArray(told.stop) ? told.stop.filter((one) => typeof one === "string") : [],
     nodes, chosen,

@@ -1,6 +1,7 @@
 /** Make a history fit the model's context by leaving out its oldest turns; the page says how many. */
 
 const TEMPLATE_TOKENS = 16;
+const TEMPLATE_TOOLS = 512;
 
 /** Tokens that stay free for the answer. */
 export function reserve(context, maxTokens) {
@@ -8,9 +9,9 @@ export function reserve(context, maxTokens) {
 }
 
 /** No byte-level tokenizer makes more tokens than bytes, so a short history needs no question to the server. */
-function certainlyFits(messages, room) {
+function certainlyFits(messages, tools, room) {
   const encoder = new TextEncoder();
-  let bytes = 0;
+  let bytes = tools ? encoder.encode(JSON.stringify(tools, null, 4)).length + TEMPLATE_TOOLS : 0;
   for (const message of messages) bytes += encoder.encode(JSON.stringify(message)).length + TEMPLATE_TOKENS;
   return bytes <= room;
 }
@@ -20,10 +21,10 @@ function certainlyFits(messages, room) {
  * where the server was asked, their tokens. The system prompt and the last user turn always stay; a cut is made only
  * before a user's message, so that a tool's result never stands without its call. `count(messages)` asks the server.
  */
-export async function trim(messages, context, maxTokens, count) {
+export async function trim(messages, tools, context, maxTokens, count) {
   if (!context) return {messages, dropped: 0, count: null};
   const room = context - reserve(context, maxTokens);
-  if (certainlyFits(messages, room)) return {messages, dropped: 0, count: null};
+  if (certainlyFits(messages, tools, room)) return {messages, dropped: 0, count: null};
   const opening = messages[0]?.role === "system" ? 1 : 0;
   const starts = messages.flatMap((message, place) => (message.role === "user" ? [place] : []));
   const without = (cut) => [...messages.slice(0, opening), ...messages.slice(starts[cut])];

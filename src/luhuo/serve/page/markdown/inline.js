@@ -29,7 +29,7 @@ export function safeAddress(address) {
  * link {href, children}, image {href, text}.
  */
 export function parseInline(text, depth = 0) {
-  const state = {text, at: 0, nodes: [], depth, noCode: new Set()};
+  const state = {text, at: 0, nodes: [], depth, missing: new Set()};
   while (state.at < text.length) {
     if (!readSpecial(state)) plain(state, text[state.at++]);
   }
@@ -51,6 +51,14 @@ function push(state, node, length) {
 function match(state, pattern) {
   pattern.lastIndex = state.at;
   return pattern.exec(state.text);
+}
+
+/** The next place of an end mark. That there is none is remembered: looking again and again would be quadratic. */
+function find(state, end, from) {
+  if (state.missing.has(end)) return -1;
+  const place = state.text.indexOf(end, from);
+  if (place < 0) state.missing.add(end);
+  return place;
 }
 
 function readSpecial(state) {
@@ -75,7 +83,7 @@ function readEscape(state) {
   const next = text[at + 1];
   if (next === "\n") return push(state, {type: "break"}, 2);
   if (next === "(" || next === "[") {
-    const end = text.indexOf(next === "(" ? "\\)" : "\\]", at + 2);
+    const end = find(state, next === "(" ? "\\)" : "\\]", at + 2);
     if (end > 0) return push(state, {type: "maths", text: text.slice(at + 2, end), display: next === "["}, end + 2 - at);
   }
   if (next === undefined || !ESCAPABLE.test(next)) return false;
@@ -89,8 +97,7 @@ function readCode(state) {
   const ticks = /`+/y;
   ticks.lastIndex = at;
   const fence = ticks.exec(text)[0];
-  // A run of this length without an end is remembered: looking for it again and again would be quadratic.
-  if (!state.noCode.has(fence.length)) {
+  if (!state.missing.has(fence)) {
     for (let from = at + fence.length; (from = text.indexOf(fence, from)) >= 0; ) {
       ticks.lastIndex = from;
       const run = ticks.exec(text)[0];
@@ -101,7 +108,7 @@ function readCode(state) {
       }
       from += run.length;
     }
-    state.noCode.add(fence.length);
+    state.missing.add(fence);
   }
   plain(state, fence);
   state.at += fence.length;
@@ -112,7 +119,7 @@ function readCode(state) {
 function readDollar(state) {
   const {text, at} = state;
   if (text[at + 1] === "$") {
-    const end = text.indexOf("$$", at + 2);
+    const end = find(state, "$$", at + 2);
     if (end > at + 2) return push(state, {type: "maths", text: text.slice(at + 2, end), display: true}, end + 2 - at);
     return false;
   }

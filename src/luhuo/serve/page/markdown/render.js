@@ -1,6 +1,6 @@
 /** Markdown to elements, block by block; a growing answer is drawn again from its last block only. */
 
-import {append, el, iconButton} from "../dom.js";
+import {append, el, icon, iconButton, replace} from "../dom.js";
 import {maths} from "../maths/mathml.js";
 import {t} from "../language.js";
 import {parseBlocks} from "./blocks.js";
@@ -77,7 +77,11 @@ export async function copyText(text, button) {
     copyBySelection(text); // no clipboard interface, or no permission: plain HTTP on another machine's address
   }
   button.classList.add("done");
-  setTimeout(() => button.classList.remove("done"), 1500);
+  replace(button, icon("check"));
+  setTimeout(() => {
+    button.classList.remove("done");
+    replace(button, icon("copy"));
+  }, 1500);
 }
 
 function copyBySelection(text) {

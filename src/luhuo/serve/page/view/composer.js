@@ -31,7 +31,7 @@ export class Composer {
     });
     this.draft.addEventListener("input", () => this.resize());
     this.draft.addEventListener("keydown", (event) => this.key(event));
-    for (const type of ["change", "grow", "end"]) chat.addEventListener(type, () => this.update());
+    for (const type of ["change", "start", "end"]) chat.addEventListener(type, () => this.update());
     chat.addEventListener("open", () => this.opened());
   }
 

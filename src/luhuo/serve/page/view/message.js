@@ -8,6 +8,8 @@ import {speed} from "../stream.js";
 import {problemText} from "./notices.js";
 import {toolCalls} from "./tools.js";
 
+const NEEDS_IDLE = {class: "icon-button needs-idle"};
+
 export class MessageView {
   /** `actions`: {edit, again, select, vote, remove, toolResults, preferred …} of the page. */
   constructor(node, actions) {
@@ -90,12 +92,12 @@ export class MessageView {
     if (this.place?.count > 1) row.append(this.switcher());
     const copy = iconButton("copy", t("copy"), () => copyText(this.copied(), copy));
     if (node.content) row.append(copy);
-    if (node.role === "user") row.append(iconButton("edit", t("edit"), () => this.startEditing()));
+    if (node.role === "user") row.append(iconButton("edit", t("edit"), () => this.startEditing(), NEEDS_IDLE));
     if (node.role === "assistant") {
-      row.append(iconButton("again", t("again"), () => actions.again(node)));
+      row.append(iconButton("again", t("again"), () => actions.again(node), NEEDS_IDLE));
       if (this.options?.feedback && !node.error && node.content) row.append(...this.thumbs());
     }
-    row.append(iconButton("trash", t("removeMessage"), () => actions.remove(node)));
+    row.append(iconButton("trash", t("removeMessage"), () => actions.remove(node), NEEDS_IDLE));
     if (node.usage) row.append(this.measures());
     parts.push(row);
     return parts;
@@ -120,11 +122,11 @@ export class MessageView {
 
   switcher() {
     const {index, count, versions} = this.place;
-    const go = (step) => () => this.actions.select(versions[index + step], this.node);
-    const before = iconButton("left", t("previous"), go(-1), {disabled: index === 0});
-    const after = iconButton("right", t("following"), go(1), {disabled: index === count - 1});
+    const go = (step, label) => () => this.actions.select(versions[index + step], t(label));
+    const before = iconButton("left", t("previous"), go(-1, "previous"), {disabled: index === 0});
+    const after = iconButton("right", t("following"), go(1, "following"), {disabled: index === count - 1});
     const place = el("span", {class: "place", text: `${index + 1}/${count}`, "aria-label": t("versionOf", {i: index + 1, n: count})});
-    return el("span", {class: "switcher"}, before, place, after);
+    return el("span", {class: "switcher needs-idle"}, before, place, after);
   }
 
   thumbs() {
@@ -148,7 +150,9 @@ export class MessageView {
     field.value = this.node.content;
     const cancel = () => this.stopEditing();
     const send = () => {
-      if (field.value.trim()) this.actions.edit(this.node, field.value);
+      if (!field.value.trim()) return;
+      this.stopEditing();
+      this.actions.edit(this.node, field.value);
     };
     const row = el("div", {class: "edit-row"},
       el("button", {type: "button", text: t("cancel"), on: {click: cancel}}), el("button", {type: "button", class: "primary", text: t("editSend"), on: {click: send}}));

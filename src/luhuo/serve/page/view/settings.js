@@ -1,6 +1,6 @@
 /** The dialogs of settings: those of a conversation, and those of the page. */
 
-import {SAMPLING} from "../conversation.js";
+import {SAMPLING, isToolList} from "../conversation.js";
 import {el} from "../dom.js";
 import {t} from "../language.js";
 import {preferences} from "../preferences.js";
@@ -66,16 +66,6 @@ function read(system, fields, stop, tools) {
   if (!sound || !toolsGood) return undefined;
   const stops = stop.input.value.split("\n").filter((line) => line !== "").slice(0, MOST_STOPS);
   return {system: system.input.value, sampling, stop: stops, tools: tools.input.value.trim()};
-}
-
-function isToolList(text) {
-  if (!text.trim()) return true;
-  try {
-    const list = JSON.parse(text);
-    return Array.isArray(list) && list.every((one) => one?.type === "function" && typeof one.function?.name === "string");
-  } catch {
-    return false;
-  }
 }
 
 /** Language, theme, the key that sends; and the list of keys. */

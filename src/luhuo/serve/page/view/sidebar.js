@@ -46,6 +46,9 @@ export class Sidebar {
 
   async draw() {
     const all = await this.chat.store.list();
+    const state = JSON.stringify([all, this.chat.open.id, t("today"), this.found && [...this.found]]);
+    if (state === this.state) return; // an answer that is being saved must not take the focus from the list
+    this.state = state;
     const shown = this.found ? all.filter((one) => this.found.has(one.id)) : all;
     $("export").disabled = $("remove-all").disabled = !all.length;
     if (!shown.length) {
@@ -85,6 +88,7 @@ export class Sidebar {
     conversation.named = true;
     await this.chat.save(conversation);
     this.chat.tell("renamed");
+    this.focus();
   }
 
   async remove(id, title) {
@@ -94,6 +98,13 @@ export class Sidebar {
       this.chat.startNew();
     }
     await this.chat.forget(id);
+    this.focus();
+  }
+
+  /** The dialog is closed and the list is new: the focus goes to the open conversation in it. */
+  async focus() {
+    await this.draw();
+    (this.nav.querySelector(".current .open") ?? $("new-chat")).focus();
   }
 
   async removeAll() {

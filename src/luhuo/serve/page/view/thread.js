@@ -24,6 +24,7 @@ export class Thread {
     this.bottom.addEventListener("click", () => this.toEnd());
     chat.addEventListener("open", () => this.reset());
     chat.addEventListener("change", () => this.sync());
+    chat.addEventListener("start", () => this.showBusy());
     chat.addEventListener("grow", (event) => this.grown(event.detail));
     chat.addEventListener("end", (event) => this.ended(event.detail));
   }
@@ -33,6 +34,7 @@ export class Thread {
     this.rows.clear();
     this.box.replaceChildren();
     this.follows = true;
+    this.showBusy();
     this.sync();
     this.toEnd();
   }
@@ -59,7 +61,7 @@ export class Thread {
   /** The element of a message, or of two that stand side by side. */
   row(node, last) {
     const pair = pairOf(this.chat.open, node);
-    const key = node.pair ?? node.id;
+    const key = pair.length > 1 ? node.pair : node.id;
     if (!this.rows.has(key)) {
       const views = pair.map((one) => this.view(one).element);
       this.rows.set(key, pair.length > 1 ? el("div", {class: "side-by-side"}, views) : views[0]);
@@ -107,8 +109,10 @@ export class Thread {
 
   draw(node, chosen, last) {
     const view = this.view(node);
+    const focused = [...view.foot.querySelectorAll("button")].indexOf(document.activeElement);
     view.update(this.places(node), {last: last && node === chosen, feedback: this.chat.config.feedback});
-    if (node.pair) this.drawChoice(view, node, chosen);
+    if (pairOf(this.chat.open, node).length > 1) this.drawChoice(view, node, chosen);
+    if (focused >= 0) view.foot.querySelectorAll("button")[focused]?.focus(); // the buttons are new, the place is not
   }
 
   /** Below an answer of two: which is better, and from which the conversation goes on. */
@@ -117,7 +121,7 @@ export class Thread {
     if (node.state === "streaming") return;
     const both = pairOf(this.chat.open, node).every((one) => !one.state && !one.error);
     const better = el("button", {type: "button", class: "better", "aria-pressed": String(node.preferred === true), on: {click: () => this.actions.prefer(node)}}, t(node.preferred ? "preferred" : "better"));
-    const here = node === chosen ? el("span", {class: "note", text: t("goesOn")}) : el("button", {type: "button", class: "quiet", text: t("goOnHere"), on: {click: () => this.actions.select(node, node)}});
+    const here = node === chosen ? el("span", {class: "note", text: t("goesOn")}) : el("button", {type: "button", class: "quiet", text: t("goOnHere"), on: {click: () => this.actions.select(node)}});
     view.foot.prepend(el("div", {class: "choice"}, both ? better : null, here));
   }
 
@@ -140,7 +144,13 @@ export class Thread {
     view.rested = performance.now() + 3 * (performance.now() - start);
   }
 
+  /** While an answer is written, what would change the conversation is out of reach. */
+  showBusy() {
+    this.box.classList.toggle("busy", this.chat.busy);
+  }
+
   ended(node) {
+    this.showBusy();
     if (this.chat.open.nodes[node.id] === node) this.sync();
   }
 
@@ -154,6 +164,16 @@ export class Thread {
     this.follows = true;
     this.bottom.hidden = true;
     this.scroller.scrollTop = this.scroller.scrollHeight;
+    // What was out of sight had a guessed height until now.
+    requestAnimationFrame(() => this.follows && this.scroller.scrollTo(0, this.scroller.scrollHeight));
+  }
+
+  /** Show another version, and keep the focus on the button that asked for it. */
+  async select(node, label) {
+    await this.chat.select(node);
+    const row = this.rows.get(pairOf(this.chat.open, node).length > 1 ? node.pair : node.id);
+    const buttons = [...(row?.querySelectorAll(".switcher button") ?? [])];
+    (buttons.find((button) => button.title === label && !button.disabled) ?? buttons.find((button) => !button.disabled))?.focus();
   }
 
   /** Open the last of the user's messages for editing; whether there is one. */
