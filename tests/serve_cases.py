@@ -61,9 +61,9 @@ def small_encoder() -> Encoder:
 
 
 @contextlib.contextmanager
-def running(*, keys: tuple[KeyConfig, ...] = (), **settings) -> Iterator[Running]:
-    """A server of a small chat model “small” and an encoder “vectors”."""
-    served = [Served.of("small", small_model()), Served.of("vectors", small_encoder())]
+def running(*, keys: tuple[KeyConfig, ...] = (), models: list[Served] | None = None, **settings) -> Iterator[Running]:
+    """A server, by default of a small chat model “small” and an encoder “vectors”."""
+    served = models or [Served.of("small", small_model()), Served.of("vectors", small_encoder())]
     house = House(ServeConfig.parse(settings), served, Keys(list(keys)))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

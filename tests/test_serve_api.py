@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+import httpx2
 import numpy
 import openai
 import pydantic
@@ -15,8 +16,9 @@ import pytest
 
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
+from luhuo.serve.served import Served
 from tests.serve_cases import Running, running, small_encoder
-from tests.small_chat import small_model, small_tokenizer
+from tests.small_chat import small_model, small_tokenizer, with_template
 
 HELLO = [{"role": "user", "content": "hello"}]
 GREEDY = {"model": "small", "messages": HELLO, "temperature": 0, "max_tokens": 12}
@@ -31,6 +33,13 @@ def server() -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def client(server: Running) -> openai.OpenAI:
     return server.client()
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[Running]:
+    """A model with room for the descriptions of tools."""
+    with running(models=[Served.of("small", small_model(max_positions=2048))]) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,87 @@ def test_json_mode_and_the_other_formats(client: openai.OpenAI):
     assert answer(type="json_object").lstrip().startswith("{")
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "town": {"enum": ["上海", "Oslo"]},
+                "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            },
+            "required": ["town", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_a_forced_tool_call_has_arguments_that_conform_streamed_or_not(roomy: Running, choice):
+    client = roomy.client()
+    tools = [WEATHER] if choice == "required" else [CLOCK, WEATHER]
+    ask = GREEDY | {"max_tokens": 150, "temperature": 1, "seed": 5, "tools": tools, "tool_choice": choice}
+    whole = client.chat.completions.create(**ask, parallel_tool_calls=False).choices[0]
+    assert whole.finish_reason == "tool_calls" and whole.message.tool_calls is not None
+    call = whole.message.tool_calls[0]
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "weather" and arguments["town"] in ("上海", "Oslo") and 1 <= arguments["days"] <= 9
+    chunks = list(client.chat.completions.create(**ask, parallel_tool_calls=False, stream=True))
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    assert parts[0].index == 0 and parts[0].id and parts[0].function and parts[0].function.name == "weather"
+    streamed = "".join(part.function.arguments or "" for part in parts if part.function and part.index == 0)
+    assert json.loads(streamed) == arguments and chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+def test_the_clients_own_stream_helper_gathers_tool_calls(roomy: Running):
+    client = roomy.client()
+    tools = [WEATHER | {"function": WEATHER["function"] | {"strict": True}}]
+    ask = GREEDY | {"max_tokens": 150, "temperature": 1, "seed": 5, "tools": tools, "tool_choice": "required"}
+    with client.chat.completions.stream(**ask, parallel_tool_calls=False) as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_completion().choices[0].message
+    assert "tool_calls.function.arguments.done" in kinds and final.tool_calls
+    assert final.tool_calls[0].function.parsed_arguments["town"] in ("上海", "Oslo")
+
+
+def test_the_result_of_a_tool_goes_back_to_the_model(roomy: Running):
+    client = roomy.client()
+    call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Oslo"}'}}
+    messages = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+    ]
+    found = client.chat.completions.create(**GREEDY | {"messages": messages, "tools": [WEATHER], "max_tokens": 4})
+    body = {"model": "small", "messages": messages, "tools": [WEATHER]}
+    read = httpx2.post(f"{roomy.url}/tokenize", json=body).json()
+    assert found.usage is not None and found.usage.prompt_tokens == read["count"]
+    text = small_tokenizer().decode(read["tokens"])
+    assert "weather" in text and "Oslo" in text and "rain" in text
+    without = client.chat.completions.create(**GREEDY, tools=[WEATHER], tool_choice="none")
+    assert without.usage == client.chat.completions.create(**GREEDY).usage
+
+
+def test_reasoning_stands_beside_the_answer():
+    """The template opens the reasoning, a bias on one token fills it, and the limit of tokens cuts it off."""
+    model = small_model()
+    model.tokenizer = with_template(f"{small_tokenizer().chat_template}{{{{ '<think>' }}}}{{# </think> #}}")
+    with running(models=[Served.of("thinker", model)]) as server:
+        token = small_tokenizer().encode("x")[0]
+        ask = {"model": "thinker", "messages": HELLO, "max_tokens": 5, "logit_bias": {str(token): 100}}
+        client = server.client()
+        found = client.chat.completions.create(**ask).choices[0].message  # type: ignore[call-overload]
+        assert found.reasoning_content == "xxxxx" and found.content == ""
+        parts = list(client.chat.completions.create(**ask, stream=True))  # type: ignore[call-overload]
+        reasoning = [getattr(part.choices[0].delta, "reasoning_content", None) or "" for part in parts]
+        assert "".join(reasoning) == "xxxxx" and not any(part.choices[0].delta.content for part in parts)
+        response = client.responses.create(model="thinker", input="hello", max_output_tokens=5, temperature=0)
+        assert response.output_text == "" and [item.type for item in response.output] == ["message", "reasoning"]
+
+
 def test_developer_messages_and_neighbours_of_one_role_are_understood(client: openai.OpenAI, engine: Engine):
     messages = [
         {"role": "developer", "content": "Be brief."},
@@ -237,6 +327,9 @@ def test_responses_answer_in_the_newer_shape(client: openai.OpenAI, engine: Engi
             None,
             "colour",
         ),
+        ({"tools": [{"type": "function"}]}, openai.BadRequestError, None, "tool"),
+        ({"tool_choice": "required"}, openai.BadRequestError, "tool_choice", "tools"),
+        ({"tools": [WEATHER], "tool_choice": "maybe"}, openai.BadRequestError, "tool_choice", "required"),
         ({"top_logprobs": 3}, openai.BadRequestError, "top_logprobs", "logprobs"),
         ({"extra_body": {"temprature": 1}}, openai.BadRequestError, "temprature", "not permitted"),
     ],
@@ -268,8 +361,6 @@ def test_an_answer_stops_at_the_end_of_the_context(client: openai.OpenAI):
 
 
 def test_special_tokens_in_a_message_are_text(client: openai.OpenAI, server: Running):
-    import httpx2
-
     messages = [{"role": "user", "content": "<|im_end|>"}]
     found = httpx2.post(f"{server.url}/tokenize", json={"model": "small", "messages": messages}).json()
     plain = httpx2.post(f"{server.url}/tokenize", json={"model": "small", "messages": HELLO}).json()

@@ -211,7 +211,7 @@ def malformed(path: str, chance: random.Random) -> bytes:
     """A body with something odd in it, most often something wrong."""
     kind, base = BODIES[path]
     value = dict(base)
-    for _ in range(chance.randrange(1, 3)):
+    for _ in range(chance.randrange(3)):
         value[chance.choice([*kind.model_fields, "unknown"])] = chance.choice(NASTY)
     if "messages" in value and chance.random() < 0.3:
         value["messages"] = [
@@ -242,6 +242,6 @@ def test_malformed_bodies_never_break_the_server(http: httpx2.Client, server: Ru
         assert answer.status_code < 500, (path, body, answer.text)
         if answer.status_code >= 400:
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}, (path, body)
-    assert statuses.pop(200) > 20 and statuses.pop(400) > 100
+    assert statuses.pop(200) > 40 and statuses.pop(400) > 100
     assert set(statuses) <= {201, 404}, statuses
     assert server.house.admission.open == server.house.admission.requests == 0

@@ -278,7 +278,8 @@ def _record(served: Served, line: _Line) -> dict[str, Any]:
         return head | {"response": response, "error": told}
     answers = [_collected(request) for request in line.requests]
     if isinstance(line.body, ChatBody):
-        choices = [chat_choice(served, line.body, index, answer) for index, answer in enumerate(answers)]
+        pairs = enumerate(zip(answers, line.requests, strict=True))
+        choices = [chat_choice(served, line.body, index, answer, request) for index, (answer, request) in pairs]
         tokens = usage(len(line.requests[0].prompt), sum(len(answer.tokens) for answer in answers))
         body = Envelope("chatcmpl", "chat.completion", served.name).whole(choices, tokens)
     else:

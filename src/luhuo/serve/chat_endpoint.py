@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from luhuo.inference.answers import AnswerReader
 from luhuo.serve.answers import Envelope, chat_logprobs, collect, reason, usage
 from luhuo.serve.choices import chat_choice
-from luhuo.serve.generation import Generation
+from luhuo.serve.generation import Generation, Update
 from luhuo.serve.house import Exchange, house_of
-from luhuo.serve.prompts import chat_requests
+from luhuo.serve.prompts import chat_requests, reader_of
 from luhuo.serve.schemas import ChatBody
 from luhuo.serve.served import Served
 from luhuo.serve.streaming import DONE, event
@@ -34,8 +35,8 @@ async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
 
 
 async def _whole(generation: Generation, served: Served, body: ChatBody) -> dict[str, Any]:
-    answers = await collect(generation)
-    choices = [chat_choice(served, body, index, answer) for index, answer in enumerate(answers)]
+    pairs = enumerate(zip(await collect(generation), generation.requests, strict=True))
+    choices = [chat_choice(served, body, index, answer, request) for index, (answer, request) in pairs]
     tokens = usage(generation.prompt_tokens, generation.completion_tokens)
     return Envelope("chatcmpl", "chat.completion", served.name).whole(choices, tokens)
 
@@ -43,24 +44,40 @@ async def _whole(generation: Generation, served: Served, body: ChatBody) -> dict
 async def _events(generation: Generation, served: Served, body: ChatBody) -> AsyncIterator[str]:
     envelope = Envelope("chatcmpl", "chat.completion.chunk", served.name)
     counted: dict[str, Any] = {"usage": None} if body.stream_options and body.stream_options.include_usage else {}
+    readers = [reader_of(served, body, request) for request in generation.requests]
     begun: set[int] = set()
     async for update in generation.updates():
-        if update.index not in begun:
-            begun.add(update.index)
-            yield event(envelope.chunk([_delta(update.index, {"role": "assistant", "content": ""})], **counted))
-        if update.text or (body.logprobs and update.tokens):
-            logprobs = None
-            if body.logprobs:
-                logprobs = chat_logprobs(served.tokenizer, update.tokens, update.logprobs, update.top_logprobs)
-            choice = _delta(update.index, {"content": update.text}) | {"logprobs": logprobs}
+        reader = readers[update.index]
+        for choice in _choices(served, body, reader, update, update.index not in begun):
             yield event(envelope.chunk([choice], **counted))
-        if update.finish_reason:
-            choice = _delta(update.index, {}) | {"finish_reason": reason(update.finish_reason)}
-            yield event(envelope.chunk([choice], **counted))
+        begun.add(update.index)
     if counted:
         tokens = usage(generation.prompt_tokens, generation.completion_tokens)
         yield event(envelope.chunk([], usage=tokens))
     yield DONE
+
+
+def _choices(
+    served: Served, body: ChatBody, reader: AnswerReader, update: Update, first: bool
+) -> Iterator[dict[str, Any]]:
+    """The choices that an update becomes: one for each kind of thing in it."""
+    index = update.index
+    if first:
+        yield _delta(index, {"role": "assistant", "content": ""})
+    pieces = [reader.push(update.text)] + ([reader.flush()] if update.finish_reason else [])
+    logprobs = None
+    if body.logprobs and update.tokens:
+        logprobs = chat_logprobs(served.tokenizer, update.tokens, update.logprobs, update.top_logprobs)
+    if reasoning := "".join(piece.reasoning for piece in pieces):
+        yield _delta(index, {"reasoning_content": reasoning})
+    content = "".join(piece.content for piece in pieces)
+    if content or logprobs:
+        yield _delta(index, {"content": content}) | {"logprobs": logprobs}
+    for call in (call for piece in pieces for call in piece.tool_calls):
+        yield _delta(index, {"tool_calls": [call.openai(indexed=True)]})
+    if update.finish_reason:
+        ended = reader.finish_reason(reason(update.finish_reason) or "stop")
+        yield _delta(index, {}) | {"finish_reason": ended}
 
 
 def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:

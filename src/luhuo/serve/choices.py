@@ -6,17 +6,27 @@ from typing import Any
 
 from luhuo.inference.request import Request
 from luhuo.serve.answers import Collected, Envelope, chat_logprobs, completion_logprobs, usage
+from luhuo.serve.prompts import reader_of
 from luhuo.serve.schemas import ChatBody, CompletionBody
 from luhuo.serve.served import Served
 
 
-def chat_choice(served: Served, body: ChatBody, index: int, answer: Collected) -> dict[str, Any]:
-    """One finished answer."""
+def chat_choice(served: Served, body: ChatBody, index: int, answer: Collected, request: Request) -> dict[str, Any]:
+    """One finished answer, taken apart into reasoning, content and tool calls."""
     logprobs = None
     if body.logprobs:
         logprobs = chat_logprobs(served.tokenizer, answer.tokens, answer.logprobs, answer.top_logprobs)
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish_reason}
+    reader = reader_of(served, body, request)
+    parts = (reader.push(answer.text), reader.flush())
+    content = "".join(part.content for part in parts)
+    calls = [call.openai() for part in parts for call in part.tool_calls]
+    message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
+    if reasoning := "".join(part.reasoning for part in parts):
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    ended = reader.finish_reason(answer.finish_reason or "stop")
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": ended}
 
 
 def completion_object(

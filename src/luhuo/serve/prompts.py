@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from luhuo.core.language import tr
-from luhuo.dialogue.render import render
+from luhuo.inference.answers import AnswerReader, shows_special
 from luhuo.inference.request import Request
+from luhuo.inference.tool_choice import chat_prompt, forced
 from luhuo.serve.errors import not_offered, wrong
 from luhuo.serve.messages import conversation_of
 from luhuo.serve.options import sampling_of
@@ -27,11 +28,57 @@ def chat_requests(served: Served, body: ChatBody, most: int | None) -> list[Requ
         )
     if body.top_logprobs is not None and not body.logprobs:
         raise wrong("top_logprobs needs logprobs: true.", "top_logprobs")
-    if body.tools:
-        raise not_offered("tools", "tools")
-    tokenizer = served.tokenizer
-    ids = render(conversation_of(body.messages), tokenizer, generation_prompt=True, variables=variables_of(body)).ids
-    return _requests(served, ids, body, most, "messages")
+    tokenizer, tools = served.tokenizer, offered(body)
+    ids = chat_prompt(conversation_of(body.messages), tokenizer, tools, variables_of(body))
+    room = served.room(ids, "messages")
+    sampling = sampling_of(body, vocab_size=served.writer.model.config.vocab_size, room=min(room, most or room))
+    changes: dict[str, Any] = {"show_special": shows_special(tokenizer, tools=bool(tools))}
+    if tools and body.tool_choice not in (None, "auto"):
+        if sampling.format is not None:
+            raise wrong(
+                tr("A forced tool call takes no response_format.", "强制工具调用时不能设置 response_format。"),
+                "response_format",
+            )
+        changes["format"] = forced(tools, tokenizer, name=_named(body.tool_choice), parallel=_parallel(body))
+    return served.requests(ids, sampling.model_copy(update=changes))
+
+
+def offered(body: ChatBody) -> list[dict[str, Any]]:
+    """The tools that the model is told of. Raises `ApiError` for a choice among none, or of an unknown kind."""
+    choice = body.tool_choice
+    if choice in (None, "auto", "none"):
+        return [] if choice == "none" else list(body.tools or [])
+    if not body.tools:
+        raise wrong(tr("tool_choice needs tools.", "设置 tool_choice 时必须给出 tools。"), "tool_choice")
+    if choice != "required":
+        _named(choice)
+    return list(body.tools)
+
+
+def reader_of(served: Served, body: ChatBody, request: Request) -> AnswerReader:
+    """What takes an answer of this request apart."""
+    return AnswerReader(served.tokenizer, request.prompt, offered(body))
+
+
+def _named(choice: Any) -> str | None:
+    """The tool that `tool_choice` names; None for "required". Raises `ApiError`."""
+    if choice == "required":
+        return None
+    function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        raise wrong(
+            tr(
+                'tool_choice is "none", "auto", "required", or {"type": "function", "function": {"name": "…"}}.',
+                'tool_choice 可为 "none"、"auto"、"required" 或 {"type": "function", "function": {"name": "…"}}。',
+            ),
+            "tool_choice",
+        )
+    return name
+
+
+def _parallel(body: ChatBody) -> bool:
+    return body.parallel_tool_calls is not False
 
 
 def variables_of(body: ChatBody) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from luhuo.core.language import tr
+from luhuo.inference.answers import AnswerReader
 from luhuo.serve.answers import Collected, collect, new_id
 from luhuo.serve.errors import not_offered, wrong
 from luhuo.serve.generation import Generation
 from luhuo.serve.house import Exchange, house_of
-from luhuo.serve.prompts import chat_requests
+from luhuo.serve.prompts import chat_requests, reader_of
 from luhuo.serve.schemas import ChatBody, ResponsesBody
 from luhuo.serve.served import Served
 from luhuo.serve.streaming import event
@@ -31,7 +32,7 @@ async def responses(request: HttpRequest, body: ResponsesBody) -> Response:
     chat = as_chat(body)
     requests = await house.prepare(lambda: chat_requests(served, chat, house.config.max_tokens))
     exchange = Exchange(request, served, requests)
-    reply = _Reply(served, body)
+    reply = _Reply(served, body, reader_of(served, chat, requests[0]))
     if body.stream:
         return exchange.stream(reply.events)
     return await exchange.answer(reply.whole)
@@ -94,15 +95,18 @@ def _format(text: dict[str, Any] | None) -> dict[str, Any] | None:
 class _Reply:
     """One response object while it grows."""
 
-    def __init__(self, served: Served, body: ResponsesBody) -> None:
-        self._body = body
+    def __init__(self, served: Served, body: ResponsesBody, reader: AnswerReader) -> None:
+        self._body, self._reader = body, reader
+        self._text = self._reasoning = ""
         self._id, self._item, self._model = new_id("resp"), new_id("msg"), served.name
         self._created = int(time.time())
         self._number = -1
 
     async def whole(self, generation: Generation) -> dict[str, Any]:
         """The finished object."""
-        return self._object(generation, (await collect(generation))[0])
+        answer = (await collect(generation))[0]
+        self._take(answer.text, last=True)
+        return self._object(generation, answer)
 
     async def events(self, generation: Generation) -> AsyncIterator[str]:
         """The object's growth, event by event."""
@@ -114,14 +118,22 @@ class _Reply:
         yield self._event("response.content_part.added", part=_part(""), **place)
         async for update in generation.updates():
             answer.add(update)
-            if update.text:
-                yield self._event("response.output_text.delta", delta=update.text, logprobs=[], **place)
+            if text := self._take(update.text, last=bool(update.finish_reason)):
+                yield self._event("response.output_text.delta", delta=text, logprobs=[], **place)
         status = self._status(answer)
-        yield self._event("response.output_text.done", text=answer.text, logprobs=[], **place)
-        yield self._event("response.content_part.done", part=_part(answer.text), **place)
-        item = self._message(answer.text, status)
+        yield self._event("response.output_text.done", text=self._text, logprobs=[], **place)
+        yield self._event("response.content_part.done", part=_part(self._text), **place)
+        item = self._message(self._text, status)
         yield self._event("response.output_item.done", output_index=0, item=item)
         yield self._event(f"response.{status}", response=self._object(generation, answer))
+
+    def _take(self, text: str, *, last: bool) -> str:
+        """Take text of the answer in; gives what of it is for the reader."""
+        parts = [self._reader.push(text)] + ([self._reader.flush()] if last else [])
+        self._reasoning += "".join(part.reasoning for part in parts)
+        said = "".join(part.content for part in parts)
+        self._text += said
+        return said
 
     def _event(self, name: str, **values: Any) -> str:
         self._number += 1
@@ -148,7 +160,7 @@ class _Reply:
             "instructions": self._body.instructions,
             "max_output_tokens": self._body.max_output_tokens,
             "model": self._model,
-            "output": [self._message(answer.text, status)] if done else [],
+            "output": self._output(status) if done else [],
             "parallel_tool_calls": True,
             "temperature": 1.0 if self._body.temperature is None else self._body.temperature,
             "top_p": 1.0 if self._body.top_p is None else self._body.top_p,
@@ -160,6 +172,14 @@ class _Reply:
             "metadata": self._body.metadata or {},
             "usage": usage if done else None,
         }
+
+    def _output(self, status: str) -> list[dict[str, Any]]:
+        """The message, and behind it the reasoning where there was some: the message keeps its place in the stream."""
+        items = [self._message(self._text, status)]
+        if self._reasoning:
+            content = [{"type": "reasoning_text", "text": self._reasoning}]
+            items.append({"id": f"rs-{self._id[5:]}", "type": "reasoning", "summary": [], "content": content})
+        return items
 
     def _status(self, answer: Collected) -> str:
         if answer.finish_reason is None:

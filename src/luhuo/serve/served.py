@@ -100,12 +100,16 @@ class Served:
     def requests(self, ids: list[int], sampling: Sampling) -> list[Request]:
         """The answers to a prompt, ready for the worker, each held to the output format that is asked for."""
         from luhuo.inference.constraints import compile_format
+        from luhuo.inference.reasoning import is_open, marks_of
 
         engine = self.writer
         found = engine.requests(ids, sampling)
         if sampling.format is not None:
+            tokenizer = engine.tokenizer
+            marks = marks_of(tokenizer) if is_open(tokenizer, ids) else None  # the format begins behind the reasoning
             for request in found:
-                request.constraint = compile_format(sampling.format, engine.model.tokenizer)
+                after = marks.end if marks else None
+                request.constraint = compile_format(sampling.format, tokenizer, after=after)
         return found
 
     def close(self, drain: bool) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from luhuo.core.language import tr
 from luhuo.dialogue.render import render
+from luhuo.inference.tool_choice import chat_prompt
 from luhuo.serve.answers import Collected, Envelope, collect, reason, usage
 from luhuo.serve.choices import completion_object, logprobs_of
 from luhuo.serve.errors import wrong
@@ -74,10 +75,10 @@ async def tokenize(request: HttpRequest, body: TokenizeBody) -> dict[str, Any]:
     def encode() -> list[int]:
         if body.prompt is not None:
             return served.tokenizer.encode(body.prompt, framed=body.add_special_tokens)
-        conversation = conversation_of(body.messages or [])
-        variables = {"tools": body.tools} if body.tools else None
-        add = body.add_generation_prompt
-        return render(conversation, served.tokenizer, generation_prompt=add, variables=variables).ids
+        conversation, tools = conversation_of(body.messages or []), body.tools or []
+        if body.add_generation_prompt:
+            return chat_prompt(conversation, served.tokenizer, tools)
+        return render(conversation, served.tokenizer, variables={"tools": tools} if tools else None).ids
 
     ids = await house.prepare(encode)
     return {"count": len(ids), "max_model_len": served.context, "tokens": ids}
