@@ -20,10 +20,10 @@ HALVES = ("adamw", "muon")
 
 def matrices(model: nn.Module, optimiser: str) -> list[nn.Parameter]:
     """The parameters this holds for: used once a pass, by products that compute in bf16 on a CPU."""
-    if type(model) is Decoder and model.config.query_block:
-        return []  # its projection is used twice a pass
-    ours = type(model) is Decoder and model.dtype == torch.bfloat16 and model.device.type == "cpu"
-    if not ours or optimiser not in HALVES or not fused.usable(torch.empty(0, dtype=torch.bfloat16)):
+    if not isinstance(model, Decoder) or model.config.query_block:  # whose last projection is used twice a pass
+        return []
+    ours = model.dtype == torch.bfloat16 and model.device.type == "cpu" and optimiser in HALVES
+    if not ours or not fused.usable(torch.empty(0, dtype=torch.bfloat16)):
         return []
     layers = [module for module in model.blocks.modules() if isinstance(module, Linear) and module.bias is None]
     found = [layer.weight for layer in layers if layer.weight.requires_grad]
