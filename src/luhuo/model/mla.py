@@ -64,8 +64,10 @@ class LatentAttention(nn.Module):
         if context.cache is not None:
             memory, _ = context.cache.append(self.layer, memory, memory[..., :0])
         mask = context.masks[self.window]
-        mixed = (self._absorbed if self._absorbs(time, memory.shape[2]) else self._naive)(plain, turned, memory, mask)
-        return self.out(mixed)
+        if not self._absorbs(time, memory.shape[2]):
+            return self.out(self._naive(plain, turned, memory, mask))
+        assert mask is None or isinstance(mask, Tensor)  # blocks come with training passes only
+        return self.out(self._absorbed(plain, turned, memory, mask))
 
     def _absorbs(self, time: int, slots: int) -> bool:
         """Whether the absorbed form is the cheaper one: T queries on S slots, per head.
