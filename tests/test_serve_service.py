@@ -16,6 +16,7 @@ from luhuo.dialogue.conversation import Conversation
 from luhuo.model.save import save
 from luhuo.serve.feedback import FeedbackBody
 from luhuo.serve.keys import KeyConfig
+from luhuo.serve.lines import json_line
 from luhuo.serve.schemas import (
     ChatBody,
     CompletionBody,
@@ -167,6 +168,12 @@ def test_the_log_has_a_line_a_request_and_no_contents_unless_asked(tmp_path: Pat
         assert answer.headers["x-request-id"] == first["id"] == "mine-1" and second["id"] != 'a"b'
         assert first["status"] == 200 and first["completion_tokens"] <= 3 and first["model"] == "small"
         assert ("秘密" in file.read_text("utf-8")) == contents and second["status"] == 404
+
+
+def test_no_character_of_a_text_breaks_a_line():
+    text = "a\u2028b\u2029c\x85d\r\n\x0b\x0c\x1c你好"
+    assert len(json_line({"text": text}).splitlines()) == 1 and json.loads(json_line(text)) == text
+    assert "你好" in json_line(text)
 
 
 def test_only_an_administrator_loads_and_unloads_models(tmp_path: Path):

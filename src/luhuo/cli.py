@@ -270,7 +270,14 @@ def plan(
 @app.command(help=tr("Chat with a model in the terminal.", "在终端里与模型聊天。"))
 def chat(
     model: Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))],
+    message: Annotated[
+        str | None,
+        typer.Argument(
+            help=tr("One message to answer; a pipe is put behind it.", "只回答这条消息；管道内容附在其后。")
+        ),
+    ] = None,
     system: Annotated[str | None, typer.Option(help=tr("System prompt.", "系统提示。"))] = None,
+    plain: Annotated[bool, typer.Option("--plain", help=tr("No Markdown.", "不渲染 Markdown。"))] = False,
     temperature: Annotated[float, typer.Option(help=tr("0 is greedy.", "0 为贪心。"))] = 0.0,
     max_tokens: Annotated[int, typer.Option(help=tr("Longest answer, in tokens.", "回答的最大词元数。"))] = 256,
     seed: Annotated[int, typer.Option(help=tr("Seed of the sampling.", "采样种子。"))] = 0,
@@ -280,7 +287,15 @@ def chat(
     from luhuo.inference.chat import run_chat
 
     run_chat(
-        model, system=system, temperature=temperature, max_tokens=max_tokens, seed=seed, dtype=dtype, device=device
+        model,
+        message,
+        system=system,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        plain=plain,
+        dtype=dtype,
+        device=device,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from luhuo.serve.lines import json_line
 
 
 class AccessLog:
@@ -26,7 +27,7 @@ class AccessLog:
         """One line; values that are None are left out."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         line |= {name: value for name, value in values.items() if value is not None}
-        text = json.dumps(line, ensure_ascii=False, default=str)
+        text = json_line(line)
         with self._lock:
             self._handle.write(text + "\n")
             self._handle.flush()

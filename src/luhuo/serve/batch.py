@@ -27,6 +27,7 @@ from luhuo.inference.request import Request
 from luhuo.serve.answers import Collected, Envelope, new_id, reason, usage
 from luhuo.serve.choices import chat_choice, completion_object
 from luhuo.serve.errors import ApiError, failed, wrong
+from luhuo.serve.lines import json_line
 from luhuo.serve.prompts import chat_requests, completion_requests
 from luhuo.serve.schemas import ChatBody, CompletionBody
 from luhuo.serve.served import Served
@@ -139,7 +140,7 @@ class _Partial:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one line; the system has it when this returns."""
-        self._handle.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        self._handle.write(json_line(record).encode() + b"\n")
         self._handle.flush()
         self.done += 1
 

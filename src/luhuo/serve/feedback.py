@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, model_validator
 
 from luhuo.core.language import tr
 from luhuo.serve.errors import ApiError
+from luhuo.serve.lines import json_line
 from luhuo.serve.schemas import Body
 
 MAX_FILE = 1 << 30
@@ -76,7 +76,7 @@ class Feedback:
     def add(self, body: FeedbackBody) -> None:
         """Write one record to the disk. Raises `ApiError` 507 when the file has reached its size."""
         record: dict[str, Any] = body.model_dump(exclude_none=True)
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        line = json_line(record).encode() + b"\n"
         file = self.folder / (PAIRED if body.paired else UNPAIRED)
         with self._lock, FileLock(f"{file}.lock"), file.open("a+b") as handle:
             size = handle.seek(0, os.SEEK_END)

@@ -14,8 +14,6 @@ from luhuo.serve.errors import ApiError, not_offered, too_long, unknown_model
 
 if TYPE_CHECKING:
     from luhuo.inference.engine import Engine
-    from luhuo.inference.request import Request
-    from luhuo.inference.sampling import Sampling
     from luhuo.inference.worker import Worker
     from luhuo.model.encoder import Encoder
     from luhuo.tokenizer.tokenizer import Tokenizer
@@ -96,21 +94,6 @@ class Served:
         if len(ids) >= engine.context:
             raise too_long(len(ids), engine.context, param)
         return engine.context - len(ids)
-
-    def requests(self, ids: list[int], sampling: Sampling) -> list[Request]:
-        """The answers to a prompt, ready for the worker, each held to the output format that is asked for."""
-        from luhuo.inference.constraints import compile_format
-        from luhuo.inference.reasoning import is_open, marks_of
-
-        engine = self.writer
-        found = engine.requests(ids, sampling)
-        if sampling.format is not None:
-            tokenizer = engine.tokenizer
-            marks = marks_of(tokenizer) if is_open(tokenizer, ids) else None  # the format begins behind the reasoning
-            for request in found:
-                after = marks.end if marks else None
-                request.constraint = compile_format(sampling.format, tokenizer, after=after)
-        return found
 
     def close(self, drain: bool) -> None:
         """Stop the model's thread; with `drain` what runs is finished first."""

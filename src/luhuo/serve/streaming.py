@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from luhuo.serve.lines import json_line
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ class ClientGone(Exception):
 def event(value: Any, name: str | None = None) -> str:
     """One event of a stream."""
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"{head}data: {json_line(value)}\n\n"
 
 
 async def unless_gone(request: HttpRequest, work: Awaitable[T]) -> T:
