@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 60_000
+"""A machine may be busy with something else; a test that passes waits for nothing."""
+expect.set_options(timeout=PATIENCE_MS)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on the PATH")
 
 
@@ -19,7 +22,7 @@ def chromium() -> Iterator[Browser]:
     """A browser without a window."""
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--disable-gpu"]
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options, timeout=120_000)
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=options, timeout=4 * PATIENCE_MS)
         yield started
         started.close()
 
@@ -29,7 +32,7 @@ def watched(browser: Browser, address: str, *, ready: bool = True, **options: An
     """The page, opened; a script's error or a broken policy fails the test at the end, whatever else it saw."""
     given = {"viewport": {"width": 1280, "height": 860}, "locale": "en-US"} | options
     context = browser.new_context(**given)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(f"{error}"))

@@ -15,10 +15,10 @@ export function problemText(error) {
   return [el("span", {text: t(ERRORS[error.kind])}), said ? el("span", {class: "server-says", text: t("serverSays", {message: error.message.slice(0, 600)})}) : null];
 }
 
-/** Show a line above the conversation; it goes away by itself unless `stay`. A line that stands is not repeated. */
+/** Show a line above the conversation; it goes away by itself unless `stay`. One that stands already comes to the end. */
 export function notice(text, {stay = false, action = null} = {}) {
   const bar = document.getElementById("notices");
-  if ([...bar.children].some((line) => line.dataset.text === text)) return;
+  for (const line of [...bar.children]) if (line.dataset.text === text) line.remove();
   const line = el("div", {class: "notice", data: {text}}, el("span", {text}));
   if (action) line.append(el("button", {type: "button", class: "quiet", text: action.label, on: {click: () => { line.remove(); action.run(); }}}));
   line.append(iconButton("close", t("dismiss"), () => line.remove()));
