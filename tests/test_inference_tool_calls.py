@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
+import tokenizers
 import torch
 
 from luhuo.core.errors import LuhuoError
@@ -19,7 +20,8 @@ from luhuo.inference.request import Request
 from luhuo.inference.sampling import Sampling
 from luhuo.inference.tool_calls import ToolCall, ToolCallParser
 from luhuo.inference.tool_choice import chat_prompt, forced
-from luhuo.inference.tool_formats import FORMATS, HERMES, format_of
+from luhuo.inference.tool_formats import FORMATS, format_of
+from luhuo.tokenizer.tokenizer import Tokenizer
 from tests.small_chat import small_tokenizer, with_template
 
 TOOLS = [
@@ -365,6 +367,33 @@ def test_what_models_write_is_what_the_forced_format_lets_through(name: str):
     assert constraint.complete
 
 
-def test_marks_that_are_special_tokens_have_to_be_shown():
+def with_special_marks() -> Tokenizer:
+    """A tokenizer in which the marks of calls and reasoning are special tokens, as Mistral's are."""
+    base = small_tokenizer()
+    core = tokenizers.Tokenizer.from_str(base._core.to_str())
+    core.add_special_tokens(["[TOOL_CALLS]", "[THINK]", "[/THINK]"])
+    return Tokenizer(core, base._config, "{{ tools }}[TOOL_CALLS]")
+
+
+def test_marks_that_are_special_tokens_have_to_be_shown_and_are_then_found():
+    pytest.importorskip("llguidance", reason="the extra luhuo[constrained] is not installed")
     assert not shows_special(small_tokenizer(), tools=True)
-    assert HERMES.marks == ("<tool_call>",)
+    tokenizer = with_special_marks()
+    assert shows_special(tokenizer, tools=True) and shows_special(tokenizer, tools=False)
+    constraint = compile_format(forced(TOOLS, tokenizer, name="now"), tokenizer)
+    request = Request([1], Sampling(show_special=True), tokenizer, 100, constraint=constraint)
+    ids = tokenizer.encode('[TOOL_CALLS][{"name": "now", "arguments": {}}]', special=True)
+    assert ids[0] in tokenizer.special_ids
+    for token in ids:
+        assert constraint.allowed(tokenizer.vocab_size, {3})[token]
+        request.push(token, {3})
+    reader = AnswerReader(tokenizer, [1], TOOLS)
+    calls = reader.push(request.take_text()).tool_calls + reader.flush().tool_calls
+    assert [(call.name, call.arguments, len(call.id)) for call in calls] == [("now", "{}", 9)]
+
+
+def test_an_unknown_part_of_a_tools_schema_is_refused_when_its_call_is_forced():
+    pytest.importorskip("llguidance", reason="the extra luhuo[constrained] is not installed")
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"x": {"not": {"type": "null"}}}}}
+    with pytest.raises(LuhuoError, match="output format"):
+        compile_format(forced([tool], small_tokenizer()), small_tokenizer())

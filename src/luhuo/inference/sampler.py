@@ -18,7 +18,7 @@ from torch import Tensor
 from luhuo.inference.request import Request
 from luhuo.inference.sampling import Sampling
 
-HEAD = 1024
+HEADS = (64, 1024)
 """Best logits of a row that top-k and top-p look at first: finding them costs a fraction of sorting the vocabulary."""
 
 
@@ -99,15 +99,10 @@ def inverse_cdf(chances: Tensor, uniforms: Sequence[float]) -> Tensor:
     sums = chances.double().cumsum(-1)
     points = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None] * sums[:, -1:]
     found = torch.searchsorted(sums, points, right=True).squeeze(-1)
-    last = torch.searchsorted(sums, sums[:, -1:].contiguous()).squeeze(-1)  # rounding may carry a point to the very end
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous()).squeeze(
+        -1
+    )  # rounding may carry a point to the very end
     return torch.minimum(found, last)
-
-
-def penalise(logits: Tensor, seen: Tensor, penalties: Sequence[float]) -> Tensor:
-    """Repetition penalty (Keskar et al. 2019): logits of `seen` tokens divided, or multiplied where negative."""
-    penalty = _column(logits, penalties)
-    changed = torch.where(logits > 0, logits / penalty, logits * penalty)
-    return torch.where(seen, changed, logits)
 
 
 def _add_bias(requests: Sequence[Request], logits: Tensor) -> None:
@@ -171,17 +166,20 @@ def _near_best(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
 def _keep_best(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
     """Minus infinity for everything outside top-k and top-p. Of equal logits the smaller id counts as better.
 
-    The best `HEAD` values decide nearly always; only rows for which they do not are sorted as a whole.
+    A row looks at as many of its best values as it takes to decide; only flat ones are sorted as a whole.
     """
     cut = [i for i, s in enumerate(settings) if s.top_k or s.top_p < 1]
-    rows = torch.tensor(cut, device=logits.device)
-    some, chosen = logits[rows], [settings[i] for i in cut]
-    kept, whole = _cut(some, some.topk(min(HEAD, some.shape[-1])).values, chosen)
-    again = (~whole).nonzero()[:, 0].tolist()
-    if again:
-        part = some[again]
-        kept[again], _ = _cut(part, part.sort(dim=-1, descending=True).values, [chosen[i] for i in again])
-    return logits.index_copy(0, rows, some.masked_fill(~kept, -torch.inf))
+    some = logits[cut]
+    kept = torch.empty_like(some, dtype=torch.bool)
+    vocab = logits.shape[-1]
+    open_rows = list(range(len(cut)))
+    for width in [*(w for w in HEADS if w < vocab), vocab]:
+        part = some[open_rows]
+        kept[open_rows], decided = _cut(part, part.topk(width).values, [settings[cut[i]] for i in open_rows])
+        open_rows = [row for row, done in zip(open_rows, decided.tolist(), strict=True) if not done]
+        if not open_rows:
+            break
+    return logits.index_copy(0, torch.tensor(cut, device=logits.device), some.masked_fill(~kept, -torch.inf))
 
 
 def _cut(logits: Tensor, ordered: Tensor, settings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
@@ -211,7 +209,7 @@ def _keep_typical(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
     before = chances.gather(-1, order).cumsum(-1).roll(1, -1)
     before[:, 0] = 0
     drop = before >= _column(logits, [s.typical_p if s.typical_p < 1 else 2.0 for s in settings])
-    return logits.masked_fill(drop.gather(-1, order.argsort(-1)), -torch.inf)
+    return logits.masked_fill(torch.empty_like(drop).scatter_(-1, order, drop), -torch.inf)
 
 
 def _mixed(logits: Tensor, scores: Tensor, settings: Sequence[Sampling]) -> Tensor:
