@@ -20,6 +20,7 @@ from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.packed import unpacked
 from luhuo.model.quantised import SCHEMES, Keeper, computed_in
+from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
@@ -58,6 +59,8 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
+        if dtype == "auto" and isinstance(weights, RoundedWeights) and place.type == "cpu":
+            dtype = "int4" if weights.bits == 4 else "int8"
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
         if dtype == "auto" and not (fast_bf16(place) and (large or kept == "bfloat16")):

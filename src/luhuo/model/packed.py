@@ -14,6 +14,7 @@ from torch import Tensor
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.kernels.block_floats import dequantise_fp8, dequantise_mxfp4
+from luhuo.model.quantised_files import METHODS, read_rounded
 from luhuo.model.weights import Weights
 
 TILE = (128, 128)
@@ -31,9 +32,11 @@ def unpacked(weights: Weights, values: Mapping[str, Any]) -> Weights:
         return MXFP4Weights(weights)
     if method == "fp8":
         return FP8Weights(weights, tuple(found.get("weight_block_size") or TILE))
+    if method in METHODS:
+        return read_rounded(weights, found)
     raise LuhuoError(
         tr("Weights quantised this way are not read.", "不读取以这种方式量化的权重。"),
-        expected="mxfp4, fp8",
+        expected=", ".join(("mxfp4", "fp8", *METHODS)),
         found=method,
         where=weights.where,
         fix=tr("Get the model in bf16, or as GGUF.", "请换用该模型的 bf16 或 GGUF 版本。"),

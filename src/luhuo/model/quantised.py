@@ -6,7 +6,7 @@ Norms, biases and stacked experts stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -27,8 +27,8 @@ def computed_in(name: str, device: torch.device) -> str:
     return name if name not in SCHEMES else "bf16" if fast_bf16(device) else "fp32"
 
 
-GROUPS: dict[Bits, int] = {8: 64, 4: 32}
-"""Columns that share a scale, where nothing else says so."""
+GROUPS: dict[Bits, tuple[int, ...]] = {8: (64, 32), 4: (32, 16, 8)}
+"""Columns that share a scale, where nothing else says so: the first of these that divides the rows of all matrices."""
 
 
 class QuantisedLinear(nn.Module):
@@ -127,6 +127,7 @@ class Keeper:
     def __init__(self, model: nn.Module, source: Source, bits: Bits, dtype: torch.dtype) -> None:
         self.model, self.source, self.dtype = model, source, dtype
         self.bits: Bits = bits
+        self.group = _group_of(model, bits)
 
     def __call__(self, link: Link, names: Sequence[str]) -> bool:
         """Put the published tensors `names` where `link` says, and say so; False for what is not kept in few bits.
@@ -139,7 +140,9 @@ class Keeper:
         parts = [self.source.rounded(name) for name in names] if isinstance(self.source, RoundedSource) else []
         found = _joined(link, [part for part in parts if part is not None and part.in_bits(bits)], len(names))
         if found is None:
-            found = round_matrix(link.join([self.source.tensor(name).float() for name in names]), bits)
+            inside = link.ours.startswith("blocks.")
+            whole = link.join([self.source.tensor(name).float() for name in names])
+            found = round_matrix(whole, bits, self.group if inside else None)
         wanted = found.in_bits(bits)
         assert wanted is not None
         put(self.model, link.ours, wanted, self.dtype)
@@ -178,8 +181,20 @@ def _row_order(link: Link, sizes: Sequence[int]) -> Tensor | None:
 
 def round_matrix(weight: Tensor, bits: Bits, group: int | None = None) -> Rounded:
     """Round a matrix (rows, columns) to the nearest."""
-    group = group or GROUPS[bits]
+    group = group or fitting_group({weight.shape[1]}, bits)
     return Rounded(*quantise(weight, bits, group), None, bits, group)
+
+
+def fitting_group(columns: Collection[int], bits: Bits) -> int:
+    """The group for matrices with these numbers of columns: whole rows where none of `GROUPS` divides them all."""
+    whole = -(-max(columns, default=8) // 8) * 8
+    return next((size for size in GROUPS[bits] if all(count % size == 0 for count in columns)), whole)
+
+
+def _group_of(model: nn.Module, bits: Bits) -> int:
+    """The group for the blocks' matrices of a model: one for all, as other programs want it."""
+    names = [name for name, _ in model.named_parameters() if name.startswith("blocks.")]
+    return fitting_group({model.get_parameter(n).shape[1] for n in names if bits_of(n, model, bits)}, bits)
 
 
 def bits_of(name: str, model: nn.Module, bits: Bits) -> Bits | None:
@@ -206,8 +221,10 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:
     """Round a loaded decoder's matrices in place, one at a time: `scheme` is "int8" or "int4"."""
     bits = SCHEMES[scheme]
+    group = group or _group_of(model, bits)
     dtype = next(model.parameters()).dtype
     for name, parameter in list(model.named_parameters()):
         kept = bits_of(name, model, bits)
         if kept is not None:
-            put(model, name, round_matrix(parameter.detach(), kept, group if kept == bits else None), dtype)
+            inside = name.startswith("blocks.")
+            put(model, name, round_matrix(parameter.detach(), kept, group if inside else None), dtype)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from luhuo.core.atomic import atomic_path, write_json
 from luhuo.files.safetensors_write import save_file
@@ -17,6 +19,7 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.families import write_config
+from luhuo.model.quantised_save import has_rounded, published_rounded, quantisation_config
 from luhuo.model.sentence import write_sentence
 from luhuo.model.weights import published_tensors
 
@@ -42,22 +45,30 @@ def save(
 ) -> None:
     """Write weights, configs and tokenizer files; `config.json` comes last, so a half-written folder has none.
 
-    Weights are written in `dtype` (the parameters' own by default), in files of at most `shard_bytes`.
+    Weights are written in `dtype` (the parameters' own by default), in files of at most `shard_bytes`. Matrices kept
+    in few bits are written as compressed-tensors has them (`quantised_save`).
     """
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     dtype = dtype or model.embedding.dtype
     config, metadata = model.config, {"format": "pt"}
+    rounded = has_rounded(model)
     if model.tokenizer is not None:
         model.tokenizer.save(root)
         metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
         config = _with_stops(config, model.tokenizer)
-    _write_weights(root, model, dtype, metadata, shard_bytes)
+    if rounded:
+        sizes = [(name, tensor.nbytes) for name, tensor in published_rounded(model, model.config)]
+        tensors = ((name, tensor.contiguous()) for name, tensor in published_rounded(model, model.config))
+        _write_shards(root, sizes, tensors, metadata, shard_bytes)
+    else:
+        _write_weights(root, model, dtype, metadata, shard_bytes)
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
     if isinstance(config, EncoderConfig) and config.sentence is not None:
         write_sentence(root, config.sentence, config.hidden_size)
-    write_json(root / "config.json", write_config(config, dtype))
+    extra = {"quantization_config": quantisation_config(model, model.config)} if rounded else {}
+    write_json(root / "config.json", write_config(config, dtype) | extra)
 
 
 def _with_stops(config: Any, tokenizer: Tokenizer) -> Any:
@@ -72,24 +83,37 @@ def _write_weights(root: Path, model: Model, dtype: torch.dtype, metadata: dict[
     """Plan the files on the empty device first, so that only one file's tensors are held at a time."""
     kinds = {name: torch.float32 if name.endswith(EXACT) else dtype for name, _ in model.named_parameters()}
     empty = {name: torch.empty(p.shape, dtype=kinds[name], device="meta") for name, p in model.named_parameters()}
-    kept: dict[str, torch.dtype] = {}
+    planned = list(published_tensors(model.config, empty))
+    published = published_tensors(model.config, dict(model.named_parameters()))
+    tensors = (
+        (name, tensor.to("cpu", plan.dtype)) for (_, plan), (name, tensor) in zip(planned, published, strict=True)
+    )
+    _write_shards(root, [(name, plan.nbytes) for name, plan in planned], tensors, metadata, shard_bytes)
+
+
+def _write_shards(
+    root: Path,
+    sizes: Iterable[tuple[str, int]],
+    tensors: Iterator[tuple[str, Tensor]],
+    metadata: dict[str, str],
+    shard_bytes: int,
+) -> None:
+    """Write tensors, whose names and bytes are known before, in files of at most `shard_bytes`, and the index."""
     shards: list[list[str]] = [[]]
     size = total = 0
-    for name, tensor in published_tensors(model.config, empty):
-        if shards[-1] and size + tensor.nbytes > shard_bytes:
+    for name, count in sizes:
+        if shards[-1] and size + count > shard_bytes:
             shards.append([])
             size = 0
         shards[-1].append(name)
-        kept[name] = tensor.dtype
-        size += tensor.nbytes
-        total += tensor.nbytes
+        size += count
+        total += count
     if len(shards) == 1:
         names = ["model.safetensors"]
     else:
         names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    tensors = published_tensors(model.config, dict(model.named_parameters()))
     for name, members in zip(names, shards, strict=True):
-        held = {key: tensor.to("cpu", kept[key]) for key, tensor in islice(tensors, len(members))}
+        held = dict(islice(tensors, len(members)))
         with atomic_path(root / name) as temporary:
             save_file(held, temporary, metadata)
             _sort_metadata(temporary)
