@@ -38,6 +38,7 @@ class PageServer(ThreadingHTTPServer):
         self.key: str | None = None
         self.feedback = True
         self.cut = False
+        self.down = False
         self.gone = 0
         self.finish = "stop"
         self.answers: dict[str, list[Piece] | str] = {}
@@ -75,6 +76,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Tests have no log."""
+
+    def parse_request(self) -> bool:
+        """A server that is down hangs up without a word."""
+        self.close_connection = self.server.down
+        return not self.server.down and super().parse_request()
 
     def _send(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

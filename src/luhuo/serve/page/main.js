@@ -106,7 +106,7 @@ function translate() {
 
 function keyPressed(event) {
   if (event.isComposing || event.defaultPrevented) return;
-  const writing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  const writing = event.target.closest?.("input, textarea");
   if (event.key === "Escape") {
     if (document.body.classList.contains("drawer-open")) sidebar.drawer(false);
     else if (chat.busy) chat.stop();
