@@ -266,7 +266,9 @@ class Trainer:
                 expected=", ".join(scores),
                 found=name,
             )
-        if self.state.best is None or scores[name] < self.state.best:
+        better = self.state.best is None or scores[name] < self.state.best
+        # One rank decides: a difference in the last digit, and some would wait for pieces that others do not write.
+        if self.ranks.any(self.ranks.main and better)[0]:
             self.state.save_best(scores[name])
 
     def _save_if_due(self, saved: float) -> float:
