@@ -324,23 +324,23 @@ def pull(
 
 @app.command(
     help=tr(
-        "Write a model for other programs: a Hugging Face directory, or a GGUF file for llama.cpp.",
-        "把模型写成其他程序可用的格式：Hugging Face 目录，或供 llama.cpp 使用的 GGUF 文件。",
+        "Write a model for other programs: a Hugging Face directory, one for vLLM, or a GGUF file for llama.cpp.",
+        "把模型写成其他程序可用的格式：Hugging Face 目录、供 vLLM 使用的目录，或供 llama.cpp 使用的 GGUF 文件。",
     )
 )
 def export(
     model: Annotated[
         str, typer.Argument(help=tr("Model directory, GGUF file or reference.", "模型目录、GGUF 或引用。"))
     ],
-    to: Annotated[str, typer.Option("--to", help="hf | gguf")],
+    to: Annotated[str, typer.Option("--to", help="hf | vllm | gguf")],
     out: Annotated[Path, typer.Option("--out", help=tr("Directory or file to write.", "要写出的目录或文件。"))],
     dtype: Annotated[
         str | None,
         typer.Option(
             help=tr(
-                "hf: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, "
+                "hf, vllm: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, "
                 "q8_0_plain, q4_0, q4_1.",
-                "hf：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、q4_0、q4_1。",
+                "hf、vllm：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、q4_0、q4_1。",
             )
         ),
     ] = None,

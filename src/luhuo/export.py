@@ -1,4 +1,4 @@
-"""`luhuo export`: write a model for other programs, as a Hugging Face directory or a GGUF file."""
+"""`luhuo export`: write a model for other programs, as a Hugging Face directory, for vLLM, or as a GGUF file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.export_vllm import add_command
 from luhuo.files.references import resolve
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "hf": ("fp32", "bf16", "fp16"),
+    "vllm": ("fp32", "bf16", "fp16"),
     "gguf": ("f32", "f16", "bf16", "q8_0", "q8_0_plain", "q4_0", "q4_1"),
 }
 """Number formats each layout can be written in."""
@@ -51,6 +53,7 @@ def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
             _to_gguf(source, kind or "f16", partial, out.stem)
         else:
             _to_directory(source, kind, partial)
+        command = add_command(partial, str(out)) if to == "vllm" else None
         if out.is_dir():
             out.rmdir()
         partial.rename(out)
@@ -59,6 +62,8 @@ def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
             shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
     print(out)
+    if command:
+        print(command)
 
 
 def _to_directory(source: Path, dtype: str | None, partial: Path) -> None:
