@@ -6,6 +6,7 @@ import json
 import random
 import re
 from functools import cache
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -19,7 +20,7 @@ from luhuo.inference.constraints import compile_format
 from luhuo.inference.request import Request
 from luhuo.inference.sampling import OutputFormat, Sampling
 from luhuo.tokenizer.tokenizer import Tokenizer
-from tests.small_chat import TEXTS, small_tokenizer
+from tests.small_chat import TEXTS, small_model, small_tokenizer
 
 pytest.importorskip("llguidance", reason="the extra luhuo[constrained] is not installed")
 
@@ -236,3 +237,17 @@ def test_random_tokens_never_break_a_constraint():
             constraint.accept(chance.randrange(tokenizer.vocab_size))
             constraint.allowed(tokenizer.vocab_size, {END})
         assert constraint.error and constraint.finished, seed
+
+
+@pytest.mark.parametrize("page", ["sampling.md", "sampling.zh.md"])
+def test_the_examples_of_the_page_run(page: str):
+    import luhuo
+    from luhuo.inference.engine import Engine
+
+    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    values = {"luhuo": luhuo, "engine": Engine(small_model(max_positions=1024))}
+    for block in blocks[1:]:  # the first loads a published model
+        exec(block, values)
+    assert re.fullmatch("a*b?", values["out"].text)
+    assert len(values["best"].choices) == 2 and len(blocks) == 4

@@ -67,6 +67,17 @@ def test_the_inverse_of_the_distribution_hits_each_token_in_its_share():
     assert inverse_cdf(chances, [1 - 1e-16])[0] == 3
 
 
+def test_the_inverse_over_a_large_vocabulary_is_that_of_the_plain_running_sum():
+    for seed, kept in ((0, 0.5), (1, 0.01), (2, 1.0)):
+        chances = (random_logits(50, seed) * 2).softmax(-1).double()
+        chances *= torch.rand(chances.shape, generator=torch.Generator().manual_seed(seed)) <= kept
+        uniforms = [(i + 0.5) / 50 for i in range(50)]
+        sums = chances.cumsum(-1)
+        expected = torch.searchsorted(sums, torch.tensor(uniforms)[:, None].double() * sums[:, -1:], right=True)[:, 0]
+        assert torch.equal(inverse_cdf(chances, uniforms), expected)
+        assert (chances.gather(1, inverse_cdf(chances, [1 - 1e-17] * 50)[:, None]) > 0).all()
+
+
 def test_sampled_frequencies_agree_with_the_distribution():
     chance, count = random.Random(0), 20_000
     settings = Sampling(temperature=0.8, top_p=0.95)

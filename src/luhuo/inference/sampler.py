@@ -14,12 +14,15 @@ from collections.abc import Sequence, Set
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from luhuo.inference.request import Request
 from luhuo.inference.sampling import Sampling
 
 HEADS = (64, 1024)
 """Best logits of a row that top-k and top-p look at first: finding them costs a fraction of sorting the vocabulary."""
+BLOCK = 512
+"""Tokens whose chances are summed at once when a number is turned into a token."""
 
 
 def next_tokens(requests: Sequence[Request], logits: Tensor, end_tokens: Set[int] = frozenset()) -> list[int]:
@@ -95,14 +98,24 @@ def warped(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
 
 
 def inverse_cdf(chances: Tensor, uniforms: Sequence[float]) -> Tensor:
-    """Tokens (batch,) at which the running sum of `chances` (batch, vocab) first exceeds the row's number."""
-    sums = chances.double().cumsum(-1)
-    points = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None] * sums[:, -1:]
-    found = torch.searchsorted(sums, points, right=True).squeeze(-1)
-    last = torch.searchsorted(sums, sums[:, -1:].contiguous()).squeeze(
-        -1
-    )  # rounding may carry a point to the very end
-    return torch.minimum(found, last)
+    """Tokens (batch,) at which the running sum of `chances` (batch, vocab) first exceeds the row's number.
+
+    Sums of blocks first, then the running sum inside of one: a running sum over a whole vocabulary is slow.
+    """
+    batch, vocab = chances.shape
+    blocks = F.pad(chances, (0, -vocab % BLOCK)).view(batch, -1, BLOCK)
+    edges = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    points = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None] * edges[:, -1:]
+    block = _first_above(edges, points)
+    before = F.pad(edges, (1, 0)).gather(-1, block)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(-1)
+    return (block * BLOCK + _first_above(inside, points - before)).squeeze(-1)
+
+
+def _first_above(sums: Tensor, points: Tensor) -> Tensor:
+    """Where running sums (batch, n) first exceed points (batch, 1); where they last grow if rounding says nowhere."""
+    last = torch.searchsorted(sums, sums[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(sums, points, right=True), last)
 
 
 def _add_bias(requests: Sequence[Request], logits: Tensor) -> None:
