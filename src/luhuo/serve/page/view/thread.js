@@ -20,6 +20,10 @@ export class Thread {
     this.rows = new Map();
     this.waiting = new Set();
     this.follows = true;
+    this.top = 0;
+    // Messages out of sight have guessed heights, so the end moves when they come near, and when an answer grows.
+    const watch = new ResizeObserver(() => this.follows && this.scrollToEnd());
+    for (const element of [this.box, this.scroller]) watch.observe(element);
     this.scroller.addEventListener("scroll", () => this.scrolled(), {passive: true});
     this.bottom.addEventListener("click", () => this.toEnd());
     chat.addEventListener("open", () => this.reset());
@@ -140,7 +144,6 @@ export class Thread {
     if (node.state !== "streaming") return;
     const start = performance.now();
     view.grow();
-    if (this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
     view.rested = performance.now() + 3 * (performance.now() - start);
   }
 
@@ -155,17 +158,21 @@ export class Thread {
   }
 
   scrolled() {
-    const left = this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight;
-    this.follows = left < NEAR_END_PX;
+    const {scrollTop, scrollHeight, clientHeight} = this.scroller;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.follows = true;
+    else if (scrollTop < this.top) this.follows = false; // only a person scrolls up
+    this.top = scrollTop;
     this.bottom.hidden = this.follows || !this.rows.size;
   }
 
   toEnd() {
     this.follows = true;
     this.bottom.hidden = true;
+    this.scrollToEnd();
+  }
+
+  scrollToEnd() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
-    // What was out of sight had a guessed height until now.
-    requestAnimationFrame(() => this.follows && this.scroller.scrollTo(0, this.scroller.scrollHeight));
   }
 
   /** Show another version, and keep the focus on the button that asked for it. */
