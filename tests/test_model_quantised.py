@@ -99,7 +99,7 @@ def test_the_compiled_step_gives_what_the_modules_give(
 def test_the_step_sees_weights_that_change_and_leaves_models_it_does_not_know_alone() -> None:
     model = small()
     step, cache = DecodeStep.of(model), KVCache(model.config, 1, 8)
-    assert step is not None
+    assert step is not None and step.fits(cache)
     before = step(torch.tensor([5]), cache)
     with torch.no_grad():
         model.blocks[0].mlp.down.weight.mul_(3)  # type: ignore[union-attr]

@@ -82,7 +82,10 @@ class DecodeStep:
     def __init__(self, model: Decoder) -> None:
         self._model = model
         self._cos = self._sin = torch.empty(0, model.config.head_dim)
-        self._places: tuple[int, ...] = ()
+        self._modules: list[tuple[dict, str, nn.Module | None]] = []
+        self._tensors: list[tuple[dict, str]] = []
+        self._places: list[int] = [-1]
+        self._kept: tuple[list[int], ctypes.Array[_Cache] | None] = ([], None)
         self._table: _Stack | None = None
 
     @staticmethod
@@ -93,7 +96,7 @@ class DecodeStep:
         return DecodeStep(model) if plain and library() is not None else None
 
     def fits(self, cache: KVCache) -> bool:
-        """Whether a step with this cache can be taken here, the model being what it is now."""
+        """Whether a step with this cache can be taken, the model being what it is now. To be asked before each."""
         kept = type(cache) is KVCache and 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
         return kept and self._stack() is not None
 
@@ -110,15 +113,24 @@ class DecodeStep:
         cos, sin = self._cos[slots], self._sin[slots]
         x = self._model.embedded(ids).float()
         logits = torch.empty(len(ids), config.vocab_size)
-        kept = _kept(cache)
-        stack = self._stack()
-        assert stack is not None
+        kept, stack = self._caches(cache), self._table
+        assert stack is not None, "fits was not asked"
         found.decode_step(
             ctypes.addressof(stack), ctypes.addressof(kept), x.data_ptr(), slots.data_ptr(), cos.data_ptr(),
             sin.data_ptr(), logits.data_ptr(), len(ids),
         )  # fmt: skip
         cache.advance(counts)
         return logits
+
+    def _caches(self, cache: KVCache) -> ctypes.Array[_Cache]:
+        """The table of a cache's layers, made anew if the cache grew or is another one."""
+        shape = cache.keys[0].shape
+        places = [*shape, *(tensor.data_ptr() for tensors in (cache.keys, cache.values) for tensor in tensors)]
+        before, table = self._kept
+        if table is None or places != before:
+            table = _kept(cache)
+            self._kept = places, table
+        return table
 
     def _turn(self, longest: int) -> None:
         """Have cosines and sines of so many positions, rounded as the model rounds them."""
@@ -132,12 +144,23 @@ class DecodeStep:
 
     def _stack(self) -> _Stack | None:
         """The table of the model, made anew if a tensor moved; None if matrices were replaced by something else."""
-        places = tuple(tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers()))
-        if places != self._places:
-            self._places, self._table = places, None
-            if all(type(matrix) in (Linear, QuantisedLinear) for matrix in _matrices(self._model)):
-                self._blocks, self._table = _describe(self._model)
+        same = all(holder.get(name) is module for holder, name, module in self._modules)
+        tensors = [holder.get(name) for holder, name in self._tensors] if same else [None]
+        places = [-1 if tensor is None else tensor.data_ptr() for tensor in tensors]
+        if places != self._places or -1 in places:
+            self._look()
         return self._table
+
+    def _look(self) -> None:
+        """Find all modules and tensors, and describe them. Walking through a model takes as long as a short step."""
+        owners = list(self._model.modules())
+        self._modules = [(one._modules, *item) for one in owners for item in one._modules.items()]
+        held = [part for one in owners for part in (one._parameters, one._buffers)]
+        self._tensors = [(part, name) for part in held for name, tensor in part.items() if tensor is not None]
+        self._places = [part[name].data_ptr() for part, name in self._tensors]
+        self._table = None
+        if all(type(matrix) in (Linear, QuantisedLinear) for matrix in _matrices(self._model)):
+            self._blocks, self._table = _describe(self._model)
 
 
 def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:
