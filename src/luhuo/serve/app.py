@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from luhuo import __version__
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.serve import chat_endpoint, embeddings_endpoint, responses_endpoint, service_endpoints, text_endpoints
@@ -26,7 +26,7 @@ PAGE = Path(__file__).parent / "page"
 
 def create_app(house: House) -> FastAPI:
     """The ASGI application of a server."""
-    app = FastAPI(title="Luhuo", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Luhuo", version=version("luhuo"), docs_url=None, redoc_url=None)
     app.state.house = house
     for part in (chat_endpoint, text_endpoints, responses_endpoint, embeddings_endpoint, service_endpoints):
         app.include_router(part.router)

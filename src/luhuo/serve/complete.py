@@ -18,14 +18,12 @@ def run_complete(model: str, text: str | None, values: dict[str, Any], *, echo: 
     from luhuo.model.load import load_decoder
 
     sampling = Sampling.parse(values, "luhuo complete")
-    if text is None:
-        if sys.stdin.isatty():
-            raise LuhuoError(
-                tr("There is no text to continue.", "没有要续写的文本。"),
-                fix=tr('luhuo complete MODEL "text", or a pipe', 'luhuo complete 模型 "文本"，或使用管道'),
-            )
-        text = sys.stdin.read()
-    given: str = text
+    if text is None and sys.stdin.isatty():
+        raise LuhuoError(
+            tr("There is no text to continue.", "没有要续写的文本。"),
+            fix=tr('luhuo complete MODEL "text", or a pipe', 'luhuo complete 模型 "文本"，或使用管道'),
+        )
+    given = sys.stdin.read() if text is None else text
     engine = Engine(load_decoder(model, dtype=dtype, device=device))
     if echo:
         sys.stdout.write(given)

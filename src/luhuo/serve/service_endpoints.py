@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from luhuo import __version__
 from luhuo.core.language import tr
 from luhuo.serve.errors import ApiError, draining
 from luhuo.serve.feedback import FeedbackBody
@@ -52,7 +52,7 @@ async def page_config(request: HttpRequest) -> dict[str, Any]:
     house = house_of(request)
     listed = [] if house.keys.required else [_described(served) for served in house.models]
     return {
-        "version": __version__,
+        "version": version("luhuo"),
         "models": listed,
         "feedback": house.feedback is not None,
         "key_required": house.keys.required,
