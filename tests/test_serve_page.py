@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests import serve_cases
 from tests.page_browser import chromium, needs_browser, watched
 from tests.page_server import PAGE, PageServer
 
@@ -716,6 +717,25 @@ def test_two_windows_show_the_same_conversation(page: Page, server: PageServer) 
     expect(other.locator(".user .plain")).to_have_text(["first", "second"])
 
 
+@needs_browser
+def test_the_page_talks_to_the_real_server(browser: Browser, tmp_path: Path) -> None:
+    with serve_cases.running(data=tmp_path) as running, watched(browser, running.url + "/") as page:
+        expect(page.locator("#model option")).to_have_text(["small"], use_inner_text=False)
+        button(page, "Settings of this conversation").click()
+        page.locator("dialog").get_by_label("Longest answer").fill("12")
+        page.locator("dialog").get_by_label("Temperature").fill("0")
+        button(page.locator("dialog"), "Save").click()
+        say(page, "hello")
+        expect(page.locator(".measures")).to_contain_text("tokens")
+        expect(page.locator("#context-text")).to_contain_text("Context: ")
+        button(page, "Good answer").click()
+        expect(page.locator(".notice")).to_contain_text("preference data")
+        (line,) = (tmp_path / "unpaired_preference.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(line)["label"] is True and json.loads(line)["prompt"][0]["content"] == "hello"
+        say(page, "x" * 5000)
+        expect(page.locator(".problem")).to_contain_text("too long for the model")
+
+
 PICTURE_MOST = 300_000
 ANSWER_EN = """The quadratic formula follows from **completing the square**. For $a \\neq 0$:
 
@@ -758,6 +778,19 @@ ANSWER_ZH = """绿茶和红茶来自同一种植物，差别在**发酵程度**�
 
 如果想知道咖啡因含量，可以用 $m = c \\times V$ 估算。
 """
+SHORT = """All tea comes from **one plant**. Green tea is heated soon after picking; black tea is left to oxidise."""
+LONGER = """It depends on *oxidation*:
+
+- **Green**: the leaves are steamed or pan-fired at once, which stops the enzymes.
+- **Oolong**: stopped halfway.
+- **Black**: rolled, then oxidised for hours before drying.
+
+The plant, *Camellia sinensis*, is the same."""
+
+
+def paced(text: str) -> list[Any]:
+    """A text in pieces, with a pause before each one."""
+    return [piece for at in range(0, len(text), 9) for piece in (0.01, {"content": text[at : at + 9]})]
 
 
 def picture(page: Page, folder: Path, name: str) -> None:
@@ -773,21 +806,19 @@ def test_the_page_looks_as_in_the_pictures(browser: Browser, server: PageServer,
     folder.mkdir(parents=True, exist_ok=True)
     ask = "Derive the quadratic formula and show it in Python."
     server.answers |= {
-        ask: ANSWER_EN,
-        "比较绿茶和红茶": [{"reasoning_content": "先说共同点，再说差别。"}, {"content": ANSWER_ZH}],
+        ask: paced(ANSWER_EN),
+        "比较绿茶和红茶": [{"reasoning_content": "先说共同点，再说差别。"}, *paced(ANSWER_ZH)],
     }
-    rest = ", ".join(f"point {place}" for place in range(1, 4))
-    for model, text in (
-        ("small", "Tea is **green** when it is heated at once."),
-        ("large", f"It depends on oxidation: {rest}."),
-    ):
-        server.answers[f"furnace-{model}:Why is tea green or black?"] = text
+    for model, text in (("small", SHORT), ("large", LONGER)):
+        server.answers[f"furnace-{model}:Why is tea green or black?"] = paced(text)
     with watched(browser, server.address, viewport={"width": 1280, "height": 900}) as page:
         for earlier in ("What does a tokenizer do?", "Plan a week in Chengdu", "关于残差连接的问题"):
             say(page, earlier)
             button(page, "New conversation").click()
+        page.mouse.move(700, 760)
         picture(page, folder, "empty")
         say(page, ask)
+        page.mouse.move(700, 760)
         picture(page, folder, "light")
         page.emulate_media(color_scheme="dark")
         picture(page, folder, "dark")
