@@ -354,6 +354,11 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers(client: o
         client.embeddings.create(model="vectors", input=["a", "x" * 900])
 
 
+def test_an_empty_text_has_no_embedding(client: openai.OpenAI):
+    with pytest.raises(openai.BadRequestError, match="empty text"):
+        client.embeddings.create(model="vectors", input=["a", ""])
+
+
 def test_an_answer_stops_at_the_end_of_the_context(client: openai.OpenAI):
     ask = GREEDY | {"max_tokens": 10_000, "extra_body": {"ignore_eos": True}}
     found = client.chat.completions.create(**ask)

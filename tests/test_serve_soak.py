@@ -37,13 +37,15 @@ def test_two_thousand_requests_made_from_the_schema_break_nothing(server: Runnin
 
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         @hypothesis.settings(
-            max_examples=REQUESTS // len(runs) + 1,
+            max_examples=REQUESTS // sum(bool(one.body) for one, _ in runs) + 1,
             deadline=None,
             database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         @hypothesis.seed(2026)
         def ask(case) -> None:
+            if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
+                case.body["model"] = "vectors" if "embeddings" in case.path else "small"
             answer = case.call()
             statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
             assert answer.status_code < 500, (case, answer.text)

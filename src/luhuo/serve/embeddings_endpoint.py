@@ -34,6 +34,8 @@ async def embeddings(request: HttpRequest, body: EmbeddingsBody) -> dict[str, An
         limit = served.embedding_limit
         counts = await house.prepare(lambda: [len(served.tokenizer.encode(text, framed=True)) for text in texts])
         for place, count in enumerate(counts):
+            if not count:
+                raise wrong(tr(f"input[{place}] is an empty text.", f"input[{place}] 是空文本。"), "input")
             if count > limit:
                 message = tr(
                     f"input[{place}] has {count} tokens, and this model reads {limit}.",
