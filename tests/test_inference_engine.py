@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.inference.engine import Engine
 from luhuo.inference.request import Request
 from luhuo.inference.sampling import Sampling
+from luhuo.model.decoder import Decoder
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_config import EncoderConfig
+from luhuo.model.encoder_decoder import generate_greedily
+from luhuo.model.initialise_stack import initialise_stack
 from luhuo.model.save import save
 from tests.small_chat import random_prompts, small_model, small_tokenizer
+from tests.test_model_encoder_decoder import model_of as encoder_decoder
 
 GREEDY = Sampling(max_tokens=16, temperature=0)
 QUESTION = [{"role": "user", "content": "你好"}]
@@ -58,15 +66,48 @@ def test_a_small_cache_budget_changes_the_batch_and_not_the_result(engine: Engin
     assert [out.token_ids for out in tight.generate(prompts, GREEDY)] == expected
 
 
-def test_greedy_tokens_equal_those_of_transformers(engine: Engine, tmp_path: Path):
+def differing(model: Decoder, prompts: list[list[int]], found: list[list[int]], expected: list[list[int]]) -> int:
+    """How many answers leave the expected one, which they may only where the two best logits are within 1e-4."""
+    count = 0
+    for prompt, ours, theirs in zip(prompts, found, expected, strict=True):
+        if ours == theirs:
+            continue
+        place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+        with torch.no_grad():
+            best = model(torch.tensor([prompt + theirs[:place]]))[0, -1].topk(2).values
+        assert float(best[0] - best[1]) < 1e-4, f"answer {ours} to {prompt} should be {theirs}"
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
+def test_greedy_tokens_equal_those_of_transformers_in_every_way_to_run(engine: Engine, tmp_path: Path, count: int):
     from transformers import AutoModelForCausalLM
 
     save(engine.model, tmp_path)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    for prompt, out in zip(prompts := random_prompts(12), engine.generate(prompts, GREEDY), strict=True):
+    start, prompts = random_prompts(1, 60)[0] * 3, random_prompts(count)
+    prompts = [start + prompt if i % 4 == 0 else prompt for i, prompt in enumerate(prompts)]
+    expected: list[list[int]] = []
+    for prompt in prompts:
         ids = torch.tensor([prompt])
-        expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
-        assert out.token_ids == expected[0, len(prompt) :].tolist()
+        with torch.no_grad():
+            out = theirs.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+        expected.append(out[0, len(prompt) :].tolist())
+    model = engine.model
+    assert isinstance(model, Decoder)
+    ways = {
+        "alone": Engine(model, max_batch=1, prefix_cache=False, speculate="never"),
+        "together": Engine(model, max_batch=32, prefix_cache=False),
+        "with the prefix cache": Engine(model, max_batch=8),
+        "in small chunks": Engine(model, max_batch=8, step_tokens=16),
+        "guessing": Engine(model, max_batch=8, speculate="always"),
+        "with little memory": Engine(model, max_batch=16, cache_tokens=400),
+    }
+    for name, way in ways.items():
+        found = [out.token_ids for out in way.generate(prompts, GREEDY)]
+        assert differing(model, prompts, found, expected) <= 2, name
+    assert ways["with little memory"].scheduler.preemptions > 0
 
 
 def test_log_probabilities_are_those_of_the_model(engine: Engine):
@@ -188,3 +229,48 @@ def test_a_model_without_tokenizer_still_generates_from_ids():
     assert len(out.token_ids) == 16 and out.text == ""
     with pytest.raises(LuhuoError, match="no tokenizer"):
         Engine(model).generate(["text"], GREEDY)
+
+
+@pytest.mark.parametrize("name", ["t5", "tied", "bart"])
+def test_an_encoder_decoder_answers_through_the_same_engine(name: str):
+    model = encoder_decoder(name)
+    chance = random.Random(1)
+    prompts = [[chance.randrange(2, 53) for _ in range(chance.randrange(1, 20))] for _ in range(9)]
+    expected = [generate_greedily(model, torch.tensor([prompt]), max_tokens=9)[0] for prompt in prompts]
+    wanted = Sampling(max_tokens=9, temperature=0)
+    for options in ({}, {"max_batch": 3}, {"cache_tokens": 70}, {"cache_dtype": "fp32"}):
+        engine = Engine(model, **options)
+        assert [out.token_ids for out in engine.generate(prompts, wanted)] == expected, options
+    drawn = Sampling(max_tokens=9, seed=4)
+    together = [out.token_ids for out in engine.generate(prompts, drawn)]
+    assert [engine.generate([prompt], drawn)[0].token_ids for prompt in prompts] == together
+    with pytest.raises(LuhuoError, match="int8"):
+        Engine(model, cache_dtype="int8")
+    with pytest.raises(LuhuoError, match="decoders only"):
+        engine.loglikelihood([([3], [4])])
+
+
+def test_an_encoder_embeds_and_says_that_it_does_not_write():
+    shape = {"hidden_size": 24, "layers": 2, "heads": 3, "head_dim": 8, "intermediate_size": 40, "max_positions": 64}
+    config = EncoderConfig(vocab_size=small_tokenizer().vocab_size, **shape)
+    model = initialise_stack(Encoder(config), 0).eval()
+    model.tokenizer = small_tokenizer()
+    engine = Engine(model)
+    assert engine.idle and engine.embed(["hello", "你好"]).shape == (2, 24)
+    with pytest.raises(LuhuoError, match="does not write"):
+        engine.generate(["hello"])
+
+
+def test_a_decoder_embeds_by_the_mean_of_its_states(engine: Engine):
+    texts = ["hello world", "你好，世界", "the answer is 42"]
+    found = engine.embed(texts)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
+    with torch.no_grad():
+        states = engine.model.hidden(torch.tensor([small_tokenizer().encode(texts[1])]))[0]
+    torch.testing.assert_close(found[1], F.normalize(states.mean(0), dim=0), atol=1e-5, rtol=1e-5)
+    assert engine.embed([]).shape == (0, 64)
+
+
+def test_unknown_formats_of_the_cache_are_refused():
+    with pytest.raises(LuhuoError, match="number format"):
+        Engine(small_model(), cache_dtype="int3")

@@ -101,7 +101,7 @@ def test_drawn_tokens_have_the_distribution_of_the_model():
 
 
 def running(ids: list[int], sampling: Sampling = GREEDY) -> Running:
-    return Running(Request(ids, sampling, None, 100), list(ids))
+    return Running(Request(ids, sampling, None, 100), list(ids), most=100)
 
 
 def test_prompt_lookup_continues_the_longest_repetition():

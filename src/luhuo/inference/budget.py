@@ -9,9 +9,8 @@ import torch
 from luhuo.core.device import pick_dtype
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.inference.runner import Writer, cached_config, longest_prompt
 from luhuo.model.cache import bytes_per_token
-from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder
 
 SHARE = {"cpu": 0.25, "cuda": 0.8}
 """Of the memory that is free when the engine is made. It is taken as it is needed, not at once."""
@@ -36,11 +35,11 @@ def cache_format(name: str, dtype: torch.dtype) -> torch.dtype:
     return pick_dtype(name)
 
 
-def default_tokens(model: Decoder, stored: torch.dtype, max_batch: int) -> int:
+def default_tokens(model: Writer, stored: torch.dtype, max_batch: int) -> int:
     """Tokens that fit into a share of the free memory, at most `max_batch` whole contexts and as much again."""
-    config: ModelConfig = model.config
-    fitting = int(free_bytes(model.device) * SHARE.get(model.device.type, 0.25)) // bytes_per_token(config, stored)
-    return max(1, min(fitting, 2 * max_batch * config.max_positions))
+    share = int(free_bytes(model.device) * SHARE.get(model.device.type, 0.25))
+    fitting = share // bytes_per_token(cached_config(model), stored)
+    return max(1, min(fitting, 2 * max_batch * longest_prompt(model)))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -25,16 +25,20 @@ class Running:
     """What the model reads: prompt and answer so far."""
     number: int = 0
     """The order in which requests came."""
+    most: int = 0
+    """How long that can become."""
     row: int = -1
     filled: int = 0
     """How many of them are in the cache."""
+    patient: bool = False
+    """Whether nobody reads along, so that steps may be long."""
     guesses: int = 4
     """How many tokens to guess at next."""
 
     @property
     def room(self) -> int:
         """Tokens that may still come behind the next one."""
-        return self.request.length - len(self.ids) - 1
+        return self.most - len(self.ids) - 1
 
     @property
     def pending(self) -> int:
@@ -48,6 +52,8 @@ class CachePool:
     def __init__(self, cache: KVCache, tokens: int, *, prefixes: bool) -> None:
         self.cache, self.tokens = cache, tokens
         self.prefix = PrefixCache() if prefixes else None
+        self.beside = 0
+        """Slots that every row takes besides the cache's own (an encoded text)."""
         self.adapter: Hashable = None
         """What besides the tokens decides what is cached: the name of the adapter in use."""
 
@@ -56,9 +62,12 @@ class CachePool:
         chains = [self.prefix.match(one.ids, self.adapter) if self.prefix else [] for one in group]
         known = max(map(len, chains)) * BLOCK
         count = len(running) + len(group)
-        wanted = max(known, min(ROUNDING, self.tokens // count))
-        if count > self.cache.batch or self.cache.batch * max(self.cache.capacity, wanted) > self.tokens:
-            fitting = max(self.tokens // count, self.cache.longest, known)
+        wanted = max(known, min(ROUNDING, self.tokens // count - self.beside))
+        if (
+            count > self.cache.batch
+            or self.cache.batch * (max(self.cache.capacity, wanted) + self.beside) > self.tokens
+        ):
+            fitting = max(self.tokens // count - self.beside, self.cache.longest, known)
             self.compact(running, count, min(max(self.cache.capacity, wanted), fitting))
         elif wanted > self.cache.capacity:
             self._resize(range(self.cache.batch), wanted)
@@ -94,7 +103,7 @@ class CachePool:
             (slots + ROUNDING, self.tokens),
             (slots, self.tokens),
         ):
-            if rows * width <= room:
+            if rows * (width + self.beside) <= room:
                 self._resize(range(rows), width)
                 return True
         return False

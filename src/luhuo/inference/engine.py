@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
@@ -19,11 +20,14 @@ from luhuo.inference.constraints import FormatConstraint, compile_format
 from luhuo.inference.prompt_scores import prompt_logprobs
 from luhuo.inference.reasoning import closing
 from luhuo.inference.request import Chunk, Completion, Request, ranked
+from luhuo.inference.runner import Writer, longest_prompt
 from luhuo.inference.sampling import Sampling
-from luhuo.inference.scheduler import STEP_TOKENS, Scheduler
-from luhuo.inference.scoring import loglikelihood
+from luhuo.inference.scheduler import Scheduler
+from luhuo.inference.scoring import loglikelihood, mean_states
 from luhuo.inference.speculative import Speculate
 from luhuo.model.decoder import Decoder
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 Messages = Sequence[Mapping[str, Any]]
@@ -39,7 +43,7 @@ class Engine:
     `max_batch` requests run at once. `cache_tokens` bounds what is cached, of running requests and (`prefix_cache`)
     of the beginnings of earlier ones; by default it is a share of the free memory. `cache_dtype` is the number format
     of the cache: "auto" (the model's), "fp32", "bf16", "fp16" or "int8". A step computes at most `step_tokens` tokens
-    of prompts beside one token of each running answer.
+    of prompts beside one token of each running answer (default: 512, and 8,192 where nobody reads along).
 
     With `speculate` "auto" the next tokens are guessed and checked wherever that is measured to be faster, "always"
     and "never" say it themselves. Guesses come from `draft_model`, a small model with the same tokenizer; else from
@@ -48,26 +52,30 @@ class Engine:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Writer | Encoder,
         *,
         max_batch: int = 64,
         cache_tokens: int | None = None,
         cache_dtype: str = "auto",
         prefix_cache: bool = True,
-        step_tokens: int = STEP_TOKENS,
+        step_tokens: int | None = None,
         speculate: Speculate = "auto",
         draft_model: Decoder | None = None,
     ) -> None:
         self.model = model
         self.max_batch = max_batch
+        self._lock = threading.RLock()
+        self._listeners: dict[int, Callable[[Request], None]] = {}
+        self._scheduler: Scheduler | None = None
+        self.cache_tokens = 0
+        if isinstance(model, Encoder):
+            return
         stored = cache_format(cache_dtype, model.dtype)
         self.cache_tokens = cache_tokens or default_tokens(model, stored, max_batch)
         ends = set(model.config.stop_ids)
         if model.tokenizer:
             ends |= model.tokenizer.stop_ids
-        self._lock = threading.RLock()
-        self._listeners: dict[int, Callable[[Request], None]] = {}
-        self.scheduler = Scheduler(
+        self._scheduler = Scheduler(
             model,
             max_batch=max_batch,
             cache_tokens=self.cache_tokens,
@@ -78,6 +86,25 @@ class Engine:
             draft=draft_model,
             speculate=speculate,
         )
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who runs when. Raises `LuhuoError` for an encoder, which writes nothing."""
+        if self._scheduler is None:
+            raise LuhuoError(
+                tr("This model reads and does not write.", "该模型只读不写。"),
+                fix=tr("Use embed, or a decoder.", "请使用 embed，或换用解码器模型。"),
+            )
+        return self._scheduler
+
+    @property
+    def _decoder(self) -> Decoder:
+        """The model, for what only decoders do."""
+        if not isinstance(self.model, Decoder):
+            raise LuhuoError(
+                tr("This is there for decoders only.", "此功能只支持解码器模型。"), found=type(self.model).__name__
+            )
+        return self.model
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -92,7 +119,7 @@ class Engine:
     @property
     def context(self) -> int:
         """Tokens that prompt and answer may have together: the model's, or what the cache holds."""
-        return min(self.model.config.max_positions, self.cache_tokens)
+        return min(longest_prompt(self.scheduler.model), self.cache_tokens)
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -106,13 +133,16 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether no request is waiting or running."""
-        return self.scheduler.idle
+        return self._scheduler is None or self._scheduler.idle
 
-    def submit(self, request: Request, on_update: Callable[[Request], None]) -> None:
-        """Take a request on; whoever calls `step` next works on it and calls `on_update`. Any thread."""
+    def submit(self, request: Request, on_update: Callable[[Request], None], *, patient: bool = False) -> None:
+        """Take a request on; whoever calls `step` next works on it and calls `on_update`. Any thread.
+
+        `patient`: only the whole answer matters, so that steps may be long.
+        """
         with self._lock:
             self._listeners[id(request)] = on_update
-            self.scheduler.add(request)
+            self.scheduler.add(request, patient=patient)
 
     def cancel(self, request: Request) -> None:
         """End a request with finish reason "cancelled". Any thread."""
@@ -154,7 +184,7 @@ class Engine:
         """Run these requests to their end."""
         try:
             for request in sorted(requests, key=lambda r: -r.length):  # neighbours then have similar lengths
-                self.submit(request, _nothing)
+                self.submit(request, _nothing, patient=True)
             while not all(request.finish_reason for request in requests):
                 self.step()
         finally:
@@ -188,7 +218,7 @@ class Engine:
         """Beam search: it has the model to itself while it runs."""
         ids = self.prompt_ids(prompt)
         with self._lock:
-            return beam_search(self.model, ids, sampling, self.end_tokens, self._room(ids))[0]
+            return beam_search(self._decoder, ids, sampling, self.end_tokens, self._room(ids))[0]
 
     @overload
     def chat(self, messages: Messages | Conversation, sampling: Sampling | None = None) -> Completion: ...
@@ -228,13 +258,26 @@ class Engine:
     ) -> list[tuple[float, bool]]:
         """For each (prompt, continuation): the sum of log-probabilities, and whether it is the greedy continuation."""
         with self._lock:
-            return loglikelihood(self.model, pairs)
+            return loglikelihood(self._decoder, pairs)
+
+    def embed(self, texts: Sequence[str]) -> Tensor:
+        """Vectors (texts, hidden) fp32: an encoder's as its directory says, of other models the mean of the states
+        behind the texts' tokens, of length one."""
+        with self._lock:
+            if isinstance(self.model, Encoder):
+                return self.model.embed(texts)
+            return mean_states(self.scheduler.model, [self.prompt_ids(text) for text in texts], self.context)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt. An empty one becomes the token that stands between documents."""
         if isinstance(prompt, Conversation):
             return render(prompt, self.tokenizer, generation_prompt=True).ids
-        ids = self.tokenizer.encode_prompt(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
+        if not isinstance(prompt, str):
+            ids = [int(i) for i in prompt]
+        elif isinstance(self.model, Decoder):
+            ids = self.tokenizer.encode_prompt(prompt)
+        else:  # as an encoder was trained to read it
+            ids = self.tokenizer.encode(prompt, framed=True)
         if ids:
             self.model.check_ids(max(ids))
         return ids or [self.tokenizer.eos_id]
@@ -257,7 +300,7 @@ class Engine:
         ]
         if sampling.prompt_logprobs is not None:
             with self._lock:
-                found[0].prompt_logprobs = prompt_logprobs(self.model, ids, sampling.prompt_logprobs)
+                found[0].prompt_logprobs = prompt_logprobs(self._decoder, ids, sampling.prompt_logprobs)
             for request in found[1:]:
                 request.prompt_logprobs = found[0].prompt_logprobs
         return found
@@ -265,6 +308,8 @@ class Engine:
     def _room(self, ids: Sequence[int]) -> int:
         """Tokens that an answer to this prompt can have. Raises `LuhuoError` if there are none."""
         room = self.context - len(ids)
+        if isinstance(self.model, EncoderDecoder):  # an answer has positions of its own, and begins with a start
+            room = min(room, self.model.config.decoder.max_positions) - 1
         if room < 1:
             raise LuhuoError(
                 tr(
@@ -282,7 +327,7 @@ class Engine:
             return None
         return compile_format(sampling.format, self.tokenizer, after=closing(self.tokenizer, ids))
 
-    def update_weights(self, model: Decoder) -> None:
+    def update_weights(self, model: Writer) -> None:
         """Take over the weights of another model of the same shape (or of this one, after an optimiser step).
 
         What is cached is forgotten; requests that are running go on with the tokens they have. Raises `LuhuoError`
@@ -304,7 +349,7 @@ class Engine:
             self.scheduler.recompute()
 
 
-def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
     return tuple(tensors[name].shape) if name in tensors else None
 
 

@@ -21,15 +21,17 @@ from luhuo.inference import sampler
 from luhuo.inference.cache_pool import CachePool, Running
 from luhuo.inference.decode_step import DecodeStep
 from luhuo.inference.request import Request
+from luhuo.inference.runner import Writer, runner_of
 from luhuo.inference.speculative import Speculate, Speculation
-from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 
 STEP_TOKENS = 512
 """Tokens of prompts that one step computes at most, padding included."""
+PATIENT_TOKENS = 8192
+"""The same where nobody reads along: fewer and fuller passes."""
 LEAST_CHUNK = 64
 """Tokens of a prompt that are worth a pass."""
-HEADROOM = 16
+HEADROOM = 8
 """Slots that must be free beyond its prompt for a request to be admitted beside others."""
 SHARED = 64
 """A prompt that begins with so many tokens of one that is being computed waits for it."""
@@ -43,12 +45,12 @@ class Scheduler:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Writer,
         *,
         max_batch: int,
         cache_tokens: int,
         end_tokens: frozenset[int],
-        step_tokens: int = STEP_TOKENS,
+        step_tokens: int | None = None,
         cache_dtype: torch.dtype | None = None,
         prefixes: bool = True,
         draft: Decoder | None = None,
@@ -58,13 +60,12 @@ class Scheduler:
         self.max_batch, self.step_tokens = max_batch, step_tokens
         self.preemptions = 0
         """How often a request had to give up its row."""
-        self.whole = model.config.reads_back or model.config.rope.by_length
-        """Whether prompts are computed at once, rows are given for whole answers, and nothing is kept of them."""
-        cache = KVCache(model.config, 0, 0, model.dtype, model.device, stored=cache_dtype)
-        self.pool = CachePool(cache, cache_tokens, prefixes=prefixes and not self.whole)
-        self.speculation = None if self.whole else Speculation.of(model, draft, speculate)
+        self.runner = runner_of(model)
+        decoder = model if isinstance(model, Decoder) and not self.runner.whole else None
+        self.pool = CachePool(self.runner.cache(cache_dtype), cache_tokens, prefixes=prefixes and decoder is not None)
+        self.speculation = Speculation.of(decoder, draft, speculate) if decoder else None
         self._observes = self.speculation is not None and self.speculation.drafter.needs_hidden
-        self._compiled = DecodeStep.of(model)
+        self._compiled = DecodeStep.of(decoder) if decoder else None
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
@@ -85,10 +86,15 @@ class Scheduler:
         """Requests with a row."""
         return len(self._running)
 
-    def add(self, request: Request) -> None:
-        """Take a request on; it runs as soon as there is room."""
+    def add(self, request: Request, *, patient: bool = False) -> None:
+        """Take a request on; it runs as soon as there is room. `patient`: nobody reads along."""
         self._added += 1
-        self._waiting.append(Running(request, list(request.prompt), self._added))
+        one = self.runner.running(request, self._added)
+        one.patient = patient
+        if request.finish_reason:
+            self._ended.append(request)
+        else:
+            self._waiting.append(one)
 
     def cancel(self, request: Request) -> None:
         """End a request with finish reason "cancelled"; one that is not here is left alone."""
@@ -134,7 +140,7 @@ class Scheduler:
 
     def _need(self, one: Running) -> int:
         """Slots a request needs to be admitted."""
-        return one.request.length if self.whole else len(one.ids) + HEADROOM
+        return one.most if self.runner.whole else len(one.ids) + HEADROOM
 
     def _admit(self) -> None:
         """Give rows to waiting requests, first come, first served."""
@@ -147,19 +153,23 @@ class Scheduler:
         group: list[Running] = []
         held: list[Running] = []
         slots = max([self._need(one) for one in self._running], default=0)
+        beside = max([self.runner.beside(one) for one in self._running], default=0)
         while self._waiting and running + len(group) < limit:
             one = self._waiting[0]
             if self._awaits(one, group):
                 held.append(self._waiting.popleft())
                 continue
-            slots = max(slots, self._need(one))
+            wider, more = max(slots, self._need(one)), max(beside, self.runner.beside(one))
             count = running + len(group) + 1
-            if count > 1 and count * slots > self.pool.tokens:
+            if count > 1 and count * (wider + more) > self.pool.tokens:
                 break
+            slots, beside = wider, more
             group.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(held))
         if group:
+            self.pool.beside = beside
             self.pool.place(self._running, group)
+            self.runner.begin(self.pool.cache, group)
 
     def _awaits(self, one: Running, group: Sequence[Running]) -> bool:
         """Whether a prompt's beginning is just being computed for another request."""
@@ -225,7 +235,7 @@ class Scheduler:
             logits, states = logits if all_ready else logits[[one.row for one in ready]], None
         else:
             real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
-            hidden = self.model.hidden(column[:, None], segments=real, cache=cache)[:, -1]
+            hidden = self.runner.hidden(column[:, None], real, cache)[:, -1]
             hidden = hidden if all_ready else hidden[[one.row for one in ready]]
             logits = self.model.head(hidden)
             states = hidden[:, None]
@@ -246,7 +256,7 @@ class Scheduler:
             counts[one.row] = 1 + len(draft)
         device = self.model.device
         real = (torch.arange(width) < counts).int().to(device)
-        hidden = self.model.hidden(ids.to(device), segments=real, cache=cache)[[one.row for one in ready]]
+        hidden = self.runner.hidden(ids.to(device), real, cache)[[one.row for one in ready]]
         logits = self.model.head(hidden)
         given, going = [0] * len(ready), list(range(len(ready)))
         for place in range(width):
@@ -293,7 +303,7 @@ class Scheduler:
         if min(takes) < width:
             segments = (torch.arange(width) < torch.tensor(takes)[:, None]).int().to(device)
         cache = self.pool.cache.of_rows([one.row for one in group])
-        hidden = self.model.hidden(ids.to(device), segments=segments, cache=cache)
+        hidden = self.runner.hidden(ids.to(device), segments, cache)
         for one, take in zip(group, takes, strict=True):
             one.filled += take
         self._observe(group, hidden, takes)
@@ -306,10 +316,11 @@ class Scheduler:
 
     def _chunks(self, unready: list[Running], busy: int) -> tuple[list[Running], list[int]]:
         """Whose prompts the next pass works on, and with how many tokens of each."""
-        if self.whole:
+        if self.runner.whole:
             share = budget = max(one.pending for one in unready)
         else:
-            budget = max(self.step_tokens - busy, 1)
+            patient = all(one.patient for one in self._running)
+            budget = max((self.step_tokens or (PATIENT_TOKENS if patient else STEP_TOKENS)) - busy, 1)
             share = min(budget, max(LEAST_CHUNK, budget // len(unready)))
         group, takes, reach = unready[:1], [min(unready[0].pending, share)], 0
         reach = max(self.pool.cache.capacity, group[0].filled + takes[0])
@@ -330,7 +341,10 @@ class Scheduler:
         """Choose a token for each of `ready` from its logits (ready, vocab) and hand it to the request."""
         requests = [one.request for one in ready]
         chosen = sampler.next_tokens(requests, logits, self.end_tokens)
+        last = self.runner.forced_last
         for one, token in zip(ready, chosen, strict=True):
+            if last is not None and len(one.request.tokens) == one.request.limit - 1:
+                token = last
             one.request.push(token, self.end_tokens)
             one.ids.append(token)
         return self._end(ready)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.inference.runner import Writer
 from luhuo.model.decoder import Decoder
 
 BATCH_TOKENS = 8192
@@ -51,6 +53,23 @@ def _score(model: Decoder, group: list[tuple[list[int], int]]) -> list[tuple[flo
         scores = logits.log_softmax(-1).gather(-1, wanted[:, None]).double().sum()
         results.append((scores.item(), bool((logits.argmax(-1) == wanted).all())))
     return results
+
+
+@torch.inference_mode()
+def mean_states(model: Writer, prompts: Sequence[Sequence[int]], context: int) -> Tensor:
+    """The means of the last states of each prompt (of an encoder-decoder, its encoder's), of length one, fp32."""
+    rows = [torch.empty(0, model.head_weight.shape[1])]
+    for prompt in prompts:
+        if len(prompt) > context:
+            raise LuhuoError(
+                tr("The text is longer than the model's context.", "文本超出模型上下文。"),
+                expected=f"≤ {context}",
+                found=len(prompt),
+            )
+        ids = torch.tensor([list(prompt)], device=model.device)
+        states = model.hidden(ids) if isinstance(model, Decoder) else model.encode(ids)
+        rows.append(F.normalize(states[0].float().mean(0, keepdim=True)).cpu())
+    return torch.cat(rows)
 
 
 def _encode(model: Decoder, prompt: Text, continuation: Text) -> tuple[list[int], int]:

@@ -17,7 +17,7 @@ class Worker:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._cancelling = False
         self._open: dict[int, Request] = {}
         self._thread = threading.Thread(target=self._run, name="luhuo-engine", daemon=True)
         self._thread.start()
@@ -37,18 +37,27 @@ class Worker:
         def told(request: Request) -> None:
             if request.finish_reason:
                 self._open.pop(id(request), None)
-            on_update(request)
+            try:
+                on_update(request)
+            except BaseException:  # the engine cancels the request and calls nobody again
+                self._open.pop(id(request), None)
+                raise
 
         with self._changed:
             if self._closing:
                 raise RunFailed(tr("The engine is shutting down.", "引擎正在关闭。"))
             self._open[id(request)] = request
-            try:
-                self.engine.submit(request, told)
-            except BaseException:
-                del self._open[id(request)]
-                raise
-            self._changed.notify()
+        # Not under the lock: an `on_update`, which holds the engine's, may submit too.
+        try:
+            self.engine.submit(request, told)
+            if self._cancelling:
+                self.engine.cancel(request)
+        except BaseException:
+            self._open.pop(id(request), None)
+            raise
+        finally:
+            with self._changed:
+                self._changed.notify()
 
     def cancel(self, request: Request) -> None:
         """End a request with finish reason "cancelled"; its `on_update` is called once more. Any thread."""
@@ -60,6 +69,7 @@ class Worker:
         """Take no more requests and end the thread: after those that run (`drain`), or at once, cancelling them."""
         with self._changed:
             self._closing = True
+            self._cancelling = self._cancelling or not drain
             open_requests = [] if drain else list(self._open.values())
             self._changed.notify()
         for request in open_requests:
@@ -70,8 +80,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while self.engine.idle and not self._closing:
-                    self._changed.wait()
-                if self.engine.idle and self._closing:
+                while self.engine.idle and (self._open or not self._closing):
+                    # While it closes, another thread may be the one to step to the end.
+                    self._changed.wait(0.1 if self._closing else None)
+                if self.engine.idle:
                     return
             self.engine.step()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
 from luhuo.model.recompute import Recompute
 
 if TYPE_CHECKING:
@@ -54,3 +56,14 @@ class LanguageModel(nn.Module):
     def expert_load(self) -> Tensor | None:
         """Share of the work each expert got; None where there are no experts."""
         return None
+
+    def check_ids(self, largest: int) -> None:
+        """Raise `LuhuoError` if token id `largest` is not in the vocabulary (a tokenizer of another model)."""
+        vocab: int = cast(Any, self).config.vocab_size  # each kind of model has a config of its own
+        if largest >= vocab:
+            raise LuhuoError(
+                tr("A token id lies outside the model's vocabulary.", "词元编号超出模型词表。"),
+                expected=f"< {vocab}",
+                found=largest,
+                fix=tr("Use the tokenizer this model was made with.", "请使用与该模型配套的分词器。"),
+            )

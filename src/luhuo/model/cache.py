@@ -169,10 +169,10 @@ class KVCache:
 
     def of_rows(self, rows: Sequence[int]) -> KVCache:
         """A cache that reads and writes only these rows of this one."""
-        return self if list(rows) == list(range(self.batch)) else _Rows(self, rows)
+        return self if list(rows) == list(range(self.batch)) else CacheRows(self, rows)
 
 
-class _Rows(KVCache):
+class CacheRows(KVCache):
     """Some rows of another cache. What is written goes there; what is read is gathered from there."""
 
     def __init__(self, whole: KVCache, rows: Sequence[int]) -> None:

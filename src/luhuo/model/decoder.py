@@ -356,13 +356,3 @@ class Decoder(LanguageModel):
             return tables(rope, rope.dim or config.rope_dim, positions, lengths, config.max_positions, self.dtype)
 
         return of(config.rope), None if config.local_rope is None else of(config.local_rope)
-
-    def check_ids(self, largest: int) -> None:
-        """Raise `LuhuoError` if token id `largest` is not in the vocabulary (a tokenizer of another model)."""
-        if largest >= self.config.vocab_size:
-            raise LuhuoError(
-                tr("A token id lies outside the model's vocabulary.", "词元编号超出模型词表。"),
-                expected=f"< {self.config.vocab_size}",
-                found=largest,
-                fix=tr("Use the tokenizer this model was made with.", "请使用与该模型配套的分词器。"),
-            )
