@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-Piece = dict[str, Any] | float
+Piece = Mapping[str, Any] | float
 """A delta, or seconds to wait before the next one."""
 
 
@@ -41,7 +42,7 @@ class PageServer(ThreadingHTTPServer):
         self.down = False
         self.gone = 0
         self.finish = "stop"
-        self.answers: dict[str, list[Piece] | str] = {}
+        self.answers: dict[str, Sequence[Piece] | str] = {}
 
     @property
     def address(self) -> str:
@@ -52,7 +53,7 @@ class PageServer(ThreadingHTTPServer):
         """Bodies that were posted to a path."""
         return [body for where, body in self.requests if where == path]
 
-    def answer(self, model: str, messages: list[dict[str, Any]]) -> list[Piece]:
+    def answer(self, model: str, messages: list[dict[str, Any]]) -> Sequence[Piece]:
         """The pieces of the answer to the last message: a known one, or an echo."""
         last = messages[-1]["content"]
         known = self.answers.get(f"{model}:{last}", self.answers.get(last, f"{model} heard: {last}"))
