@@ -66,7 +66,7 @@ class Options(Body):
     stream: bool | None = None
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.05, le=20)] | None = None
     user: str | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
