@@ -879,7 +879,7 @@ def test_the_page_is_plain_files_without_markup_from_strings_or_other_hosts() ->
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1998/Math/MathML",
         }, file
-        assert len(text.splitlines()) <= 320, f"{file.name} is about more than one thing"
+        assert len(text.splitlines()) <= 300, f"{file.name} is about more than one thing"
     page = (PAGE / "index.html").read_text(encoding="utf-8")
     assert "http" not in page and " style=" not in page and not re.search(r"\son\w+=", page)
     assert not re.search(r"<script(?![^>]*\ssrc=)", page)

@@ -1,6 +1,6 @@
 /** TeX environments in rows and columns: matrices, cases, aligned equations, arrays. */
 
-import {fence, node} from "./mathml.js";
+import {fence, node} from "./elements.js";
 
 const FENCES = {pmatrix: ["(", ")"], bmatrix: ["[", "]"], Bmatrix: ["{", "}"], vmatrix: ["|", "|"], Vmatrix: ["‖", "‖"], cases: ["{", ""], rcases: ["", "}"], dcases: ["{", ""]};
 const ALIGNED = new Set(["align", "aligned", "alignat", "alignedat", "split", "eqnarray", "flalign"]);

@@ -1,10 +1,10 @@
 /** A TeX subset to MathML Core, built as elements. What is not known is shown as it was written, never as markup. */
 
+import {fence, functionName, group, joined, letter, node, sized, space} from "./elements.js";
 import {environment} from "./environments.js";
 import {ACCENTS, ARROWS, DELIMITERS, FUNCTIONS, FUNCTION_NAMES, INTEGRALS, LARGE, LETTERS, LIMIT_FUNCTIONS, OPERATORS, SPACES, STRETCHED, STYLES, UNDER, styled} from "./symbols.js";
 import {tokenize} from "./tokens.js";
 
-const MATHML = "http://www.w3.org/1998/Math/MathML";
 const DEEPEST = 60;
 const END = {type: "end", text: ""};
 const SIZES = {big: 1.2, Big: 1.6, bigg: 2.1, Bigg: 2.6};
@@ -12,14 +12,6 @@ const IGNORED = new Set(["displaystyle", "textstyle", "scriptstyle", "limits", "
 const FRACTIONS = {frac: {}, dfrac: {displaystyle: "true"}, tfrac: {displaystyle: "false"}, cfrac: {displaystyle: "true"}};
 const BINOMIALS = new Set(["binom", "dbinom", "tbinom"]);
 const TEXTS = new Set(["text", "textrm", "textbf", "textit", "texttt", "textsf", "mbox", "hbox"]);
-
-/** A MathML element. */
-export function node(tag, attributes = {}, ...children) {
-  const element = document.createElementNS(MATHML, tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
 
 /** The <math> element of a formula; the source stays readable for screen readers and for copying. */
 export function maths(source, display) {
@@ -271,37 +263,4 @@ export class Parser {
     }
     return fence(open, inner, close);
   }
-}
-
-export function group(items) {
-  return items.length === 1 ? items[0] : node("mrow", {}, ...items);
-}
-
-export function fence(open, inner, close) {
-  const side = (sign, form) => (sign ? [node("mo", {stretchy: "true", fence: "true", form}, sign)] : []);
-  return node("mrow", {}, ...side(open, "prefix"), inner, ...side(close, "postfix"));
-}
-
-function sized(sign, size) {
-  return node("mo", {stretchy: "true", symmetric: "true", minsize: `${size}em`, maxsize: `${size}em`}, sign);
-}
-
-function space(width) {
-  return node("mspace", {width: `${width}em`});
-}
-
-function functionName(name) {
-  const words = node("mi", {mathvariant: "normal"}, name);
-  return node("mrow", {class: "function"}, words);
-}
-
-function joined(first, second) {
-  return first ? node("mrow", {}, first, second) : second;
-}
-
-function letter(sign) {
-  if (/\p{L}/u.test(sign)) return node(/[\u2e80-\uffff]/.test(sign) ? "mtext" : "mi", {}, sign);
-  if (sign === "-") return node("mo", {}, "−");
-  if (sign === "*") return node("mo", {}, "∗");
-  return node("mo", /^[()[\]|/]$/.test(sign) ? {stretchy: "false"} : {}, sign);
 }
