@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_greedy_tokens_equal_those_of_transformers_in_every_way_to_run(engine: E
     from transformers import AutoModelForCausalLM
 
     save(engine.model, tmp_path)
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     start, prompts = random_prompts(1, 60)[0] * 3, random_prompts(count)
     prompts = [start + prompt if i % 4 == 0 else prompt for i, prompt in enumerate(prompts)]
     expected: list[list[int]] = []
@@ -238,7 +239,8 @@ def test_an_encoder_decoder_answers_through_the_same_engine(name: str):
     prompts = [[chance.randrange(2, 53) for _ in range(chance.randrange(1, 20))] for _ in range(9)]
     expected = [generate_greedily(model, torch.tensor([prompt]), max_tokens=9)[0] for prompt in prompts]
     wanted = Sampling(max_tokens=9, temperature=0)
-    for options in ({}, {"max_batch": 3}, {"cache_tokens": 70}, {"cache_dtype": "fp32"}):
+    ways: list[dict[str, Any]] = [{}, {"max_batch": 3}, {"cache_tokens": 70}, {"cache_dtype": "fp32"}]
+    for options in ways:
         engine = Engine(model, **options)
         assert [out.token_ids for out in engine.generate(prompts, wanted)] == expected, options
     drawn = Sampling(max_tokens=9, seed=4)
@@ -252,7 +254,7 @@ def test_an_encoder_decoder_answers_through_the_same_engine(name: str):
 
 def test_an_encoder_embeds_and_says_that_it_does_not_write():
     shape = {"hidden_size": 24, "layers": 2, "heads": 3, "head_dim": 8, "intermediate_size": 40, "max_positions": 64}
-    config = EncoderConfig(vocab_size=small_tokenizer().vocab_size, **shape)
+    config = EncoderConfig.parse({"vocab_size": small_tokenizer().vocab_size, **shape})
     model = initialise_stack(Encoder(config), 0).eval()
     model.tokenizer = small_tokenizer()
     engine = Engine(model)
@@ -266,7 +268,7 @@ def test_a_decoder_embeds_by_the_mean_of_its_states(engine: Engine):
     found = engine.embed(texts)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
     with torch.no_grad():
-        states = engine.model.hidden(torch.tensor([small_tokenizer().encode(texts[1])]))[0]
+        states = small_model().hidden(torch.tensor([small_tokenizer().encode(texts[1])]))[0]
     torch.testing.assert_close(found[1], F.normalize(states.mean(0), dim=0), atol=1e-5, rtol=1e-5)
     assert engine.embed([]).shape == (0, 64)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ GREEDY = Sampling(max_tokens=16, temperature=0, ignore_eos=True)
 DRAWN = Sampling(max_tokens=16, seed=7, ignore_eos=True)
 
 
-def alone(model: Decoder, prompts: list[list[int]], sampling: Sampling = GREEDY, **options: object) -> list[list[int]]:
+def alone(model: Any, prompts: list[list[int]], sampling: Sampling = GREEDY, **options: object) -> list[list[int]]:
     """Tokens of each prompt without company, in one piece, with nothing cached before."""
     found = []
     for prompt in prompts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -234,7 +234,7 @@ class Engine:
             return self.generate([_conversation(messages)], sampling)[0]
         return self.generate([_conversation(one) for one in messages], sampling)
 
-    def stream(self, prompt: Prompt | Messages, sampling: Sampling | None = None) -> Iterator[Chunk]:
+    def stream(self, prompt: Prompt | Messages, sampling: Sampling | None = None) -> Generator[Chunk, None, None]:
         """Pieces of one answer as they come: never half a character, never the beginning of a stop string."""
         if _is_messages(prompt):
             prompt = _conversation(prompt)
