@@ -243,7 +243,7 @@ def test_an_encoder_decoder_answers_through_the_same_engine(name: str):
     for options in ways:
         engine = Engine(model, **options)
         assert [out.token_ids for out in engine.generate(prompts, wanted)] == expected, options
-    drawn = Sampling(max_tokens=9, seed=4)
+    engine, drawn = Engine(model), Sampling(max_tokens=9, seed=4)
     together = [out.token_ids for out in engine.generate(prompts, drawn)]
     assert [engine.generate([prompt], drawn)[0].token_ids for prompt in prompts] == together
     with pytest.raises(LuhuoError, match="int8"):
