@@ -73,11 +73,14 @@ class EncoderDecoderRunner:
 
     def cache(self, stored: torch.dtype | None) -> CrossCache:
         """An empty cache without rows."""
-        if stored == torch.int8:
+        if stored not in (None, self.model.dtype):
             raise LuhuoError(
-                tr("An encoder-decoder's cache is not kept in int8.", "编码器-解码器的缓存不支持 int8。"),
-                expected="auto, fp32, bf16, fp16",
-                found="int8",
+                tr(
+                    "An encoder-decoder's cache is kept in the model's own number format only.",
+                    "编码器-解码器的缓存只能用模型自身的数值格式。",
+                ),
+                expected="auto",
+                found=str(stored).removeprefix("torch."),
             )
         model = self.model
         return CrossCache(model.config, 0, 0, model.dtype, model.device)
