@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from luhuo.model.attention import attend
 from luhuo.model.layers import Context, Linear
@@ -78,7 +79,7 @@ class LatentAttention(nn.Module):
         wider = 2 * self.mla.kv_rank - self.mla.nope_dim - self.mla.value_dim
         return time < slots and time * expand + time * slots * wider < slots * expand
 
-    def _naive(self, plain: Tensor, turned: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    def _naive(self, plain: Tensor, turned: Tensor, memory: Tensor, mask: Tensor | BlockMask | None) -> Tensor:
         """Every slot's keys (B, H, S, N + R) and values (B, H, S, V), and plain attention: (B, T, H · V)."""
         mla, heads = self.mla, self.config.heads
         latent, shared = memory.squeeze(1).split([mla.kv_rank, mla.rope_dim], -1)
