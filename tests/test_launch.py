@@ -99,7 +99,7 @@ def test_the_kubeflow_job_turns_75_into_a_code_that_is_tried_again() -> None:
     replicas = job["spec"]["pytorchReplicaSpecs"]
     assert {each["restartPolicy"] for each in replicas.values()} == {"ExitCode"}
     script = replicas["Master"]["template"]["spec"]["containers"][0]["args"][0]
-    run = script.replace("python -m luhuo.launch", "exit_with").replace("/work/recipe.yaml", "r")
+    run = script.replace("python -m luhuo.launch", "exit_with").replace("/storage/recipe.yaml", "r")
     for code, expected in ((0, 0), (75, 143), (1, 1)):
         text = f"exit_with() {{ return {code}; }}\n{run}"
         assert subprocess.run(["bash", "-c", text], check=False).returncode == expected
