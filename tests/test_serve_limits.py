@@ -147,13 +147,14 @@ def test_a_client_that_leaves_frees_its_place(stream: bool):
     with running() as server:
         engine = next(iter(server.house.models)).writer
         body = {"model": "small", "messages": HELLO, "max_tokens": 230, "n": 100, "ignore_eos": True}
-        connection = raw(server, body | {"stream": stream})
-        until(lambda: server.house.admission.open == 100)
-        connection.close()
+        connections = [raw(server, body | {"stream": stream}) for _ in range(4)]
+        until(lambda: server.house.admission.open == 400)
+        for connection in connections:
+            connection.close()
         until(lambda: server.house.admission.open == 0 and engine.idle)
         text = server.house.metrics.text()
         generated = next(line for line in text.splitlines() if line.startswith("luhuo_generated_tokens_total{"))
-        assert float(generated.split()[-1]) < 230 * 100
+        assert float(generated.split()[-1]) < 4 * 230 * 100
 
 
 def test_a_client_that_reads_nothing_does_not_stop_the_others():
