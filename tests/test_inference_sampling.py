@@ -95,7 +95,24 @@ def test_temperature_zero_takes_the_best_token_beside_sampling_rows():
     assert picks.tolist() == [0, 4, 0]
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_p": 0}, {"max_tokens": 0}, {"n": 0}, {"stopp": ["x"]}])
+def test_a_temperature_next_to_nothing_is_greedy_and_overflows_nowhere():
+    coldest = Sampling(temperature=5e-324)
+    assert coldest.greedy
+    assert probabilities(LOGITS, [coldest]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1},
+        {"top_p": 0},
+        {"max_tokens": 0},
+        {"n": 0},
+        {"stopp": ["x"]},
+        {"repetition_penalty": 5e-324},
+        {"repetition_penalty": 1e30},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict):
     with pytest.raises(ValidationError):
         Sampling(**wrong)

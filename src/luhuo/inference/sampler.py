@@ -84,7 +84,7 @@ def warped(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
     Top-n-sigma: Tang et al. 2024; top-p: nucleus sampling (Holtzman et al. 2020); min-p: Nguyen et al. 2024;
     typical: Meister et al. 2023.
     """
-    logits = logits.float() / _column(logits, [s.temperature or 1.0 for s in settings])
+    logits = logits.float() / _column(logits, [1.0 if s.greedy else s.temperature for s in settings])
     if any(s.top_n_sigma for s in settings):
         logits = _near_best(logits, settings)
     if any(s.top_k or s.top_p < 1 for s in settings):

@@ -38,8 +38,12 @@ class OutputFormat(Config):
         return self
 
 
+COLDEST = 1e-3
+"""Below this temperature the best token has all the probability, and dividing by less overflows."""
+
+
 class Sampling(Config):
-    """Settings of one generation request. Temperature 0 is greedy."""
+    """Settings of one generation request. Temperature 0 (below `COLDEST`) is greedy."""
 
     max_tokens: int = field(256, "Most tokens to generate.", "最多生成的词元数。", ge=1)
     min_tokens: int = field(0, "Tokens before the answer may end.", "回答结束前至少生成的词元数。", ge=0)
@@ -76,7 +80,8 @@ class Sampling(Config):
         1.0,
         "Above 1: tokens seen in prompt or answer become less likely.",
         "大于 1 时降低提示和回答中已出现词元的概率。",
-        gt=0,
+        ge=0.05,
+        le=20,
     )
     presence_penalty: float = field(
         0.0,
@@ -161,7 +166,7 @@ class Sampling(Config):
     @property
     def greedy(self) -> bool:
         """Whether chance plays no part."""
-        return self.temperature == 0
+        return self.temperature < COLDEST
 
     @property
     def rounds(self) -> int:

@@ -11,15 +11,13 @@ from luhuo.serve.schemas import ChatBody, CompletionBody, Options, Penalised, Re
 
 OWN_FORMATS = {"regex": "regex", "choice": "choices", "grammar": "grammar"}
 """Kinds of `response_format` that OpenAI does not have, and the field that holds each."""
-COLDEST = 1e-3
-"""Below this temperature the best token has all the probability; dividing by less overflows."""
 SEED_BITS = 2**63 - 1
 
 
 def sampling_of(body: Options, *, vocab_size: int, room: int) -> Sampling:
     """The settings that a request names; what it leaves out has OpenAI's defaults, and the answer may fill `room`."""
     values: dict[str, Any] = {
-        "temperature": 0 if body.temperature is not None and body.temperature < COLDEST else body.temperature,
+        "temperature": body.temperature,
         "top_p": body.top_p or None,
         "min_p": body.min_p,
         "repetition_penalty": body.repetition_penalty,
