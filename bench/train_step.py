@@ -1,21 +1,30 @@
 """Tokens per second of a training step (forward, backward, update): Luhuo against transformers at its best setting.
 
-    python bench/train_step.py [--shape small|smollm2] [--peers eager,compiled] [--steps 8] [--malloc kept|default]
+    python bench/train_step.py [--shape small|smollm2] [--peers eager,compiled] [--steps 8] [--malloc own|kept|default]
 
-Both sides train the same Llama layout on the same random tokens with AdamW, in one process, taking turns step by step,
-after warm-up (compilation counts as warm-up and its time is printed). transformers runs in bf16 autocast with SDPA and
-fused AdamW; Luhuo with fp32 master weights computing in bf16. Medians, and the ratio of medians. The share of the
-machine's bf16 matrix rate (measured in the same run) is counted with the same FLOPs for both.
+Both sides train the same Llama layout on the same random tokens with AdamW, taking turns step by step, after warm-up
+(compilation counts as warm-up and its time is printed). transformers runs in bf16 autocast with SDPA and fused AdamW;
+Luhuo with fp32 master weights computing in bf16. Medians, and the ratio of medians. The share of the machine's bf16
+matrix rate (measured in the same run) is counted with the same FLOPs for both.
+
+The C library's allocator matters as much as many an operator. With `--malloc own` each side has a process to itself
+and the allocator it comes with: Luhuo's trainer has it keep freed memory, a script with transformers has glibc's
+defaults. With `default` and `kept` all sides share one process and that setting.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
+import signal
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -114,13 +123,65 @@ def theirs(config: ModelConfig, ids: torch.Tensor, compiled: bool) -> Callable[[
     return step
 
 
+def timed(step: Callable[[], float], times: int = 1) -> float:
+    """Seconds of that many steps."""
+    start = time.perf_counter()
+    for _ in range(times):
+        step()
+    return time.perf_counter() - start
+
+
+def build(name: str, shape: str) -> Callable[[], float]:
+    """The step of one side: "luhuo", "transformers eager" or "transformers compiled"."""
+    config, rows, length = SHAPES[shape]
+    torch.manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (rows, length + 1))
+    return ours(config, ids) if name == "luhuo" else theirs(config, ids, name.endswith("compiled"))
+
+
+class Apart:
+    """One side in a process of its own, with its own allocator; call it with a number of steps for their seconds.
+
+    Between its turns the process is stopped, so that threads which wait busily cost the others nothing.
+    """
+
+    def __init__(self, name: str, shape: str, threads: int):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=self.serve, args=(theirs, name, shape, threads), daemon=True)
+        self.process.start()
+
+    def __call__(self, times: int = 1) -> float:
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.pipe.send(times)
+        seconds = self.pipe.recv()
+        os.kill(self.process.pid, signal.SIGSTOP)
+        return seconds
+
+    def close(self) -> None:
+        """End the process and wait until its memory is given back."""
+        self.process.kill()
+        self.process.join()
+
+    @staticmethod
+    def serve(pipe: Connection, name: str, shape: str, threads: int) -> None:
+        """Answer every number that comes with the seconds of so many steps."""
+        if name == "luhuo":
+            keep_freed_memory()
+        if threads:
+            torch.set_num_threads(threads)
+        step = build(name, shape)
+        while True:
+            pipe.send(timed(step, pipe.recv()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--peers", default="eager,compiled")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--malloc", choices=("kept", "default"), default="kept", help="for both sides alike")
+    parser.add_argument("--malloc", choices=("own", "kept", "default"), default="own")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.malloc == "kept":
@@ -128,24 +189,22 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     config, rows, length = SHAPES[options.shape]
-    torch.manual_seed(0)
-    ids = torch.randint(0, config.vocab_size, (rows, length + 1))
-    steps = {"luhuo": ours(config, ids)}
-    for peer in options.peers.split(","):
-        steps[f"transformers {peer}"] = theirs(config, ids, peer == "compiled")
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    first: dict[str, float] = {}
-    for name, step in steps.items():
-        start = time.perf_counter()
-        for _ in range(2):
-            step()
-        first[name] = time.perf_counter() - start
-    for _ in range(options.steps):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
+    names = ["luhuo", *(f"transformers {peer}" for peer in options.peers.split(","))]
     rate = matmul_rate(torch.device("cpu"), torch.bfloat16)
+    sides: dict[str, Callable[..., float]] = {}
+    for name in names:
+        if options.malloc == "own":
+            sides[name] = Apart(name, options.shape, options.threads)
+        else:
+            sides[name] = partial(timed, build(name, options.shape))
+    first = {name: side(2) for name, side in sides.items()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.steps):
+        for name, side in sides.items():
+            times[name].append(side())
+    for side in sides.values():
+        if isinstance(side, Apart):
+            side.close()
     flops = flops_per_token(config, length) * rows * length
     result = {
         "shape": options.shape,
