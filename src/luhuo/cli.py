@@ -281,7 +281,7 @@ def chat(
     temperature: Annotated[float, typer.Option(help=tr("0 is greedy.", "0 为贪心。"))] = 0.0,
     max_tokens: Annotated[int, typer.Option(help=tr("Longest answer, in tokens.", "回答的最大词元数。"))] = 256,
     seed: Annotated[int, typer.Option(help=tr("Seed of the sampling.", "采样种子。"))] = 0,
-    dtype: Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16 | int8 | int4")] = "auto",
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",
 ) -> None:
     from luhuo.inference.chat import run_chat

@@ -12,7 +12,7 @@ from luhuo.core.language import tr
 app = typer.Typer()
 
 Model = Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))]
-Dtype = Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16")]
+Dtype = Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16 | int8 | int4")]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | mps")]
 
 

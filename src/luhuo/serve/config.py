@@ -22,7 +22,9 @@ class ServeConfig(Config):
     )
     log_contents: bool = field(False, "Write prompts and answers into the log.", "在日志中记录提示与回答。")
     dtype: str = field(
-        "auto", "Numbers to compute in: auto | fp32 | bf16 | fp16.", "计算所用数值：auto | fp32 | bf16 | fp16。"
+        "auto",
+        "Numbers to compute in: auto | fp32 | bf16 | fp16 | int8 | int4.",
+        "计算所用数值：auto | fp32 | bf16 | fp16 | int8 | int4。",
     )
     device: str = field("auto", "auto | cpu | cuda | mps", "auto | cpu | cuda | mps")
     max_queue: int = field(
