@@ -1,7 +1,8 @@
 """llama.cpp, asked by JSON lines on standard input; runs in an environment of its own with `llama-cpp-python`.
 
-Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "tokenize" | "version", "path": FILE, …}. One answer a
-line. Everything is computed on the CPU, but for "speed" with keys and values in float32 and without flash attention.
+Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "batched" | "tokenize" | "version", "path": FILE, …}.
+One answer a line. Everything is computed on the CPU, but for "speed" and "batched" with keys and values in float32 and
+without flash attention.
 """
 
 from __future__ import annotations
@@ -148,12 +149,72 @@ def speed(request: dict[str, Any]) -> dict[str, Any]:
     return {"decode": decode, "prefill": prefill}
 
 
+def batched(request: dict[str, Any]) -> dict[str, Any]:
+    """Generated tokens a second of `sequences` conversations at a time, with llama.cpp's defaults.
+
+    `talks` are lists of turns, each [tokens read, tokens written]; a turn goes on behind the one before in the same
+    cache. One batch holds the next token of every sequence that writes and the whole text of one that begins a turn.
+    """
+    talks, count = request["talks"], request["sequences"]
+    longest = max(sum(read + written for read, written in talk) for talk in talks)
+    settings = api.llama_context_default_params()
+    settings.n_ctx, settings.n_seq_max, settings.n_batch = count * (longest + 8), count, 2048
+    settings.n_threads = settings.n_threads_batch = request["threads"]
+    with opened(request["path"]) as model:
+        context = api.llama_init_from_model(model, settings)
+        memory, width = api.llama_get_memory(context), api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
+        batch = api.llama_batch_init(2048, 0, 1)
+        waiting = [list(map(tuple, talk)) for talk in reversed(talks)]
+        turns: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+        left, place, token, written = [0] * count, [0] * count, [1] * count, 0
+        start = time.perf_counter()
+        while True:
+            rows = [(slot, [token[slot]]) for slot in range(count) if left[slot]]
+            room = 2048 - len(rows)
+            for slot in range(count):
+                if left[slot]:
+                    continue
+                if not turns[slot]:
+                    if not waiting:
+                        continue
+                    turns[slot], place[slot] = waiting.pop(), 0
+                    api.llama_memory_seq_rm(memory, slot, -1, -1)
+                read, new = turns[slot][0]
+                if read <= room:
+                    turns[slot].pop(0)
+                    left[slot], room = new, room - read
+                    rows.append((slot, list(range(100, 100 + read))))
+            if not rows:
+                break
+            at, ends = 0, []
+            for slot, ids in rows:
+                for index, value in enumerate(ids):
+                    batch.token[at], batch.pos[at] = value, place[slot] + index
+                    batch.n_seq_id[at], batch.seq_id[at][0] = 1, slot
+                    batch.logits[at] = index == len(ids) - 1
+                    at += 1
+                place[slot] += len(ids)
+                ends.append(at - 1)
+            batch.n_tokens = at
+            status = api.llama_decode(context, batch)
+            if status:
+                raise RuntimeError(f"llama_decode: {status}")
+            for (slot, _), end in zip(rows, ends, strict=True):
+                token[slot] = int(np.ctypeslib.as_array(api.llama_get_logits_ith(context, end), (width,)).argmax())
+                left[slot] -= 1
+                written += 1
+        seconds = time.perf_counter() - start
+        api.llama_batch_free(batch)
+        api.llama_free(context)
+    return {"tokens_per_s": written / seconds, "written": written, "seconds": seconds}
+
+
 def version(_: dict[str, Any]) -> dict[str, Any]:
     return {"llama-cpp-python": llama_cpp.__version__}
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    function.__name__: function for function in (logits, perplexity, greedy, speed, tokenize, version)
+    function.__name__: function for function in (logits, perplexity, greedy, speed, batched, tokenize, version)
 }
 
 

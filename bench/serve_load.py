@@ -74,9 +74,9 @@ def small_model(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def served(model: str) -> AsyncIterator[str]:
+async def served(model: str, *more: str) -> AsyncIterator[str]:
     """The server's address."""
-    words = [sys.executable, "-m", "luhuo", "serve", f"bench={model}", "--port", "0", "--log", "/dev/null"]
+    words = [sys.executable, "-m", "luhuo", "serve", f"bench={model}", "--port", "0", "--log", "/dev/null", *more]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
