@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from luhuo.align.policy import PolicyConfig
 from luhuo.core.artifact import Workspace, owner
 from luhuo.core.config import Input, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
-from luhuo.train.config import TrainerConfig
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
-class SftStage(Stage, TrainerConfig):
+class SftStage(Stage, PolicyConfig):
     """Supervised fine-tuning on conversations: the loss counts assistant turns only."""
 
     version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 
-    model: Input = field(..., "The model to start from.", "起始模型。")
     data: list[Input] | Input = field(
         ..., "File or files of conversations; the layout is detected.", "对话文件（一个或多个），自动识别格式。"
     )
@@ -57,8 +56,6 @@ class SftStage(Stage, TrainerConfig):
         "Control experiment: permute answers within family and language; formats stay, the mapping is lost.",
         "对照实验：在同一题型与语言内打乱答案；格式保留，对应关系丢失。",
     )
-    device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     def run(self, out: Workspace) -> None:
         """Fine-tune, resuming from the last checkpoint if there is one, and write a model directory."""
@@ -70,13 +67,12 @@ class SftStage(Stage, TrainerConfig):
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
+        from luhuo.align.policy import keep_policy, open_policy
         from luhuo.align.sft import held_out, prepare
         from luhuo.core.device import pick_dtype
         from luhuo.dialogue.packing import ConversationLoader
         from luhuo.files.readers import list_files
         from luhuo.files.references import resolve
-        from luhuo.model.load import load_decoder
-        from luhuo.model.save import save
         from luhuo.train.objective import CausalLM
         from luhuo.train.parallel import spread, whole
         from luhuo.train.ranks import Ranks
@@ -84,11 +80,11 @@ class SftStage(Stage, TrainerConfig):
         from luhuo.train.trainer import Trainer
 
         ranks = Ranks()
-        model = load_decoder(self.model, dtype="fp32", device="cpu")
+        model = open_policy(self, seed=self.seed)
         tokenizer = self._checked(model.tokenizer, model.config.max_positions)
         data = [self.data] if isinstance(self.data, str) else self.data
         files = [file for value in data for file in list_files(resolve(value).path)]
-        _note_sources(files, out)
+        note_sources(files, out)
         seed = self.seed if self.shuffle_answers else None
         with Path(out.path / "quarantine.jsonl" if ranks.main else os.devnull).open("w", encoding="utf-8") as handle:
 
@@ -107,9 +103,7 @@ class SftStage(Stage, TrainerConfig):
         rows = len(ConversationLoader(prepared.store, batch=1, **options).rows(0))
         batch = max(1, min(self.batch // self.length, rows) // ranks.count)
         loader = ConversationLoader(prepared.store, batch=batch, rank=ranks.rank, world=ranks.count, **options)
-        settings: dict[str, Any] = {name: getattr(self, name) for name in TrainerConfig.model_fields}
-        settings["steps"] = self.steps or loader.steps(self.epochs)
-        config = TrainerConfig(**settings)
+        config = self.trainer_config(steps=self.steps or loader.steps(self.epochs))
         evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
         model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
         sample = sampler(config, self.seed, chat=True)
@@ -118,7 +112,7 @@ class SftStage(Stage, TrainerConfig):
         finished = whole(model)
         if finished is None:
             return
-        save(finished, out.path)
+        keep_policy(finished, out.path)
         trainer.clean()
         out.results |= {
             "loss": metrics["loss"],
@@ -182,7 +176,7 @@ def announce(prepared: Prepared, tokenizer: Tokenizer) -> None:
         say(preview(prepared.first, tokenizer, colour=sys.stderr.isatty()))
 
 
-def _note_sources(files: list[Path], out: Workspace) -> None:
+def note_sources(files: list[Path], out: Workspace) -> None:
     """Files that no stage made are raw material: the manifest names them."""
     from luhuo.core.digest import file_digest
 
