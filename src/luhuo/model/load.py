@@ -77,7 +77,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         keep = Keeper(model, weights, SCHEMES[dtype], kept_in) if dtype in SCHEMES else None
         fill(model, config, weights, unused, keep)
         fingerprint = files.metadata.get(TOKENIZER_KEY)
-    model.tokenizer = _tokenizer(root, fingerprint)
+    model.tokenizer = read_tokenizer(root, fingerprint)
     return model.to(place).eval()
 
 
@@ -145,7 +145,8 @@ def read_values(root: Path) -> dict[str, Any]:
     return values
 
 
-def _tokenizer(root: Path, fingerprint: str | None) -> Any:
+def read_tokenizer(root: Path, fingerprint: str | None) -> Any:
+    """The tokenizer of a model directory, if it has one. Raises `LuhuoError` if its fingerprint is another one."""
     if not any(any(root.glob(pattern)) for pattern in TOKENIZER_FILES):
         return None
     from luhuo.tokenizer.tokenizer import Tokenizer

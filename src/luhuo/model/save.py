@@ -32,6 +32,9 @@ TOKENIZER_KEY = "luhuo.tokenizer"
 EXACT = "router.correction"
 """Parameters that stay in fp32: sums of steps that bf16 would swallow."""
 
+SHARD_BYTES = 4_000_000_000
+"""Largest file of weights."""
+
 Model = Decoder | Encoder | EncoderDecoder
 """What can be saved and loaded."""
 
@@ -41,7 +44,7 @@ def save(
     directory: str | Path,
     *,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = 4_000_000_000,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write weights, configs and tokenizer files; `config.json` comes last, so a half-written folder has none.
 
@@ -56,11 +59,11 @@ def save(
     if model.tokenizer is not None:
         model.tokenizer.save(root)
         metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
-        config = _with_stops(config, model.tokenizer)
+        config = with_stops(config, model.tokenizer)
     if rounded:
         sizes = [(name, tensor.nbytes) for name, tensor in published_rounded(model, model.config)]
         tensors = ((name, tensor.contiguous()) for name, tensor in published_rounded(model, model.config))
-        _write_shards(root, sizes, tensors, metadata, shard_bytes)
+        write_shards(root, sizes, tensors, metadata, shard_bytes)
     else:
         _write_weights(root, model, dtype, metadata, shard_bytes)
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
@@ -71,7 +74,7 @@ def save(
     write_json(root / "config.json", write_config(config, dtype) | extra)
 
 
-def _with_stops(config: Any, tokenizer: Tokenizer) -> Any:
+def with_stops(config: Any, tokenizer: Tokenizer) -> Any:
     """The config of a decoder with its tokenizer's stop and padding tokens; others keep their own."""
     if not isinstance(config, ModelConfig):
         return config
@@ -88,15 +91,15 @@ def _write_weights(root: Path, model: Model, dtype: torch.dtype, metadata: dict[
     tensors = (
         (name, tensor.to("cpu", plan.dtype)) for (_, plan), (name, tensor) in zip(planned, published, strict=True)
     )
-    _write_shards(root, [(name, plan.nbytes) for name, plan in planned], tensors, metadata, shard_bytes)
+    write_shards(root, [(name, plan.nbytes) for name, plan in planned], tensors, metadata, shard_bytes)
 
 
-def _write_shards(
+def write_shards(
     root: Path,
     sizes: Iterable[tuple[str, int]],
     tensors: Iterator[tuple[str, Tensor]],
     metadata: dict[str, str],
-    shard_bytes: int,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write tensors, whose names and bytes are known before, in files of at most `shard_bytes`, and the index."""
     shards: list[list[str]] = [[]]

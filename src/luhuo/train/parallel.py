@@ -43,7 +43,7 @@ from luhuo.train.tensor_parallel import Plan, divide, told
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others before it gives up."""
-METHODS = ("hidden", "head", "text", "mtp_states")
+METHODS = ("hidden", "head", "text", "mtp_states", "read")
 """Of models, beside `forward`: what objectives call. None may call another: FSDP would forget parameters too early."""
 
 Model = TypeVar("Model", bound=LanguageModel)

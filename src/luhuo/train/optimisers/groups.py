@@ -12,6 +12,9 @@ Tied embeddings are in `embedding`. A router's rows are one vector for each expe
 orthogonalised. `muon`, `adamw8` and `lion8` serve the matrices alone; everything else is then AdamW's (Lion's), in
 full precision.
 
+What belongs to an adapter is in the groups that its method names, and moved by AdamW (Lion): orthogonalised, a factor
+of rank 16 would take steps of one size in directions that matter and in those that do not.
+
 With `base_width` the rates of `matrices`, `head` and tied embeddings are multiplied by (base_width / width)^x, so that
 one step changes activations equally much at every width (Yang and Hu 2021, "Tensor Programs IV"): `transfer`
 says with which x; docs/optimisers.md shows what was measured.
@@ -24,13 +27,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from luhuo.adapter.attach import attached
 from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.train.config import TrainerConfig
 
 ROUTERS = ("router", "shared_gate")
 TABLES = ("embedding", "embedding_in", "projection", "positions", "types", "distances", "queries")
-HEADS = ("unembedding.weight", "embedding_out.weight", "labels.out.weight")
+HEADS = ("unembedding.weight", "embedding_out.weight", "labels.out.weight", "score.weight")
 
 NAMES = ("embedding", "head", "vectors", "routers", "matrices")
 
@@ -59,8 +63,11 @@ class Group:
 
 
 def sort_parameters(model: nn.Module) -> dict[str, dict[str, nn.Parameter]]:
-    """The trainable parameters by the name of their group; asserts hold that each is in one and only one."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    """The model's own trainable parameters by the name of their group; asserts hold that each is in one and only one.
+    Those of an adapter are not among them."""
+    adapter = attached(model)
+    apart = set() if adapter is None else {id(p) for p in adapter.own().values()}
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in apart}
     found: dict[str, dict[str, nn.Parameter]] = {name: {} for name in NAMES}
     for name, p in named.items():
         found[_group_of(name, p)][name] = p
@@ -82,15 +89,38 @@ def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
         "routers": (rest, rate, 0.0, tr("one row an expert; decay would even them out", "每专家一行；衰减会抹平")),
         "matrices": (config.optimiser, rate, config.weight_decay, tr("learning_rate itself", "即 learning_rate")),
     }
-    members, found = sort_parameters(model), []
+    members, found = sort_parameters(model), _adapter_groups(model, config, rest)
+    adapter = attached(model)
     for name in NAMES:
         rule, peak, decay, why = table[name]
+        if adapter is not None and not adapter.orthogonal:
+            rule = rest
         if name in transferred:
             factor, told = transferred[name]
             peak, why = peak * factor, f"{why}; {told}"
         if members[name]:
             found.append(Group(name, members[name], rule, peak, decay, why))
     return found
+
+
+def _adapter_groups(model: nn.Module, config: TrainerConfig, rule: str) -> list[Group]:
+    """The groups of the model's adapter; parameters have the names they have in `model`."""
+    adapter = attached(model)
+    if adapter is None:
+        return []
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [
+        Group(
+            each.name,
+            {names[id(p)]: p for p in each.parameters.values()},
+            rule,
+            config.learning_rate * each.rate,
+            config.weight_decay if each.decays else 0.0,
+            each.why,
+        )
+        for each in adapter.groups()
+        if each.parameters
+    ]
 
 
 def transfer(model: nn.Module, config: TrainerConfig) -> dict[str, tuple[float, str]]:

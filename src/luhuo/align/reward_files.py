@@ -1,0 +1,141 @@
+"""Reward models on disk: Hugging Face's `…ForSequenceClassification` with one label.
+
+`transformers` loads such a directory, and its logits are our scores less `reward_offset`, a number in `config.json`
+that a decoder's published head, having no bias, cannot hold; comparisons do not feel it.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from luhuo.align.reward_model import LABEL, AnyRewardModel, RewardEncoder, RewardModel, with_head
+from luhuo.core.atomic import write_json
+from luhuo.core.device import pick_device, pick_dtype
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.files.references import resolve
+from luhuo.model.config import ModelConfig
+from luhuo.model.decoder import Decoder
+from luhuo.model.families import families, read_config, write_config
+from luhuo.model.load import load, read_tokenizer, read_values
+from luhuo.model.save import TOKENIZER_KEY, save, with_stops, write_shards
+from luhuo.model.weights import SafetensorsWeights, fill, published_tensors
+
+SUFFIX = "ForSequenceClassification"
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+HEAD, OFFSET = "score.weight", "reward_offset"
+
+
+def save_reward_model(model: AnyRewardModel, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write weights, configs and tokenizer files; `config.json` comes last. Weights are written in `dtype` (the
+    parameters' own by default)."""
+    root = Path(directory)
+    if isinstance(model, RewardEncoder):
+        save(model, root, dtype=dtype)
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    dtype = dtype or model.embedding.dtype
+    config, metadata = model.config, {"format": "pt"}
+    if model.tokenizer is not None:
+        model.tokenizer.save(root)
+        metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
+        config = with_stops(config, model.tokenizer)
+    tensors = [(name, tensor.to("cpu", dtype)) for name, tensor in _published(model)]
+    write_shards(root, [(name, tensor.nbytes) for name, tensor in tensors], iter(tensors), metadata)
+    values = write_config(config, dtype) | {"architectures": [classifier_name(config)], "num_labels": 1}
+    values |= {"id2label": {"0": LABEL}, "label2id": {LABEL: 0}, OFFSET: model.offset}
+    write_json(root / "config.json", values)
+
+
+def load_reward_model(reference: str | Path, dtype: str = "fp32", device: str = "auto") -> AnyRewardModel:
+    """A reward model for use (evaluation mode), from a directory or a reference to one: ours, or any
+    `…ForSequenceClassification` with one label. Raises `LuhuoError` for anything else."""
+    path = Path(reference)
+    root = path if path.exists() else resolve(str(reference)).path
+    values = read_values(root)
+    name = next((str(n) for n in values.get("architectures") or () if str(n).endswith(SUFFIX)), None)
+    if name is None or _label_count(values) != 1:
+        raise LuhuoError(
+            tr("This is no reward model.", "这不是奖励模型。"),
+            expected=tr(f"an architecture …{SUFFIX} with one label", f"只有一个标签的 …{SUFFIX} 架构"),
+            found=f"{', '.join(map(str, values.get('architectures') or ())) or '–'}, {_label_count(values)}",
+            where=root,
+            fix=tr("The stage reward makes one.", "可用 reward 阶段训练一个。"),
+        )
+    if _is_encoder(name):
+        found = with_head(load(root, dtype, device), 0)
+        assert isinstance(found, RewardEncoder)
+        return found
+    place = pick_device(device)
+    config = read_config(values | {"architectures": [_causal_name(name, root)]}, root / "config.json")
+    config = config.model_copy(update={"tie_embeddings": True, "head_bias": False, "mtp_layers": 0})
+    with SafetensorsWeights(root) as weights:
+        with torch.device("meta"):
+            decoder = Decoder(config)
+        decoder = decoder.to(pick_dtype(dtype, place)).to_empty(device="cpu")
+        fill(decoder, config, weights, {HEAD})
+        model = with_head(decoder, 0)
+        assert isinstance(model, RewardModel)
+        if weights.shapes().get(HEAD) != tuple(model.score.weight.shape):
+            raise LuhuoError(
+                tr("The reward head is missing or has another shape.", "奖励头缺失或形状不符。"),
+                expected=f"{HEAD} {list(model.score.weight.shape)}",
+                found=weights.shapes().get(HEAD),
+                where=root,
+            )
+        with torch.no_grad():
+            model.score.weight.copy_(weights.tensor(HEAD))
+        model.tokenizer = read_tokenizer(root, weights.metadata.get(TOKENIZER_KEY))
+    model.offset = float(values.get(OFFSET, 0.0))
+    return model.to(place).eval()
+
+
+def is_reward_model(reference: str | Path) -> bool:
+    """Whether a directory on this disk holds a classification model."""
+    root = Path(reference)
+    if not (root / "config.json").is_file():
+        return False
+    return any(str(name).endswith(SUFFIX) for name in read_values(root).get("architectures") or ())
+
+
+def classifier_name(config: ModelConfig) -> str:
+    """The published class of a decoder's family with a classification head: `Qwen3ForSequenceClassification`."""
+    name = write_config(config, torch.float32)["architectures"][0]
+    return next(name.removesuffix(end) for end in (*CAUSAL, "") if name.endswith(end)) + SUFFIX
+
+
+def _published(model: RewardModel) -> chain[tuple[str, Tensor]]:
+    named = {name: parameter for name, parameter in model.named_parameters() if name != HEAD}
+    return chain(published_tensors(model.config, named), [(HEAD, model.score.weight.detach())])
+
+
+def _known() -> set[str]:
+    return {name for module in families().values() for name in module.ARCHITECTURES}
+
+
+def _is_encoder(name: str) -> bool:
+    """Families of encoders list their classification class themselves."""
+    return name in _known()
+
+
+def _causal_name(name: str, where: Path) -> str:
+    stem, known = name.removesuffix(SUFFIX), _known()
+    found = next((stem + end for end in CAUSAL if stem + end in known), None)
+    if found is None:
+        raise LuhuoError(
+            tr("This architecture is not supported.", "不支持这种模型架构。"),
+            expected=tr("one of the table in docs/models.md", "docs/models.md 表中的一种"),
+            found=name,
+            where=where,
+        )
+    return found
+
+
+def _label_count(values: dict[str, Any]) -> int:
+    names = values.get("id2label")
+    return len(names) if isinstance(names, dict) else int(values.get("num_labels") or 2)
