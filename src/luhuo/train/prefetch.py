@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,16 @@ class Loader(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to a place given by `state`."""
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A loader that makes its batches from what the model does, and has to tell of it."""
+
+    def report(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Called after each optimiser step with its metrics, which are equal in all processes: what to record beside
+        them."""
         ...
 
 
@@ -65,6 +75,10 @@ class Prefetcher:
         """Go to a place given by `state`. Not while batches are being taken: `close` first."""
         self.loader.restore(state)
         self._place = self.loader.state()
+
+    def report(self, metrics: dict[str, float]) -> dict[str, float]:
+        """What the loader tells of the step that was taken, if it tells anything."""
+        return self.loader.report(metrics) if isinstance(self.loader, Reports) else {}
 
     def close(self) -> None:
         """Stop the thread, and put the loader behind the last batch taken."""
