@@ -29,6 +29,8 @@ class LanguageModel(nn.Module):
         """What a training pass computes again in its backward pass instead of keeping it."""
         self.in_blocks = False
         """Whether a decoder's training pass over packed rows goes through flex attention (`flex`)."""
+        self.part_rates: dict[str, float] = {}
+        """Learning rates of parts of the model relative to that of the run, by prefix of their parameters' names."""
 
     @property
     def device(self) -> torch.device:

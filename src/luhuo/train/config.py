@@ -30,6 +30,12 @@ class TrainerConfig(Config):
         "Averages of AdamW and Lion; by default 0.9, 0.95 and 0.9, 0.99.",
         "AdamW 与 Lion 的滑动平均系数；默认 0.9、0.95 与 0.9、0.99。",
     )
+    epsilon: float | None = field(
+        None,
+        "Added to the root of AdamW's second moment; by default 1e-10.",
+        "AdamW 二阶矩平方根所加的常数；默认 1e-10。",
+        gt=0,
+    )
     relative: bool = field(
         False, "Adafactor's steps are relative to each parameter's size.", "Adafactor 的步长与各参数大小成比例。"
     )

@@ -189,6 +189,7 @@ class Trainer:
         rates |= experts
         if self.gradients.compiler is not None:
             rates |= self.gradients.compiler.metrics()
+        rates |= self.loader.report(averages | rates)
         return averages | rates | {"step_tokens": tokens, "flops": flops}
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:

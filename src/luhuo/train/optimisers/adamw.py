@@ -23,7 +23,9 @@ EPSILON = 1e-10
 class AdamW:
     """m ← β₁·m + (1 - β₁)·g;  v ← β₂·v + (1 - β₂)·g²;  w ← (1 - η·λ)·w - η·m̂ / (√v̂ + ε)."""
 
-    def __init__(self, groups: Sequence[Group], betas: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, groups: Sequence[Group], betas: tuple[float, float] | None = None, epsilon: float | None = None
+    ) -> None:
         self.rates = [each.rate for each in groups]
         self.named = {name: p for each in groups for name, p in each.parameters.items()}
         # Processes may hold parts of the parameters, cut in different ways: one kernel moves what they hold.
@@ -37,7 +39,7 @@ class AdamW:
             }
             for each in groups
         ]
-        self.inner = torch.optim.AdamW(settings, betas=betas or BETAS, eps=EPSILON, fused=True)
+        self.inner = torch.optim.AdamW(settings, betas=betas or BETAS, eps=epsilon or EPSILON, fused=True)
         self.tensors: dict[str, Tensor] = {}
         for name, p in self.named.items():  # there from the start, so that a checkpoint finds its place
             kept = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}

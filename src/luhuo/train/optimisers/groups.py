@@ -23,7 +23,7 @@ says with which x; docs/optimisers.md shows what was measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -100,6 +100,21 @@ def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
             peak, why = peak * factor, f"{why}; {told}"
         if members[name]:
             found.append(Group(name, members[name], rule, peak, decay, why))
+    return _by_part(found, getattr(model, "part_rates", {}))
+
+
+def _by_part(groups: list[Group], rates: Mapping[str, float]) -> list[Group]:
+    """The groups, cut where a part of the model has a learning rate of its own (`LanguageModel.part_rates`)."""
+    found = []
+    for each in groups:
+        rest = dict(each.parameters)
+        for prefix, factor in rates.items():
+            mine = {name: rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+            if mine:
+                name, why = f"{prefix}{each.name}", f"{each.why}; · {factor:g}"
+                found.append(replace(each, name=name, parameters=mine, rate=each.rate * factor, why=why))
+        if rest:
+            found.append(replace(each, parameters=rest))
     return found
 
 

@@ -107,7 +107,7 @@ def _rule(name: str, groups: list[Group], model: nn.Module, config: TrainerConfi
         case "adafactor":
             return Adafactor(groups, fused_rows(model), relative=config.relative)
         case _:
-            return AdamW(groups, config.betas)
+            return AdamW(groups, config.betas, config.epsilon)
 
 
 def _kinds(names: dict[str, Tensor] | list[str]) -> str:
