@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,11 +34,17 @@ class Message:
     """Of an assistant's turn, in OpenAI's layout: {"id", "type": "function", "function": {"name", "arguments"}}."""
     extra: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What else a template may read: `tool_call_id`, `name`, `reasoning_content`."""
+    weight: float = 1.0
+    """How much each token of a target counts in the loss."""
 
     @property
     def is_target(self) -> bool:
         """Whether this turn's content and end of turn count in the loss."""
         return self.role == "assistant" and self.train
+
+    def untrained(self) -> Message:
+        """The same turn, not to be learned."""
+        return replace(self, train=False)
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,23 @@ class Conversation:
 
     messages: tuple[Message, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    """The tools the assistant is offered, as JSON schemas: templates write them."""
 
     def __post_init__(self) -> None:
         check_order(self.messages)
 
     @classmethod
-    def of(cls, messages: Iterable[Mapping[str, Any] | Message], **meta: Any) -> Conversation:
-        """Build from {"role", "content"}, with "train" (or OpenAI's "weight") false for turns not to learn."""
-        return cls(tuple(m if isinstance(m, Message) else _message(m) for m in messages), meta)
+    def of(
+        cls,
+        messages: Iterable[Mapping[str, Any] | Message],
+        *,
+        tools: tuple[Mapping[str, Any], ...] = (),
+        **meta: Any,
+    ) -> Conversation:
+        """Build from {"role", "content"}, with "train" false for turns not to learn, or with a "weight": what a turn
+        counts in the loss, 0 for nothing (OpenAI allows 0 and 1 only)."""
+        return cls(tuple(m if isinstance(m, Message) else _message(m) for m in messages), meta, tools)
 
     @property
     def has_target(self) -> bool:
@@ -69,7 +85,13 @@ class Conversation:
 
     def until(self, end: int) -> Conversation:
         """The first `end` messages."""
-        return Conversation(self.messages[:end], self.meta)
+        return replace(self, messages=self.messages[:end])
+
+    def last_turn_only(self) -> Conversation:
+        """The same conversation, its last target alone to be learned."""
+        targets = [i for i, message in enumerate(self.messages) if message.is_target]
+        kept = targets[-1:]
+        return replace(self, messages=tuple(m if i in kept else m.untrained() for i, m in enumerate(self.messages)))
 
     def one_by_one(self) -> list[Conversation]:
         """One conversation a target turn: it ends with that turn, and only that turn is a target.
@@ -79,8 +101,8 @@ class Conversation:
         parts = []
         for i, message in enumerate(self.messages):
             if message.is_target:
-                history = tuple(replace(m, train=False) for m in self.messages[:i])
-                parts.append(Conversation((*history, message), self.meta))
+                history = tuple(m.untrained() for m in self.messages[:i])
+                parts.append(replace(self, messages=(*history, message)))
         return parts
 
 
@@ -122,8 +144,22 @@ def _message(values: Mapping[str, Any]) -> Message:
             found=f"role: {type(role).__name__}, content: {type(content).__name__}",
         )
     extra = {name: value for name in EXTRA if isinstance(value := values.get(name), str)}
-    train = bool(values.get("train", values.get("weight", True)))
-    return Message(role, content, train, tuple(_call(call, role) for call in calls), extra)
+    weight = _weight(values.get("weight"))
+    train = bool(values.get("train", weight > 0))
+    return Message(role, content, train, tuple(_call(call, role) for call in calls), extra, weight or 1.0)
+
+
+def _weight(value: Any) -> float:
+    """A message's weight, 1 without one. Raises `LuhuoError` for what is no number from 0 on."""
+    if value is None:
+        return 1.0
+    if not isinstance(value, (bool, int, float)) or not 0 <= value < math.inf:
+        raise LuhuoError(
+            tr("The weight of a message is a number from 0 on.", "消息的 weight 应为不小于 0 的数。"),
+            expected="0, 0.5, 1, …",
+            found=repr(value)[:80],
+        )
+    return float(value)
 
 
 def _call(values: Any, role: str) -> Mapping[str, Any]:

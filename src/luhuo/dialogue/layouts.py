@@ -1,21 +1,15 @@
-"""Layouts in which conversations lie on disk: detected from the first row, said, and read as a stream."""
+"""Layouts in which conversations lie on disk, under the names that the field calls them by."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation, Message
-from luhuo.files.readers import DAMAGED
-from luhuo.files.records import Broken, broken
-from luhuo.files.structured import Row as FileRow
-from luhuo.files.structured import read_rows
-
-Row = Mapping[str, Any]
+from luhuo.dialogue.rows import Layout, Reject, Row, dictionaries, read_layout, unpacked
 
 SHAREGPT_ROLES = {
     "system": "system",
@@ -28,146 +22,138 @@ SHAREGPT_ROLES = {
     "observation": "tool",
     "tool": "tool",
 }
+OTHER_NAMES = {"developer": "system", "function": "tool"}
+"""Roles that OpenAI's layout calls otherwise in some of its versions."""
 
 
-def read_conversations(
-    path: str | Path, on_broken: Callable[[Broken], None] | None = None
-) -> tuple[str, Iterator[Conversation]]:
+def read_conversations(path: str | Path, on_broken: Reject | None = None) -> tuple[str, Iterator[Conversation]]:
     """The layout's name and the conversations of a jsonl, json, csv or parquet file (also .gz, .zst), as a stream.
 
     A row that is no conversation goes to `on_broken`; without it, the first such row raises `LuhuoError`.
     Raises `LuhuoError` when the file holds no row of a known layout.
     """
-    file = Path(path)
-    name = _detect(file)
-    return name, _stream(file, name, on_broken)
+    name, found = read_layout(path, LAYOUTS, tr("conversation", "对话"), on_broken)
+    return name, (one.value for one in found)
 
 
-def _detect(file: Path) -> str:
-    """The layout of the first row that has one."""
-    seen = None
-    for count, row in enumerate(_rows(file)):
-        if isinstance(row, FileRow) and isinstance(row.value, Mapping):
-            for name, (fits, _) in LAYOUTS.items():
-                if fits(row.value):
-                    return name
-            seen = seen or sorted(map(str, row.value))
-        if count > 100:
-            break
-    raise LuhuoError(
-        tr("No known layout of conversations.", "未识别出对话数据的格式。"),
-        expected="; ".join(f"{name}: {keys}" for name, keys in KEYS.items()),
-        found=tr("no readable row", "没有可读的行") if seen is None else ", ".join(seen),
-        where=file,
-    )
+def turns_of(values: Any) -> list[Row]:
+    """Messages in OpenAI's layout or ShareGPT's as the data model takes them. Raises `LuhuoError`."""
+    return [_turn(turn) for turn in dictionaries(values)]
 
 
-def _stream(file: Path, name: str, on_broken: Callable[[Broken], None] | None) -> Iterator[Conversation]:
-    for row in _rows(file):
-        result = row if isinstance(row, Broken) else _convert(file, name, row)
-        if isinstance(result, Conversation):
-            yield result
-        elif on_broken is not None:
-            on_broken(result)
-        else:
-            raise LuhuoError(
-                tr("This row is no conversation.", "该行不是对话。"),
-                found=result.reason,
-                where=tr(f"{file}, line {result.line}", f"{file} 第 {result.line} 行"),
-            )
+def prompt_of(value: Any, system: Any = None) -> list[Row]:
+    """A prompt as messages: text is what the user says."""
+    turns = [{"role": "system", "content": system}] if system else []
+    value = unpacked(value)
+    return [*turns, *([{"role": "user", "content": value}] if isinstance(value, str) else turns_of(value))]
 
 
-def _convert(file: Path, name: str, row: FileRow) -> Conversation | Broken:
-    fits, convert = LAYOUTS[name]
-    reason = f"other_layout: {name} = {KEYS[name]}"
-    if isinstance(row.value, Mapping) and fits(row.value):
-        try:
-            return convert(row.value)
-        except (LuhuoError, KeyError, TypeError, ValueError) as error:
-            reason = f"bad_conversation: {' '.join(str(error).split())}"
-    return broken(file.as_posix(), row.line, reason, json.dumps(row.value, ensure_ascii=False))
+def answer_of(value: Any) -> list[Row]:
+    """An answer as messages: text, one message, or a list of them."""
+    value = unpacked(value)
+    if isinstance(value, str):
+        return [{"role": "assistant", "content": value}]
+    return turns_of([value] if isinstance(value, Mapping) else value)
 
 
-def _rows(file: Path) -> Iterator[FileRow | Broken]:
-    """The rows of one file. Raises `LuhuoError` if it is none; a damaged archive is a broken row."""
-    if not file.is_file():
-        inside = ", ".join(sorted(p.name for p in file.glob("*.json*"))) if file.is_dir() else None
-        raise LuhuoError(
-            tr("A file of conversations is needed here.", "这里需要一个对话文件。"),
-            expected=".jsonl, .json, .csv, .parquet (.gz, .zst)",
-            found=tr(f"a folder with {inside}", f"目录，内含 {inside}") if inside else None,
-            where=file,
-        )
-    try:
-        yield from read_rows(file)
-    except DAMAGED as error:
-        yield broken(file.as_posix(), 0, "bad_compression", error)
+def tools_of(row: Row) -> tuple[Row, ...]:
+    """The tools of a row, as schemas or as JSON text."""
+    tools = unpacked(row.get("tools"))
+    return tuple(dictionaries(tools)) if tools else ()
 
 
-def _world(row: Row) -> Conversation:
-    messages = [*row["messages"], {"role": "assistant", "content": row["response"]}]
-    known = {k: row[k] for k in ("id", "family", "lang") if k in row}
-    return Conversation.of(_dictionaries(messages), **known)
+def context(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same messages, none of them to be learned."""
+    return tuple(message.untrained() for message in messages)
 
 
-def _openai(row: Row) -> Conversation:
-    return Conversation.of(_dictionaries(row["messages"]), **({"id": row["id"]} if "id" in row else {}))
+def has_tools(row: Row) -> bool:
+    """Whether a row names tools, or a message of it calls one."""
+    turns = unpacked(row.get("messages") or row.get("conversations"))
+    listed = turns if isinstance(turns, list) else []
+    calls = any(isinstance(t, Mapping) and (t.get("tool_calls") or t.get("from") == "function_call") for t in listed)
+    return bool(row.get("tools")) or calls
 
 
-def _sharegpt(row: Row) -> Conversation:
-    turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    for turn in _dictionaries(row["conversations"]):
-        speaker = turn.get("from", turn.get("role"))
-        role = SHAREGPT_ROLES.get(str(speaker), str(speaker))
-        turns.append({"role": role, "content": turn.get("value", turn.get("content"))})
-    return Conversation.of(turns)
-
-
-def _alpaca(row: Row) -> Conversation:
+def alpaca_turns(row: Row) -> list[Row]:
+    """What is asked in a row of Alpaca's layout, with the history and system message of LLaMA-Factory's."""
     parts = [row["instruction"], row.get("input") or ""]
     if not all(isinstance(part, str) for part in parts):
         raise LuhuoError(tr("instruction and input must be text.", "instruction 与 input 必须是文本。"))
     turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for question, answer in row.get("history") or []:
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    turns.append({"role": "user", "content": "\n\n".join(part for part in parts if part)})
-    turns.append({"role": "assistant", "content": row["output"]})
-    return Conversation.of(turns)
+    return [*turns, {"role": "user", "content": "\n\n".join(part for part in parts if part)}]
+
+
+def _turn(turn: Row) -> Row:
+    if "from" not in turn:
+        role = turn.get("role")
+        return {**turn, "role": OTHER_NAMES[role]} if role in OTHER_NAMES else turn
+    speaker, value = str(turn["from"]), turn.get("value", turn.get("content"))
+    if speaker == "function_call":
+        calls = unpacked(value)
+        return {"role": "assistant", "content": "", "tool_calls": calls if isinstance(calls, list) else [calls]}
+    kept = {key: turn[key] for key in ("weight", "train") if key in turn}
+    return {"role": SHAREGPT_ROLES.get(speaker, speaker), "content": value, **kept}
+
+
+def _world(row: Row) -> Conversation:
+    messages = [*row["messages"], {"role": "assistant", "content": row["response"]}]
+    known = {k: row[k] for k in ("id", "family", "lang") if k in row}
+    return Conversation.of(dictionaries(messages), **known)
+
+
+def _openai(row: Row) -> Conversation:
+    known = {"id": row["id"]} if "id" in row else {}
+    return Conversation.of(turns_of(row["messages"]), tools=tools_of(row), **known)
+
+
+def _sharegpt(row: Row) -> Conversation:
+    turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    listed = [{**turn, "from": turn.get("from", turn.get("role"))} for turn in dictionaries(row["conversations"])]
+    return Conversation.of([*turns, *turns_of(listed)], tools=tools_of(row))
+
+
+def _alpaca(row: Row) -> Conversation:
+    return Conversation.of([*alpaca_turns(row), {"role": "assistant", "content": row["output"]}])
 
 
 def _prompt_completion(row: Row) -> Conversation:
     """Text on both sides, or message lists on both sides; only the completion's answers are targets."""
-    prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, str):
-        prompt = [{"role": "user", "content": prompt}]
-    if isinstance(completion, str):
-        completion = [{"role": "assistant", "content": completion}]
-    asked = Conversation.of(_dictionaries(prompt)).messages
-    context = tuple(Message(m.role, m.content, train=False) for m in asked)
-    return Conversation.of([*context, *_dictionaries(completion)])
+    asked = Conversation.of(prompt_of(row["prompt"])).messages
+    return Conversation.of([*context(asked), *answer_of(row["completion"])], tools=tools_of(row))
 
 
-def _dictionaries(values: Any) -> list[Row]:
-    if not isinstance(values, list) or not all(isinstance(v, Mapping) for v in values):
-        raise LuhuoError(
-            tr("Messages must be a list of objects.", "消息必须是对象的列表。"), found=type(values).__name__
-        )
-    return values
+def is_text(value: Any) -> bool:
+    """Whether a value is text that is not a list or object written as JSON."""
+    return isinstance(value, str) and isinstance(unpacked(value), str)
 
 
-LAYOUTS: dict[str, tuple[Callable[[Row], bool], Callable[[Row], Conversation]]] = {
-    "world": (lambda row: "messages" in row and "response" in row, _world),
-    "openai": (lambda row: "messages" in row, _openai),
-    "sharegpt": (lambda row: "conversations" in row, _sharegpt),
-    "alpaca": (lambda row: "instruction" in row and "output" in row, _alpaca),
-    "prompt-completion": (lambda row: "prompt" in row and "completion" in row, _prompt_completion),
-}
-"""Name -> (whether a row has it, row to conversation). The first that fits counts."""
-
-KEYS = {
-    "world": "messages, response",
-    "openai": "messages [{role, content}]",
-    "sharegpt": "conversations [{from, value}]",
-    "alpaca": "instruction, input, output",
-    "prompt-completion": "prompt, completion",
-}
+LAYOUTS: tuple[Layout[Conversation], ...] = (
+    Layout("world", "messages, response", lambda row: "messages" in row and "response" in row, _world),
+    Layout("openai-tools", "messages, tools", lambda row: "messages" in row, _openai, has_tools),
+    Layout("openai", "messages [{role, content}]", lambda row: "messages" in row, _openai),
+    Layout("sharegpt-tools", "conversations, tools", lambda row: "conversations" in row, _sharegpt, has_tools),
+    Layout("sharegpt", "conversations [{from, value}]", lambda row: "conversations" in row, _sharegpt),
+    Layout(
+        "alpaca",
+        "instruction, input, output",
+        lambda row: "instruction" in row and "output" in row,
+        _alpaca,
+    ),
+    Layout(
+        "prompt-completion",
+        "prompt, completion",
+        lambda row: "prompt" in row and "completion" in row,
+        _prompt_completion,
+        lambda row: is_text(row["prompt"]),
+    ),
+    Layout(
+        "prompt-completion-messages",
+        "prompt [{role, content}], completion [{role, content}]",
+        lambda row: "prompt" in row and "completion" in row,
+        _prompt_completion,
+    ),
+)
+"""The first that a row means counts."""

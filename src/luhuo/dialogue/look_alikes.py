@@ -35,7 +35,8 @@ class View:
             raise _no_template()
         self.tokenizer = tokenizer
         self._template: str = tokenizer.chat_template
-        self._variables, self._now = variables, clock()
+        offered = {"tools": conversation.tools} if conversation.tools else {}
+        self._variables, self._now = {**offered, **(variables or {})}, clock()
         self._names, self._names_written = _control_names(tokenizer)
         plain = conversation.plain()
         self._base = _free_plane(plain, len(self._names))

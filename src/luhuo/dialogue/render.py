@@ -7,8 +7,8 @@ found in the text is told in turns.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from luhuo.dialogue import turns
@@ -29,6 +29,8 @@ class Rendered:
 
     ids: list[int]
     mask: list[int]
+    weights: list[float] = field(default_factory=list)
+    """What each token counts in the loss, 0 where the mask is; empty where every target counts 1."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +64,7 @@ def render(
     encoder = _Encoder(view)
     ids: list[int] = []
     mask: list[int] = []
+    factors: list[tuple[int, float]] = []  # (start, weight) of each target turn
     at, open_turn = 0, False
     count = len(conversation.messages)
     for i, message in enumerate(conversation.messages):
@@ -75,6 +78,7 @@ def render(
         supervised, closed = _targets(answer, tokenizer) if target else (0, True)
         ids += context + answer
         mask += [int(open_turn and k == 0 and t in tokenizer.turn_end_ids) for k, t in enumerate(context)]
+        factors += [(len(mask), message.weight)] if target else []
         mask += [1] * supervised + [0] * (len(answer) - supervised)
         at, open_turn = turn.end, not closed
     rest = encoder.next(full[at:])
@@ -82,7 +86,18 @@ def render(
     mask += [int(open_turn and k == 0 and t in tokenizer.turn_end_ids) for k, t in enumerate(rest)]
     if open_turn and not rest and view.opens_with(tokenizer.turn_end_ids):
         ids, mask = [*ids, tokenizer.end_of_turn_id], [*mask, 1]
-    return Rendered(ids, mask)
+    return Rendered(ids, mask, _weights(mask, factors))
+
+
+def _weights(mask: list[int], factors: list[tuple[int, float]]) -> list[float]:
+    """A weight for each token, none if all are 1. The token that closes a turn counts as the turn does."""
+    if all(factor == 1 for _, factor in factors):
+        return []
+    weights = [0.0] * len(mask)
+    ends = [start for start, _ in factors[1:]] + [len(mask)]
+    for (start, factor), end in zip(factors, ends, strict=True):
+        weights[start:end] = [factor * target for target in mask[start:end]]
+    return weights
 
 
 def render_all(
@@ -109,14 +124,14 @@ def fit(
     low, high = 0, len(starts)
     while low < high:  # the rendering only gets shorter when turns go: search the first cut that fits
         middle = (low + high) // 2
-        shorter = Conversation((*system, *rest[starts[middle] :]), conversation.meta)
+        shorter = replace(conversation, messages=(*system, *rest[starts[middle] :]))
         if len(_lenient(shorter, tokenizer, generation_prompt)) <= limit:
             high = middle
         else:
             low = middle + 1
     if low == len(starts):
         return None, len(rest)
-    return Conversation((*system, *rest[starts[low] :]), conversation.meta), starts[low]
+    return replace(conversation, messages=(*system, *rest[starts[low] :])), starts[low]
 
 
 def _lenient(conversation: Conversation, tokenizer: Tokenizer, generation_prompt: bool) -> Rendered:
@@ -145,6 +160,17 @@ def _targets(answer: list[int], tokenizer: Tokenizer) -> tuple[int, bool]:
     return len(answer), False
 
 
+def continued(encode: Callable[[str], list[int]], before: str, text: str) -> list[int]:
+    """Ids of a text as it is written behind another: encoded together with it, whose tokens are taken off again."""
+    if not before:
+        return encode(text)
+    for anchor in dict.fromkeys((before, "\n", "x")):
+        head, whole = encode(anchor), encode(anchor + text)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+    return encode(text)
+
+
 class _Encoder:
     """Encodes the pieces of one text in turn, each as it is written behind the one before.
 
@@ -165,13 +191,7 @@ class _Encoder:
         return ids
 
     def _continued(self, text: str, hidden: bool) -> list[int]:
-        if not self._before:
-            return self._ids(text, hidden)
-        for anchor in dict.fromkeys((self._before, "\n", "x")):
-            head, whole = self._ids(anchor, hidden), self._ids(anchor + text, hidden)
-            if whole[: len(head)] == head:
-                return whole[len(head) :]
-        return self._ids(text, hidden)
+        return continued(lambda piece: self._ids(piece, hidden), self._before, text)
 
     def _ids(self, text: str, hidden: bool) -> list[int]:
         return self._tokenizer.encode_literally(text) if hidden else self._tokenizer.encode(text, special=True)
