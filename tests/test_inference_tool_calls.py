@@ -14,11 +14,12 @@ from luhuo.core.errors import LuhuoError
 from luhuo.dialogue.conversation import Conversation
 from luhuo.inference import sampler
 from luhuo.inference.answers import AnswerReader, shows_special
+from luhuo.inference.call_writer import CallPart, ToolCall, joined
 from luhuo.inference.constraints import compile_format
 from luhuo.inference.reasoning import KNOWN, ReasoningParser, is_open, marks_of
 from luhuo.inference.request import Request
 from luhuo.inference.sampling import Sampling
-from luhuo.inference.tool_calls import ToolCall, ToolCallParser
+from luhuo.inference.tool_calls import ToolCallParser
 from luhuo.inference.tool_choice import chat_prompt, forced
 from luhuo.inference.tool_formats import FORMATS, format_of
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -93,10 +94,18 @@ def read(name: str, pieces: Sequence[str], tools: Sequence = TOOLS) -> tuple[str
     """Content, calls and problems of a text that arrives in these pieces."""
     parser = ToolCallParser(FORMAT[name], tools)
     found = [*map(parser.push, pieces), parser.flush()]
-    calls = [call for piece in found for call in piece.calls]
+    calls = joined(part for piece in found for part in piece.calls)
     assert [call.index for call in calls] == list(range(len(calls))) and len({call.id for call in calls}) == len(calls)
     content = "".join(piece.content for piece in found)
-    return content, [(call.name, json.loads(call.arguments)) for call in calls], parser.problems
+    return content, [(call.name, arguments_of(call)) for call in calls], parser.problems
+
+
+def arguments_of(call: ToolCall) -> dict | str:
+    """The arguments; their text where it is only the beginning of some."""
+    try:
+        return json.loads(call.arguments)
+    except ValueError:
+        return call.arguments
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -120,13 +129,17 @@ def test_other_ways_to_write_calls_of_the_same_families(name: str, text: str, ex
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": }</tool_call>'),
+        ("hermes", '<tool_call>{"name": "weather", "city": }</tool_call>'),
         ("hermes", '<tool_call>{"name": "fly", "arguments": {}}</tool_call>'),
         ("hermes", '<tool_call>{"arguments": {}}</tool_call>'),
         ("hermes", '<tool_call>{"name": "now", "arguments": [1]}</tool_call>'),
-        ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "北'),
+        ("hermes", '<tool_call>{"name": "weather", "argu'),
+        ("hermes", '<tool_call>{"arguments": {"city": "北京"}, "name": "wea'),
+        ("hermes", "<tool_call>" + '{"function": ' * 3000),
+        ("hermes", '<tool_call>{"name": "now", "x": ' + "[" * 3000),
         ("hermes", "The tag <tool_call> opens a call."),
-        ("qwen-coder", "<tool_call><function=weather><parameter=city>x</function></tool_call>"),
+        ("qwen-coder", "<tool_call><function=weather>oops</function></tool_call>"),
+        ("qwen-coder", "<tool_call><function=fly><parameter=city>x</parameter></function></tool_call>"),
         ("glm", "<tool_call>weather<arg_key>city</arg_key>oops</tool_call>"),
         ("mistral", "[TOOL_CALLS] [1, 2]"),
         ("deepseek", "<｜tool▁call▁begin｜>weather<｜tool▁sep｜>no json<｜tool▁call▁end｜>"),
@@ -137,6 +150,75 @@ def test_other_ways_to_write_calls_of_the_same_families(name: str, text: str, ex
 def test_a_malformed_call_stays_text_and_is_reported(name: str, text: str):
     content, calls, problems = read(name, list(text))
     assert content == text and not calls and len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "rest"),
+    [
+        ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "北', '{"city": "北', ""),
+        ("hermes", '<tool_call>{"name": "weather", "arguments": {"days": -', '{"days": ', "-"),
+        (
+            "hermes",
+            '<tool_call>{"name": "weather", "arguments": {"city": }</tool_call>',
+            '{"city": ',
+            "}</tool_call>",
+        ),
+        (
+            "hermes",
+            '<tool_call>{"name": "now", "arguments": {}} and more</tool_call>',
+            {},
+            "and more</tool_call>",
+        ),
+        (
+            "mistral",
+            '[TOOL_CALLS] [{"name": "now", "arguments": {}}, {"name": 1}]',
+            {},
+            ', {"name": 1}]',
+        ),
+        ("qwen-coder", "<tool_call><function=weather><parameter=city>\nx</par", '{"city": "x</par', ""),
+        ("deepseek", '<｜tool▁call▁begin｜>weather<｜tool▁sep｜>{"city": tru}', '{"city": ', "tru}"),
+    ],
+)
+def test_a_call_that_has_begun_keeps_what_was_written_and_the_rest_is_text(name: str, text: str, arguments, rest: str):
+    content, calls, problems = read(name, list(text))
+    assert [found for _, found in calls] == [arguments] and content == rest and len(problems) == 1
+    assert read(name, [text]) == (content, calls, problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hermes", WRITTEN["hermes"]),
+        ("mistral", WRITTEN["mistral"]),
+        ("deepseek", WRITTEN["deepseek"]),
+        ("qwen-coder", WRITTEN["qwen-coder"]),
+        ("glm", WRITTEN["glm"]),
+        ("llama", BARE["llama"]),
+    ],
+)
+def test_arguments_go_out_as_they_are_written(name: str, text: str):
+    """Of a call that is cut off anywhere behind the first character of its city, that character is out already."""
+    parser = ToolCallParser(FORMAT[name], TOOLS)
+    place = text.index("北") + 1
+    parts = [part for character in text[:place] for part in parser.push(character).calls]
+    assert (
+        parts[0].name == "weather" and parts[0].id and [part.name for part in parts[1:]] == [None] * (len(parts) - 1)
+    )
+    assert joined(parts)[0].arguments == '{"city": "北' and len(parts) > 1
+    assert parser.push(text[place]).calls == [CallPart(0, "京")]
+
+
+def test_what_models_get_wrong_inside_of_strings_is_put_right_on_the_way():
+    text = '<tool_call>{"name": "weather", "arguments": {"city": "a\nb\t\\d\\u12x\\n\\u5317"}}</tool_call>'
+    expected = ("weather", {"city": "a\nb\t\\d\\u12x\n北"})
+    assert read("hermes", list(text)) == ("", [expected], []) == read("hermes", [text])
+
+
+def test_a_number_that_json_does_not_know_ends_the_arguments():
+    for wrong in ("NaN", "01", "1.", "+1", "1" * 500, "tru", "'x'"):
+        text = f'<tool_call>{{"name": "weather", "arguments": {{"days": {wrong}}}}}</tool_call>'
+        content, calls, problems = read("hermes", list(text))
+        assert calls == [("weather", '{"days": ')] and content == f"{wrong}}}}}</tool_call>" and len(problems) == 1
 
 
 def test_a_good_call_behind_a_malformed_one_is_found():
@@ -257,7 +339,7 @@ def test_reasoning_content_and_calls_come_apart_together():
     deltas = [*map(reader.push, text), reader.flush()]
     assert "".join(d.reasoning for d in deltas) == "which city?"
     assert "".join(d.content for d in deltas) == "Let me see."
-    assert [c.name for d in deltas for c in d.tool_calls] == ["weather", "now"]
+    assert [c.name for c in joined(part for d in deltas for part in d.tool_calls)] == ["weather", "now"]
     assert reader.finish_reason("stop") == "tool_calls" and reader.finish_reason("length") == "length"
 
 
@@ -315,7 +397,7 @@ def write(tokenizer, format, seed: int) -> tuple[AnswerReader, list[ToolCall], s
     """An answer under a constraint at random logits, read while it streams."""
     sampling = Sampling(seed=seed, max_tokens=400, temperature=1.5)
     request = Request([1], sampling, tokenizer, 1000, constraint=compile_format(format, tokenizer))
-    reader, calls = AnswerReader(tokenizer, [1], TOOLS), []
+    reader, parts = AnswerReader(tokenizer, [1], TOOLS), []
     generator = torch.Generator().manual_seed(seed)
     bias = torch.zeros(tokenizer.vocab_size)
     bias[list(tokenizer.stop_ids)] = 5
@@ -324,9 +406,9 @@ def write(tokenizer, format, seed: int) -> tuple[AnswerReader, list[ToolCall], s
         logits = torch.randn(1, tokenizer.vocab_size, generator=generator) * 2 + bias
         [token] = sampler.next_tokens([request], logits, tokenizer.stop_ids)
         request.push(token, tokenizer.stop_ids)
-        calls += reader.push(request.take_text()).tool_calls
-    calls += reader.flush().tool_calls
-    return reader, calls, request.finish_reason
+        parts += reader.push(request.take_text()).tool_calls
+    parts += reader.flush().tool_calls
+    return reader, joined(parts), request.finish_reason
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -388,7 +470,7 @@ def test_marks_that_are_special_tokens_have_to_be_shown_and_are_then_found():
         assert constraint.allowed(tokenizer.vocab_size, {3})[token]
         request.push(token, {3})
     reader = AnswerReader(tokenizer, [1], TOOLS)
-    calls = reader.push(request.take_text()).tool_calls + reader.flush().tool_calls
+    calls = joined(reader.push(request.take_text()).tool_calls + reader.flush().tool_calls)
     assert [(call.name, call.arguments, len(call.id)) for call in calls] == [("now", "{}", 9)]
 
 

@@ -192,6 +192,47 @@ def test_a_forced_tool_call_has_arguments_that_conform_streamed_or_not(roomy: Ru
     assert json.loads(streamed) == arguments and chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+NOTE = {
+    "type": "function",
+    "function": {
+        "name": "note",
+        "parameters": {
+            "type": "object",
+            "properties": {"text": {"type": "string", "minLength": 20, "maxLength": 30}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def test_arguments_are_streamed_as_they_are_written(roomy: Running):
+    client = roomy.client()
+    ask = GREEDY | {"max_tokens": 200, "temperature": 1, "seed": 3, "tools": [NOTE], "tool_choice": "required"}
+    whole = client.chat.completions.create(**ask, parallel_tool_calls=False).choices[0].message.tool_calls
+    chunks = client.chat.completions.create(**ask, parallel_tool_calls=False, stream=True)
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    assert parts[0].id and parts[0].type == "function" and parts[0].function and parts[0].function.name == "note"
+    assert all(not part.id and part.function and part.function.name is None for part in parts[1:])
+    pieces = [part.function.arguments or "" for part in parts if part.function]
+    assert len(pieces) > 15 and max(map(len, pieces)) < 15  # a token's text at a time, not all at the end
+    assert whole is not None and "".join(pieces) == whole[0].function.arguments
+    assert 20 <= len(json.loads("".join(pieces))["text"]) <= 30
+
+
+def test_an_answer_cut_off_inside_of_arguments_says_so_and_keeps_them(roomy: Running):
+    client = roomy.client()
+    ask = GREEDY | {"max_tokens": 65, "temperature": 1, "seed": 3, "tools": [NOTE], "tool_choice": "required"}
+    whole = client.chat.completions.create(**ask).choices[0]
+    assert whole.finish_reason == "length" and whole.message.tool_calls is not None
+    begun = whole.message.tool_calls[0].function
+    assert begun.name == "note" and begun.arguments.startswith("{") and not begun.arguments.endswith("}")
+    chunks = list(client.chat.completions.create(**ask, stream=True))
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    assert "".join(part.function.arguments or "" for part in parts if part.function) == begun.arguments
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
 def test_the_clients_own_stream_helper_gathers_tool_calls(roomy: Running):
     client = roomy.client()
     tools = [WEATHER | {"function": WEATHER["function"] | {"strict": True}}]
@@ -199,7 +240,8 @@ def test_the_clients_own_stream_helper_gathers_tool_calls(roomy: Running):
     with client.chat.completions.stream(**ask, parallel_tool_calls=False) as stream:
         kinds = {event.type for event in stream}
         final = stream.get_final_completion().choices[0].message
-    assert "tool_calls.function.arguments.done" in kinds and final.tool_calls
+    assert {"tool_calls.function.arguments.delta", "tool_calls.function.arguments.done"} <= kinds
+    assert final.tool_calls
     assert final.tool_calls[0].function.parsed_arguments["town"] in ("上海", "Oslo")
 
 

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from luhuo.inference.call_writer import CallPart
 from luhuo.inference.reasoning import ReasoningParser, is_open, marks_of
-from luhuo.inference.tool_calls import ToolCall, ToolCallParser
+from luhuo.inference.tool_calls import ToolCallParser
 from luhuo.inference.tool_choice import tool_format
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass
 class Delta:
-    """What became sure: pieces of reasoning and content, and whole tool calls."""
+    """What became sure: pieces of reasoning and content, and parts of tool calls."""
 
     reasoning: str = ""
     content: str = ""
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_calls: list[CallPart] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.reasoning or self.content or self.tool_calls)

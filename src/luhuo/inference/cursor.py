@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 Reading = Generator[None, None, T]
 """Yields whenever more text is needed, and returns what was read."""
-
-IN_JSON = re.compile(r'["{}\[\]]')
-IN_STRING = re.compile(r'["\\]')
-MAX_DEPTH = 200
 
 
 class Malformed(Exception):
@@ -30,6 +24,14 @@ class Cursor:
     def rest(self) -> str:
         """What is not read yet."""
         return self.text[self.at :]
+
+    def peek(self, count: int = 1) -> Reading[str]:
+        """The next `count` characters, which stay unread. `Malformed` if the text ends before."""
+        while len(self.text) - self.at < count:
+            if self.ended:
+                raise Malformed("a text that does not end")
+            yield
+        return self.text[self.at : self.at + count]
 
     def skip_blanks(self) -> Reading[None]:
         """Go to the next character that is no blank, or to the end."""
@@ -67,45 +69,3 @@ class Cursor:
                 raise Malformed(f"no {' or '.join(marks)}")
             seen = max(seen, reach) if not places else seen
             yield
-
-    def json_value(self) -> Reading[Any]:
-        """A JSON object or array. Raw line breaks inside of strings are let pass, as models write them."""
-        yield from self.skip_blanks()
-        if self.at >= len(self.text) or self.text[self.at] not in "{[":
-            raise Malformed("no JSON object")
-        start = self.at
-        end = yield from self._json_end()
-        try:
-            value = json.loads(self.text[start:end], strict=False)
-        except (ValueError, RecursionError) as error:
-            raise Malformed(f"not JSON: {error}") from None
-        self.at = end
-        return value
-
-    def _json_end(self) -> Reading[int]:
-        """The place behind the bracket that closes the one here; every character is looked at once."""
-        at, open_brackets = self.at, ""
-        in_string = False
-        while True:
-            found = (IN_STRING if in_string else IN_JSON).search(self.text, at)
-            if found is None or (found[0] == "\\" and found.end() >= len(self.text)):
-                if self.ended:
-                    raise Malformed("JSON that does not end")
-                at = len(self.text) if found is None else found.start()
-                yield
-                continue
-            at = found.end()
-            if found[0] == "\\":
-                at += 1
-            elif found[0] == '"':
-                in_string = not in_string
-            elif found[0] in "{[":
-                open_brackets += "}" if found[0] == "{" else "]"
-                if len(open_brackets) > MAX_DEPTH:
-                    raise Malformed("JSON nested too deeply")
-            elif not open_brackets.endswith(found[0]):
-                raise Malformed("brackets that do not match")
-            else:
-                open_brackets = open_brackets[:-1]
-                if not open_brackets:
-                    return at

@@ -1,44 +1,28 @@
-"""Tool calls told from the text of an answer, as it streams, and given as OpenAI's API gives them.
+"""Tool calls told from the text of an answer, as it streams.
 
-A call is given out when it is complete and is one of a tool that was offered. What looks like a call and is none
-stays text, and `problems` says why: nothing that the model wrote is lost.
+A call begins as soon as it is sure to be one: its tool is one of those offered, and its arguments have begun. From
+then on its arguments go out as they are written. What looks like a call and is none stays text, and so does what
+stands behind a mistake inside of arguments; `problems` says why. Nothing that the model wrote is lost.
 """
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from luhuo.inference.call_writer import CallPart, CallWriter
 from luhuo.inference.cursor import Cursor, Malformed, Reading
 from luhuo.inference.reasoning import begun
-from luhuo.inference.tool_formats import Calls, Reader, ToolFormat
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """One call; `arguments` is the text of a JSON object."""
-
-    index: int
-    id: str
-    name: str
-    arguments: str
-
-    def openai(self, *, indexed: bool = False) -> dict[str, Any]:
-        """As in OpenAI's messages, or (`indexed`) in the chunks of a stream."""
-        function = {"name": self.name, "arguments": self.arguments}
-        call = {"id": self.id, "type": "function", "function": function}
-        return {"index": self.index, **call} if indexed else call
+from luhuo.inference.tool_formats import Reader, ToolFormat
 
 
 @dataclass
 class Piece:
-    """What became sure: text of the answer, and whole calls."""
+    """What became sure: text of the answer, and parts of calls."""
 
     content: str = ""
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[CallPart] = field(default_factory=list)
 
 
 class ToolCallParser:
@@ -49,13 +33,10 @@ class ToolCallParser:
 
     def __init__(self, format: ToolFormat, tools: Sequence[Mapping[str, Any]] = ()) -> None:
         self._format = format
-        self._types = {
-            name: _properties(function) for function in map(function_of, tools) if (name := function["name"])
-        }
         self._cursor = Cursor()
-        self._piece = Piece()
+        self._calls = CallWriter(self._cursor, tools, short_ids=format.short_ids)
+        self._content = ""
         self._blanks, self._behind_call = "", False
-        self._count = 0
         self.problems: list[str] = []
         self._steps = self._read()
 
@@ -71,7 +52,7 @@ class ToolCallParser:
 
     def _advance(self) -> Piece:
         next(self._steps, None)
-        piece, self._piece = self._piece, Piece()
+        piece, self._content = Piece(self._content, self._calls.take()), ""
         return piece
 
     def _read(self) -> Reading[None]:
@@ -81,7 +62,8 @@ class ToolCallParser:
             self._say(cursor.text[: cursor.at])
             if cursor.rest[:1] in ("{", "["):
                 yield from self._try(self._format.bare, cursor.at)
-                self.problems.clear()  # JSON that is no call is simply an answer in JSON
+                if not self._calls.count:  # JSON that is no call is simply an answer in JSON
+                    self.problems.clear()
         while True:
             mark = yield from self._text()
             if mark is None:
@@ -92,22 +74,22 @@ class ToolCallParser:
                 yield from self._try(self._format.readers[mark], start)
 
     def _try(self, reader: Reader, start: int) -> Reading[None]:
-        """Read calls; if it fails, the first character of what was tried is text, and the rest is looked at again."""
-        cursor = self._cursor
+        """Read calls. If it fails, what has not become one is text: if none began, the first character of what was
+        tried, and the rest is looked at again."""
+        cursor, before = self._cursor, self._calls.count
         try:
-            calls = yield from reader(cursor, self._types)
-            self._check(calls)
+            yield from reader(cursor, self._calls)
+            if self._calls.count == before:
+                raise Malformed("no call")
         except Malformed as problem:
             self.problems.append(str(problem))
-            cursor.at = start
-            self._say(cursor.text[start])
-            cursor.at += 1
-            return
+            if self._calls.count == before:
+                cursor.at = start
+                self._say(cursor.text[start])
+                cursor.at += 1
+                return
+            cursor.at = self._calls.sure
         self._blanks, self._behind_call = "", True
-        for name, arguments in calls:
-            written = json.dumps(arguments, ensure_ascii=False)
-            self._piece.calls.append(ToolCall(self._count, self._new_id(), name, written))
-            self._count += 1
 
     def _text(self) -> Reading[str | None]:
         """Give out text up to the next mark, which stands at the cursor then; None at the end of the answer."""
@@ -125,7 +107,7 @@ class ToolCallParser:
             self._say(cursor.text[cursor.at : len(cursor.text) - unsure])
             cursor.at = len(cursor.text) - unsure
             if cursor.ended:
-                self._piece.content += self._blanks
+                self._content += self._blanks
                 return None
             yield
 
@@ -137,26 +119,4 @@ class ToolCallParser:
             self._behind_call = not whole
         said = whole.rstrip()
         self._blanks = whole[len(said) :]
-        self._piece.content += said
-
-    def _check(self, calls: Calls) -> None:
-        if not calls:
-            raise Malformed("no call")
-        for name, _ in calls:
-            if self._types and name not in self._types:
-                raise Malformed(f"no tool of the name {name[:80]!r}")
-
-    def _new_id(self) -> str:
-        return uuid.uuid4().hex[:9] if self._format.short_ids else f"call_{uuid.uuid4().hex[:24]}"
-
-
-def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The function of a tool: OpenAI's {"type": "function", "function": {…}}, or the function alone."""
-    inner = tool.get("function", tool)
-    return inner if isinstance(inner, Mapping) else {}
-
-
-def _properties(function: Mapping[str, Any]) -> Mapping[str, Any]:
-    parameters = function.get("parameters")
-    properties = parameters.get("properties") if isinstance(parameters, Mapping) else None
-    return {k: v for k, v in properties.items() if isinstance(v, Mapping)} if isinstance(properties, Mapping) else {}
+        self._content += said

@@ -10,9 +10,9 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation, Message
 from luhuo.dialogue.render import render
+from luhuo.inference.call_writer import function_of
 from luhuo.inference.constraints import JSON_OPTIONS, quoted
 from luhuo.inference.sampling import OutputFormat
-from luhuo.inference.tool_calls import function_of
 from luhuo.inference.tool_formats import HERMES, PLAIN, ToolFormat, format_of
 from luhuo.tokenizer.tokenizer import Tokenizer
 

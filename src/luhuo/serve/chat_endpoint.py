@@ -73,8 +73,8 @@ def _choices(
     content = "".join(piece.content for piece in pieces)
     if content or logprobs:
         yield _delta(index, {"content": content}) | {"logprobs": logprobs}
-    for call in (call for piece in pieces for call in piece.tool_calls):
-        yield _delta(index, {"tool_calls": [call.openai(indexed=True)]})
+    for part in (part for piece in pieces for part in piece.tool_calls):
+        yield _delta(index, {"tool_calls": [part.openai()]})
     if update.finish_reason:
         ended = reader.finish_reason(reason(update.finish_reason) or "stop")
         yield _delta(index, {}) | {"finish_reason": ended}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from luhuo.inference.call_writer import joined
 from luhuo.inference.request import Request
 from luhuo.serve.answers import Collected, Envelope, chat_logprobs, completion_logprobs, usage
 from luhuo.serve.prompts import reader_of
@@ -19,7 +20,7 @@ def chat_choice(served: Served, body: ChatBody, index: int, answer: Collected, r
     reader = reader_of(served, body, request)
     parts = (reader.push(answer.text), reader.flush())
     content = "".join(part.content for part in parts)
-    calls = [call.openai() for part in parts for call in part.tool_calls]
+    calls = [call.openai() for call in joined(call for part in parts for call in part.tool_calls)]
     message: dict[str, Any] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
     if reasoning := "".join(part.reasoning for part in parts):
         message["reasoning_content"] = reasoning
