@@ -43,15 +43,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for_hidden, for_weight, _, for_bias = ctx.needs_input_grad
         training = for_hidden or for_weight or for_bias
         of_hidden = torch.empty_like(hidden) if for_hidden else None
-        of_weight = _Sum(weight, hidden) if for_weight else None
+        of_weight = WeightGradient(weight, hidden) if for_weight else None
         of_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and for_bias else None
-        size = min(_filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
+        size = min(filled(len(targets)), chunk_rows(weight.shape[0], hidden.device.type))
         scores = torch.empty(size, weight.shape[0], dtype=hidden.dtype, device=hidden.device)
         losses_of = _compiled_losses if fused.usable(hidden) else _losses
         for start in range(0, len(targets), max(1, size)):
             h, target = hidden[start : start + size], targets[start : start + size]
             count = len(h)
-            rows = _filled(count)
+            rows = filled(count)
             if rows > count:
                 h = torch.cat([h, h.new_zeros(rows - count, h.shape[1])])
             logits = torch.mm(h, matrix.t(), out=scores[:rows])
@@ -106,7 +106,7 @@ def _compiled_losses(logits: Tensor, targets: Tensor, training: bool) -> Tensor:
     return fused.cross_entropy(logits, targets, slopes=training)
 
 
-class _Sum:
+class WeightGradient:
     """The weight's gradient (V, C) in fp32, to which each chunk adds. It is not cleared first where that is saved."""
 
     def __init__(self, weight: Tensor, hidden: Tensor) -> None:
@@ -127,7 +127,8 @@ class _Sum:
         self.empty = False
 
 
-def _filled(rows: int) -> int:
+def filled(rows: int) -> int:
+    """So many rows, and those of zeros behind them."""
     return -(-rows // MULTIPLE) * MULTIPLE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,19 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """An objective that looks at the whole batch of a step before it is split into micro-batches."""
+
+    def prepare(self, model: Any, batch: Batch) -> Batch:
+        """The batch with what the loss needs to know about all of it: one more entry a row, or the same in each.
+
+        Called once a step on this process's rows, in evaluation mode and without gradient; what must be equal in all
+        processes goes through `Ranks().sum`. So neither micro-batches nor processes change a statistic.
+        """
+        ...
+
+
 class CausalLM:
     """Next-token prediction.
 
@@ -42,7 +55,15 @@ class CausalLM:
 
     def weight(self, batch: Batch) -> Tensor:
         """Number of targets."""
-        return self.targets(batch).sum()
+        return self.row_weights(batch).sum()
+
+    def row_weights(self, batch: Batch) -> Tensor:
+        """What each row adds to the weight: (batch,)."""
+        return self.targets(batch).sum(1)
+
+    def likelihood(self, model: Decoder, hidden: Tensor, batch: Batch) -> Tensor:
+        """Sum of the negative log-likelihood (nats) of the targets, from the states (batch, length, C)."""
+        return _likelihood(model, hidden, batch["ids"][:, 1:], self.targets(batch))
 
     def loss(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the negative log-likelihood (nats) of the targets.
@@ -50,16 +71,16 @@ class CausalLM:
         In training mode, a model with multi-token prediction adds the mean of its depths' losses times `MTP_WEIGHT`,
         and one with a balancing loss adds that; the likelihood alone is then the metric `next_token`.
         """
-        ids, segments, valid = batch["ids"], batch.get("segments"), self.targets(batch)
+        segments, weights = batch.get("segments"), self.row_weights(batch)
         segments = None if segments is None else segments[:, :-1]
-        hidden = model.hidden(ids[:, :-1], segments=segments)
-        loss, weight = _likelihood(model, hidden, ids[:, 1:], valid), valid.sum()
+        hidden = model.hidden(batch["ids"][:, :-1], segments=segments)
+        loss, weight = self.likelihood(model, hidden, batch), weights.sum()
         if not model.training:
             return loss, weight, {}
         extra: dict[str, Tensor] = {}
         if model.config.mtp_layers:
             extra["further_tokens"] = MTP_WEIGHT * self._further(model, hidden, batch)
-        balance = model.auxiliary_loss(valid.sum(1))  # a row counts by its targets, so that no split changes the sum
+        balance = model.auxiliary_loss(weights)  # a row counts by its targets, so that no split changes the sum
         if balance is not None:
             extra["balance"] = balance
         metrics = {"next_token": loss.detach(), **{name: value.detach() for name, value in extra.items()}}

@@ -7,13 +7,14 @@ backward pass; so neither the split into micro-batches nor the number of process
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
 from torch import distributed
 
+from luhuo.adapter.attach import attached
 from luhuo.core.artifact import Workspace
 from luhuo.core.device import pick_dtype
 from luhuo.core.errors import Interrupted, LuhuoError, RunFailed
@@ -30,7 +31,8 @@ from luhuo.train.eight_bit_products import multiply_in_fp8
 from luhuo.train.gradients import Gradients
 from luhuo.train.guard import Verdict
 from luhuo.train.monitor import Monitor, expert_metrics
-from luhuo.train.objective import Batch, Objective
+from luhuo.train.objective import Batch, Objective, Prepares
+from luhuo.train.passes import gradient_passes
 from luhuo.train.plan.fit import Fit
 from luhuo.train.prefetch import Loader, Prefetcher
 from luhuo.train.ranks import Ranks
@@ -73,6 +75,7 @@ class Trainer:
         self.folder = out.path / ".checkpoint"
         self.state = RunState(model, config, self.loader, self.folder, self.ranks)
         self.gradients = Gradients(model, objective, self.ranks, config.micro_batch)
+        self.adapter = attached(model)
         self.fit = Fit(model, config)
         self.stop = StopSignal()
 
@@ -122,6 +125,8 @@ class Trainer:
                 self.monitor,
                 compiler as self.gradients.compiler,
             ):
+                if self.adapter is not None:
+                    self.adapter.begin(self.config.steps, self._passes if found is None else None)
                 self._loop(watchdog)
         except RuntimeError as error:
             self.state.writer.give_up()
@@ -166,7 +171,12 @@ class Trainer:
         None if the batch was passed over because of its loss.
         """
         self.fit(self.gradients, batch)
+        batch = self._prepared(batch)
+        if self.adapter is not None:
+            self.adapter.before_step(self.step)
         weight, total = self.gradients.compute(batch, self.step + 1)
+        if self.adapter is not None:
+            self.adapter.after_backward(1 / self.ranks.count)
         norm = self.gradients.reduce(self.config.clip)
         averages = {name: (self.ranks.sum(value) / weight).item() for name, value in total.items()}
         verdict = self.state.guard.judge(averages["loss"], norm)
@@ -177,7 +187,10 @@ class Trainer:
         factor = schedule.factor(self.step, self.config)
         self.state.optimiser.step(factor)
         experts = expert_metrics(self.model)
-        self.model.update_balance(self.config.balance_speed)
+        if self.adapter is not None:
+            self.adapter.after_step(self.step)
+        else:
+            self.model.update_balance(self.config.balance_speed)
         self.model.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.state.average is not None:
@@ -191,6 +204,20 @@ class Trainer:
             rates |= self.gradients.compiler.metrics()
         rates |= self.loader.report(averages | rates)
         return averages | rates | {"step_tokens": tokens, "flops": flops}
+
+    def _prepared(self, batch: Batch) -> Batch:
+        """The batch with what the objective has to know about all of it."""
+        if not isinstance(self.objective, Prepares):
+            return batch
+        self.model.eval()
+        with torch.no_grad():
+            batch = self.objective.prepare(self.model, batch)
+        self.model.train()
+        return batch
+
+    def _passes(self, count: int) -> Iterator[None]:
+        """Gradients of the first batches, for an adapter that chooses by them what to train."""
+        return gradient_passes(self.gradients, self.loader, self._tensors, self.ranks, count)
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
         cuda = self.model.device.type == "cuda"
