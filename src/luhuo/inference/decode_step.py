@@ -159,7 +159,7 @@ class DecodeStep:
         self._tensors = [(part, name) for part in held for name, tensor in part.items() if tensor is not None]
         self._places = [part[name].data_ptr() for part, name in self._tensors]
         self._table = None
-        if all(type(matrix) in (Linear, QuantisedLinear) for matrix in _matrices(self._model)):
+        if all(_is_alone(matrix) for matrix in _matrices(self._model)):
             self._blocks, self._table = _describe(self._model)
 
 
@@ -194,6 +194,11 @@ def _matrices(model: Decoder) -> Iterator[nn.Module]:
         yield from (attention.qkv, attention.out, mlp.gate_up, mlp.down)
     if model.unembedding is not None:
         yield model.unembedding
+
+
+def _is_alone(matrix: nn.Module) -> bool:
+    """Whether a matrix is what it looks like: no kind of its own, no adapter on it."""
+    return type(matrix) in (Linear, QuantisedLinear) and getattr(matrix, "adapter", None) is None
 
 
 def _layer(module: nn.Module) -> _Layer:

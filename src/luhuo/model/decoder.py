@@ -198,8 +198,11 @@ class Decoder(LanguageModel):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output embedding (vocab, hidden)."""
-        return self.embedding if self.unembedding is None else self.unembedding.weight
+        """The output embedding (vocab, hidden); of one kept in few bits a copy."""
+        table = self.embedding if self.unembedding is None else self.unembedding
+        if isinstance(table, QuantisedLinear):
+            return table.dense(self.dtype)
+        return table.weight if isinstance(table, Linear) else table
 
     @property
     def plain_head(self) -> bool:
@@ -211,7 +214,7 @@ class Decoder(LanguageModel):
     def embedded(self, ids: Tensor) -> Tensor:
         """Rows (…, width) of the embedding at `ids` (…), in the activations' dtype."""
         if isinstance(self.embedding, QuantisedEmbedding):
-            return self.embedding.look_up(ids)
+            return self.embedding.look_up(ids).to(self.dtype)
         return look_up(ids, self.embedding, tied=self.unembedding is None).to(self.dtype)
 
     def _embed(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:

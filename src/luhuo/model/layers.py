@@ -17,6 +17,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from luhuo.kernels import fp8
 from luhuo.model import fused_attention
+from luhuo.model.adaptable import Adaptable
 from luhuo.model.attention import attend
 from luhuo.model.cast_linear import WIDE, cast_linear, casts, gated_down
 from luhuo.model.fused import norm_rotate, swiglu
@@ -56,7 +57,7 @@ class Context:
     recompute: Recompute = "none"
 
 
-class Linear(nn.Module):
+class Linear(Adaptable):
     """`rows` output features by `columns` input features."""
 
     def __init__(self, columns: int, rows: int, *, bias: bool = False) -> None:
@@ -66,7 +67,10 @@ class Linear(nn.Module):
         self.fp8 = False
         """Whether training multiplies in 8 bits (`kernels.fp8`)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        return self.weight.to(dtype)
+
+    def product(self, x: Tensor) -> Tensor:
         if self.fp8 and self.training and fp8.fits(x, self.weight):
             found = fp8.linear(x, self.weight)
             return found if self.bias is None else found + self.bias.to(x.dtype)
@@ -222,7 +226,7 @@ class MLP(nn.Module):
         both = self.gate_up(x)
         if self.activation == "silu" and isinstance(self.down, Linear):
             weight = self.down.weight
-            plain = self.down.bias is None and not self.down.fp8
+            plain = self.down.bias is None and not self.down.fp8 and self.down.adapter is None
             if len(weight) >= WIDE and plain and casts(weight, x.dtype):
                 return gated_down(both, weight)
         if self.activation == "silu":

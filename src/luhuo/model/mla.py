@@ -92,7 +92,7 @@ class LatentAttention(nn.Module):
     def _absorbed(self, plain: Tensor, turned: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """Multi-query attention over the cached latents, which are the values too: (B, T, H · V)."""
         mla, heads = self.mla, self.config.heads
-        weight = self.kv_up.weight.to(memory.dtype).view(heads, -1, mla.kv_rank)
+        weight = self.kv_up.effective(memory.dtype).view(heads, -1, mla.kv_rank)
         of_keys, of_values = weight.split([mla.nope_dim, mla.value_dim], 1)  # (H, N, L), (H, V, L)
         inside = torch.einsum("bthn,hnl->bhtl", plain, of_keys)
         query = torch.cat([inside, turned.transpose(1, 2)], -1)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from luhuo.core.device import fast_bf16
 from luhuo.kernels.low_bit import Bits, Matrix, Packed, dense, describe, pack, product, quantise, rows_at
+from luhuo.model.adaptable import Adaptable
 from luhuo.model.families.links import Link
 from luhuo.model.layers import Linear
 
@@ -31,7 +32,20 @@ GROUPS: dict[Bits, tuple[int, ...]] = {8: (64, 32), 4: (32, 16, 8)}
 """Columns that share a scale, where nothing else says so: the first of these that divides the rows of all matrices."""
 
 
-class QuantisedLinear(nn.Module):
+class _Product(torch.autograd.Function):
+    """The product with a packed matrix, which is unpacked again for the gradient of x instead of being kept dense."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: QuantisedLinear) -> Tensor:
+        ctx.module = module
+        return product(x, module.matrix, module.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] @ ctx.module.dense(gradients[0].dtype), None
+
+
+class QuantisedLinear(Adaptable):
     """A `Linear` with a packed matrix."""
 
     packed: Tensor
@@ -58,10 +72,11 @@ class QuantisedLinear(nn.Module):
         return describe(self.matrix, self.bias)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
-        """The matrix (rows, columns) in `dtype`."""
         return dense(self.matrix, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def product(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Product.apply(x, self)  # type: ignore[return-value]
         return product(x, self.matrix, self.bias)
 
 

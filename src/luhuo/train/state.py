@@ -7,6 +7,10 @@ from typing import Any, Protocol
 
 import torch
 
+from luhuo.adapter.attach import attached
+from luhuo.adapter.files import base_digest
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
 from luhuo.model.decoder import Decoder
 from luhuo.train import checkpoint
 from luhuo.train.config import TrainerConfig
@@ -26,7 +30,8 @@ class Place(Protocol):
 
 
 class RunState:
-    """Weights, optimiser, averaged weights, random numbers, and the counters of a run.
+    """Weights, optimiser, averaged weights, random numbers, and the counters of a run. Of a model with an adapter a
+    checkpoint holds what is trained, and the reference and digest of the model below.
 
     `step` and `tokens` count what has been learned from, `seconds` the time this took (evaluation and samples are not
     in it), `skipped` the batches passed over; `last` holds the newest value of every metric, `best` the lowest score
@@ -36,7 +41,9 @@ class RunState:
     def __init__(self, model: Decoder, config: TrainerConfig, loader: Place, folder: Path, ranks: Ranks) -> None:
         self.model, self.loader, self.folder, self.ranks = model, loader, folder, ranks
         # Taken once: between passes FSDP shows gathered parameters in their place.
-        self.parameters = dict(model.named_parameters())
+        self.adapter = attached(model)
+        self.parameters = {name: p for name, p in model.named_parameters() if self.adapter is None or p.requires_grad}
+        self.base = "" if self.adapter is None else base_digest(self.adapter.base)
         self.cuts = {name: cut_of(parameter) for name, parameter in self.parameters.items()}
         self.optimiser = Optimiser(model, config)
         self.average = Average(model, config.ema) if config.ema else None
@@ -76,6 +83,8 @@ class RunState:
             "average": {} if self.average is None else self.average.weights,
             "random": random,
         }
+        if self.adapter is not None:
+            parts["adapter"] = self.adapter.state()
         values = {
             "loader": self.loader.state(),
             "tokens": self.tokens,
@@ -85,6 +94,8 @@ class RunState:
             "guard": self.guard.state(),
             "best": self.best,
         }
+        if self.adapter is not None:
+            values["base"] = {"reference": self.adapter.base, "sha256": self.base}
         self.writer.write(self.step, parts, values)
 
     def save_best(self, score: float) -> None:
@@ -99,6 +110,10 @@ class RunState:
         With `guard`, also what guard and clock knew, and the best score: without it, a run goes back within its life.
         """
         found.cuts = self.cuts
+        if self.adapter is not None:
+            self._check_base(found)
+            for name, tensor in self.adapter.state().items():
+                found.load_into("adapter", name, tensor)
         for name, parameter in self.parameters.items():
             found.load_into("model", name, parameter)
         self.optimiser.restore(found)
@@ -115,6 +130,18 @@ class RunState:
         if guard:
             self.guard.restore(values["guard"])
             self.seconds, self.skipped, self.best = values["seconds"], values["skipped"], values["best"]
+
+    def _check_base(self, found: checkpoint.Saved) -> None:
+        """Raise `LuhuoError` if a checkpoint of an adapter belongs to another model: it holds what is trained only."""
+        wanted = found.values.get("base", {"reference": "", "sha256": ""})
+        if wanted["sha256"] != self.base:
+            raise LuhuoError(
+                tr("The checkpoint belongs to an adapter of another model.", "检查点属于另一个模型的适配器。"),
+                expected=f"{wanted['reference']} sha256 {wanted['sha256'][:16]}",
+                found=f"sha256 {self.base[:16]}",
+                where=found.path,
+                fix=tr("Start in a new folder, or put the model back.", "请换一个新目录，或恢复原来的模型。"),
+            )
 
     def keep_result(self, best: bool) -> None:
         """Put the weights in place that are the result: the averaged, or (`best`) those of the best score."""

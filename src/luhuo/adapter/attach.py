@@ -1,0 +1,136 @@
+"""Putting an adapter on a model, computing without it for a while, and merging it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+import torch
+from torch import nn
+
+from luhuo.adapter.adapter import Adapter
+from luhuo.adapter.config import AdapterConfig
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.model.base import LanguageModel
+from luhuo.model.families import links
+
+CLASSES = {
+    "lora": "lora:Lora",
+    "dora": "dora:Dora",
+    "dylora": "dylora:Dylora",
+    "vera": "vera:Vera",
+    "ia3": "ia3:IA3",
+    "houlsby": "bottleneck:Houlsby",
+    "pfeiffer": "bottleneck:Pfeiffer",
+}
+"""Where each method is."""
+
+
+def attach(model: LanguageModel, config: AdapterConfig, seed: int = 0) -> Adapter:
+    """Freeze a model and put a fresh adapter on it; everything random in it comes from `seed`.
+
+    Raises `LuhuoError` for what the model has no place for, or if it has an adapter.
+    """
+    if attached(model) is not None:
+        raise LuhuoError(
+            tr("The model has an adapter already.", "模型已带有适配器。"),
+            fix=tr("Merge it first.", "请先合并。"),
+        )
+    model.requires_grad_(False)
+    where, _, name = CLASSES[config.method].partition(":")
+    adapter: Adapter = getattr(import_module(f"luhuo.adapter.{where}"), name)(model, config, seed)
+    for p in adapter.own().values():
+        p.requires_grad_(True)
+    adapter.extra |= {name: p for name, p in _wanted(model, config.train).items() if name not in adapter.own()}
+    for p in adapter.extra.values():
+        p.requires_grad_(True)
+    adapter.remember()
+    model.__dict__["_adapter"] = adapter
+    return adapter
+
+
+def attached(model: nn.Module) -> Adapter | None:
+    """The adapter of a model, or of the model inside another module; None without one."""
+    for module in model.modules():
+        found = module.__dict__.get("_adapter")
+        if isinstance(found, Adapter):
+            return found
+    return None
+
+
+def needed(model: nn.Module) -> Adapter:
+    """The adapter of a model. Raises `LuhuoError` without one."""
+    adapter = attached(model)
+    if adapter is None:
+        raise LuhuoError(tr("The model has no adapter.", "模型没有适配器。"))
+    return adapter
+
+
+def detach(model: nn.Module) -> None:
+    """Take the adapter off; the model computes what it did before, but for weights of its own that were trained."""
+    adapter = needed(model)
+    adapter.put(on=False)
+    adapter.model.__dict__.pop("_adapter")
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """The model as it was before the adapter, without gradients."""
+    adapter = needed(model)
+    with torch.no_grad():
+        adapter.put(on=False)
+        trained = adapter.swap(adapter.originals)
+        try:
+            yield
+        finally:
+            adapter.swap(trained)
+            adapter.put(on=True)
+
+
+def merge(model: nn.Module) -> Callable[[], None]:
+    """Let the model's own weights do what its adapter does, and take that off; what is returned undoes it exactly.
+
+    Raises `LuhuoError` for a method whose work no weight can do, and for weights kept in few bits.
+    """
+    adapter = needed(model)
+    undo = adapter.merge()
+    owner = adapter.model
+    owner.__dict__.pop("_adapter")
+
+    def unmerge() -> None:
+        undo()
+        owner.__dict__["_adapter"] = adapter
+
+    return unmerge
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """The model with its adapter merged, as fast as one without: for generating between optimiser steps."""
+    unmerge = merge(model)
+    try:
+        yield
+    finally:
+        unmerge()
+
+
+def _wanted(model: LanguageModel, names: list[str]) -> dict[str, nn.Parameter]:
+    """The parameters whose published names have one of `names` as a part, by our name. Raises `LuhuoError`."""
+    found: dict[str, nn.Parameter] = {}
+    parameters = dict(model.named_parameters())
+    table = {link.ours: link.theirs for link in links(model.config)}  # type: ignore[attr-defined]
+    for name in names:
+        pattern = re.compile(rf"(^|\.){re.escape(name)}(\.|$)")
+        mine = {ours: parameters[ours] for ours, theirs in table.items() if any(map(pattern.search, theirs))}
+        if not mine or not all(isinstance(p, nn.Parameter) for p in mine.values()):
+            raise LuhuoError(
+                tr("There is no such module to train.", "没有可训练的此类模块。"),
+                expected=", ".join(sorted({part for t in table.values() for n in t for part in n.split(".")})[:40]),
+                found=name,
+                where="adapter.train",
+            )
+        found |= mine
+    return found
