@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from luhuo.align.rewards.config import AnswerReward, CheckReward, ExactReward, NumberReward
+from luhuo.align.rewards.config import AnswerReward, CheckReward, ExactReward, NumberReward, ReadReward
 from luhuo.align.rewards.score import NOT_APPLICABLE, CompletionInfo, Failure, Item, Mark, Scorer, each
 from luhuo.core.language import tr
 from luhuo.verify import checks
@@ -14,7 +14,7 @@ from luhuo.verify.answers import Match, match_exact
 from luhuo.verify.quantities import match_number, value_of
 
 
-def graded(match: Match, config: AnswerReward | CheckReward) -> Mark:
+def graded(match: Match, config: ReadReward) -> Mark:
     """The mark of a match: the reading that counts, and both beside it."""
     parts = {"strict": float(match.strict), "lenient": float(match.lenient), "parsed": float(match.parsed)}
     return Mark(parts[config.extraction], parts)

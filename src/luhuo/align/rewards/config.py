@@ -37,15 +37,20 @@ class Reward(Config, abc.ABC):
         """The scorer of this reward, ready for use."""
 
 
-class AnswerReward(Reward):
-    """What the rewards share that compare a reply with a gold answer."""
+class ReadReward(Reward):
+    """What the rewards share that read an answer out of a reply."""
 
-    key: str = field("answer", "Where the gold answer stands in a prompt's row.", "标准答案在数据行中的键。")
     extraction: Extraction = field(
         "strict",
         "Which reading of the reply counts; both are logged. strict: the stated answer; lenient: anywhere in it.",
         "以哪种读法计分；两种都会记录。strict：明确给出的答案；lenient：回答中任意位置。",
     )
+
+
+class AnswerReward(ReadReward):
+    """What the rewards share that compare a reply with a gold answer."""
+
+    key: str = field("answer", "Where the gold answer stands in a prompt's row.", "标准答案在数据行中的键。")
 
 
 class ExactReward(AnswerReward):
@@ -73,11 +78,10 @@ class NumberReward(AnswerReward):
         return number(self)
 
 
-class CheckReward(Reward):
+class CheckReward(ReadReward):
     """1 if the reply passes the check of a world item (`check` in the row), else 0."""
 
     kind: Literal["check"] = field("check", "The kind of reward.", "奖励类型。")
-    extraction: Extraction = AnswerReward.model_fields["extraction"]
 
     def open(self) -> Scorer:
         """See `Reward.open`."""
