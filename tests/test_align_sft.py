@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luhuo.align.sft import prepare, shuffle_answers
+from luhuo.align.sft import Rules, prepare, shuffle_answers
 from luhuo.align.stages import SftStage
 from luhuo.core.artifact import Workspace, produce
 from luhuo.core.errors import Interrupted, LuhuoError
@@ -42,13 +42,22 @@ def base(tmp_path: Path) -> Path:
 
 
 def stage_of(base: Path, data: Path, **changes: Any) -> SftStage:
-    settings = {"steps": 60, "batch": 512, "length": 128, "learning_rate": 0.01, "dtype": "fp32", "device": "cpu"}
+    settings: dict[str, Any] = {
+        "steps": 60,
+        "batch": 512,
+        "length": 128,
+        "learning_rate": 0.01,
+        "dtype": "fp32",
+        "device": "cpu",
+    }
+    settings["threads"] = 1
     return SftStage.parse({"model": str(base), "data": str(data)} | settings | changes)
 
 
 def prepared_of(path: Path, tokenizer=None, length: int = 128, **options: Any):
     rejected: list[Any] = []
-    prepared = prepare([path], tokenizer or small_tokenizer(), length, quarantine=rejected.append, **options)
+    rules = Rules(length, **options)
+    prepared = prepare([([path], 1.0)], tokenizer or small_tokenizer(), rules, quarantine=rejected.append)
     return prepared, rejected
 
 

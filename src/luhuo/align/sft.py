@@ -10,19 +10,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from luhuo.align.supervised import SupervisedLM
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import track
 from luhuo.core.seeds import derive_seed
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.layouts import read_conversations
+from luhuo.dialogue.mixing import Share
 from luhuo.dialogue.packing import ConversationLoader, TokenStore
 from luhuo.dialogue.preview import preview
 from luhuo.dialogue.render import Rendered, fit, render_all
+from luhuo.dialogue.texts import Passage, pieces, read_passages, render_passage
 from luhuo.files.records import Broken
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
-from luhuo.train.objective import CausalLM
+
+Sets = Sequence[tuple[Sequence[Path], float]]
+"""Data sets: their files, and how often their conversations are seen in an epoch."""
 
 
 @dataclass
@@ -30,6 +35,8 @@ class Prepared:
     """Conversations ready to be packed, and what happened to every row that was read."""
 
     store: TokenStore = field(default_factory=TokenStore)
+    shares: list[Share] = field(default_factory=list)
+    """How many there are of each set, and its weight."""
     layouts: dict[str, str] = field(default_factory=dict)
     """Layout by file."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -54,19 +61,33 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How rows become targets."""
+
+    length: int
+    overlong: str = "truncate"
+    """A conversation of more than `length` + 1 tokens loses whole turns from its front ("truncate") or is left out
+    ("drop", or if not even its last exchange fits)."""
+    turns: str = "all"
+    """"last": only the last answer of a conversation is learned."""
+    plain: bool = False
+    """Rows are plain text, without a chat template."""
+    shuffle_seed: int | None = None
+    """Permute the answers (`shuffle_answers`)."""
+
+
 def prepare(
-    files: Sequence[Path],
+    sets: Sets,
     tokenizer: Tokenizer,
-    length: int,
+    rules: Rules,
     *,
-    overlong: str = "truncate",
-    shuffle_seed: int | None = None,
     quarantine: Callable[[Broken], None],
+    watch: Callable[[Conversation, list[Rendered]], None] | None = None,
 ) -> Prepared:
     """Read, check, render and count all conversations; rows that cannot be used go to `quarantine`.
 
-    A conversation of more than `length` + 1 tokens loses whole turns from its front ("truncate") or is left out
-    ("drop", or if not even its last exchange fits). With `shuffle_seed`, answers are permuted (`shuffle_answers`).
+    `watch` is shown every conversation with its renderings (before they are shortened).
     """
     prepared = Prepared()
 
@@ -74,15 +95,39 @@ def prepare(
         prepared.counts["broken"] += 1
         quarantine(broken)
 
+    ends = frozenset({tokenizer.end_of_turn_id, tokenizer.eos_id})
+    for files, weight in sets:
+        before = len(prepared.store)
+        if rules.plain:
+            parts = _passages(files, tokenizer, rules, prepared, reject)
+        else:
+            parts = _conversations(files, tokenizer, rules, prepared, reject, quarantine, watch)
+        for part in parts:
+            prepared.add(part, ends)
+        prepared.shares.append(Share(len(prepared.store) - before, weight))
+    check(prepared, tokenizer)
+    return prepared
+
+
+def _conversations(
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    rules: Rules,
+    prepared: Prepared,
+    reject: Callable[[Broken], None],
+    quarantine: Callable[[Broken], None],
+    watch: Callable[[Conversation, list[Rendered]], None] | None,
+) -> Iterator[Rendered]:
+    """The renderings of a set's conversations."""
+
     def read() -> Iterator[Conversation]:
         for file in files:
             prepared.layouts[str(file)], conversations = read_conversations(file, reject)
             yield from conversations
 
     conversations: Iterable[Conversation] = read()
-    if shuffle_seed is not None:
-        conversations = shuffle_answers(list(conversations), shuffle_seed, prepared.counts)
-    ends = frozenset({tokenizer.end_of_turn_id, tokenizer.eos_id})
+    if rules.shuffle_seed is not None:
+        conversations = shuffle_answers(list(conversations), rules.shuffle_seed, prepared.counts)
     for conversation in track(conversations, tr("rendering", "渲染对话"), unit=tr("conversations", "条")):
         prepared.counts["read"] += 1
         fault = _fault(conversation)
@@ -91,12 +136,38 @@ def prepare(
             where = str(conversation.meta.get("id", ""))
             quarantine(Broken(where, prepared.counts["read"], fault, conversation.messages[0].content[:200]))
             continue
-        parts = list(_fitting(conversation, tokenizer, length + 1, overlong, prepared.counts))
+        chosen = conversation.last_turn_only() if rules.turns == "last" else conversation
+        whole = list(render_all(chosen, tokenizer))
+        if watch is not None:
+            watch(chosen, whole)
+        parts = list(_fitting(chosen, whole, tokenizer, rules, prepared.counts))
         prepared.counts["used"] += bool(parts)
-        for part in parts:
-            prepared.add(part, ends)
-    check(prepared, tokenizer)
-    return prepared
+        yield from parts
+
+
+def _passages(
+    files: Sequence[Path], tokenizer: Tokenizer, rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]
+) -> Iterator[Rendered]:
+    """The renderings of a set's plain texts. A text without a prompt is cut into rows instead of being dropped."""
+
+    def read() -> Iterator[Passage]:
+        for file in files:
+            prepared.layouts[str(file)], passages = read_passages(file, reject)
+            yield from passages
+
+    limit = rules.length + 1
+    for passage in track(read(), tr("encoding", "编码文本"), unit=tr("texts", "条")):
+        prepared.counts["read"] += 1
+        if not passage.completion.strip():
+            prepared.counts["empty_answer"] += 1
+            continue
+        rendered = render_passage(passage, tokenizer)
+        if len(rendered) > limit and (passage.prompt or rules.overlong == "drop"):
+            prepared.counts["too_long"] += 1
+            continue
+        prepared.counts["used"] += 1
+        prepared.counts["split"] += len(rendered) > limit
+        yield from pieces(rendered, limit) if len(rendered) > limit else (rendered,)
 
 
 def check(prepared: Prepared, tokenizer: Tokenizer) -> None:
@@ -131,8 +202,9 @@ def check(prepared: Prepared, tokenizer: Tokenizer) -> None:
 
 
 def held_out(store: TokenStore, length: int, pad_id: int) -> Callable[[Decoder], dict[str, float]]:
-    """A scorer for the trainer: mean loss (nats) of all supervised tokens of these conversations."""
+    """A scorer for the trainer: mean loss (nats) of all supervised tokens of these conversations, by their weights."""
     loader = ConversationLoader(store, batch=4, length=length, seed=0, pad_id=pad_id)
+    objective = SupervisedLM()
 
     def score(model: Decoder) -> dict[str, float]:
         loader.restore({"epoch": 0, "row": 0})
@@ -140,7 +212,7 @@ def held_out(store: TokenStore, length: int, pad_id: int) -> Callable[[Decoder],
         rows = len(loader.rows(0))
         for start, arrays in zip(range(0, rows, 4), loader, strict=False):
             batch = {name: torch.from_numpy(a[: rows - start]).to(model.device) for name, a in arrays.items()}
-            part, count, _ = CausalLM().loss(model, batch)
+            part, count, _ = objective.loss(model, batch)
             loss, weight = loss + part.item(), weight + count.item()
         return {"valid.loss": loss / weight}
 
@@ -176,21 +248,21 @@ def _fault(conversation: Conversation) -> str | None:
     """Why a conversation cannot be trained on, or None."""
     if not conversation.has_target:
         return "no_target"
-    if any(m.is_target and not m.content.strip() for m in conversation.messages):
+    if any(m.is_target and not m.content.strip() and not m.tool_calls for m in conversation.messages):
         return "empty_answer"
     return None
 
 
 def _fitting(
-    conversation: Conversation, tokenizer: Tokenizer, limit: int, overlong: str, counts: Counter[str]
+    conversation: Conversation, parts: list[Rendered], tokenizer: Tokenizer, rules: Rules, counts: Counter[str]
 ) -> Iterator[Rendered]:
-    """The renderings of a conversation that fit into `limit` tokens, shortened if need be."""
-    parts = list(render_all(conversation, tokenizer))
+    """The renderings of a conversation that fit into a row, shortened if need be; `parts` are those of all of it."""
+    limit = rules.length + 1
     counts["split"] += len(parts) > 1
     if all(len(part) <= limit for part in parts):
         yield from parts
         return
-    shorter = fit(conversation, tokenizer, limit)[0] if overlong == "truncate" else None
+    shorter = fit(conversation, tokenizer, limit)[0] if rules.overlong == "truncate" else None
     if shorter is None or not shorter.has_target:
         counts["too_long"] += 1
         return

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from luhuo.align.policy import PolicyConfig
+from luhuo.align.sft_fields import DataSet, RopeStretch
 from luhuo.core.artifact import Workspace, owner
 from luhuo.core.config import Input, field
-from luhuo.core.errors import LuhuoError
-from luhuo.core.language import tr
 from luhuo.core.stage import Stage
-
-if TYPE_CHECKING:
-    import torch
-
-    from luhuo.align.sft import Prepared
-    from luhuo.tokenizer.tokenizer import Tokenizer
 
 
 class SftStage(Stage, PolicyConfig):
@@ -28,8 +21,10 @@ class SftStage(Stage, PolicyConfig):
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 
-    data: list[Input] | Input = field(
-        ..., "File or files of conversations; the layout is detected.", "对话文件（一个或多个），自动识别格式。"
+    data: list[Input | DataSet] | Input = field(
+        ...,
+        "File or files of conversations, the layout is detected; {path, weight} says how often a set is seen.",
+        "对话文件（一个或多个），自动识别格式；{path, weight} 指明某数据集出现的次数。",
     )
     valid: Input | None = field(
         None,
@@ -51,129 +46,67 @@ class SftStage(Stage, PolicyConfig):
         "A conversation longer than a row: drop whole turns from its front, or all of it.",
         "对话超过一行时：从前面整轮截去，或整条丢弃。",
     )
+    turns: Literal["all", "last"] = field(
+        "all",
+        "Answers that are learned: all of a conversation, or its last one.",
+        "学习哪些回答：对话中的全部，或仅最后一个。",
+    )
+    plain: bool = field(
+        False,
+        "Rows are plain text (text, or prompt and completion): no chat template.",
+        "数据为纯文本（text，或 prompt 与 completion）：不用对话模板。",
+    )
+    neftune: float = field(
+        0.0,
+        "Noise on the embeddings in training (NEFTune's alpha, 5 to 15); 0: none.",
+        "训练时嵌入上的噪声（NEFTune 的 alpha，5 到 15）；0 为无。",
+        ge=0,
+    )
+    rope: RopeStretch | None = field(
+        None,
+        "Stretch the context: {type: yarn, factor: 4}; config.json says so to transformers.",
+        "拉长上下文：{type: yarn, factor: 4}；写入 config.json，transformers 可读。",
+    )
+    new_tokens: list[str] = field(
+        [],
+        "Special tokens to add; their embeddings begin as the mean of all.",
+        "要新增的特殊词元；其嵌入初值为全体均值。",
+    )
+    chat_template: Input | None = field(
+        None, "Jinja file of a chat template for the model.", "为模型指定的对话模板（Jinja 文件）。"
+    )
+    chatml: bool = field(
+        False, "Give the model ChatML, the template and its tokens.", "为模型配上 ChatML 模板及其词元。"
+    )
     shuffle_answers: bool = field(
         False,
         "Control experiment: permute answers within family and language; formats stay, the mapping is lost.",
         "对照实验：在同一题型与语言内打乱答案；格式保留，对应关系丢失。",
     )
 
+    @model_validator(mode="after")
+    def _fits_data(self) -> Self:
+        if self.chatml and self.chat_template is not None:
+            raise ValueError("chatml and chat_template exclude each other")
+        if self.plain and (self.chatml or self.chat_template or self.shuffle_answers or self.turns != "all"):
+            raise ValueError("plain text has no turns, template or answers to shuffle")
+        return self
+
     def run(self, out: Workspace) -> None:
-        """Fine-tune, resuming from the last checkpoint if there is one, and write a model directory."""
+        """Fine-tune, resuming from the last checkpoint if there is one, and write a model directory or an adapter."""
+        from luhuo.align.sft_run import fine_tune
         from luhuo.core.device import use_threads
         from luhuo.train.parallel import processes
 
         use_threads(self.threads)
         with processes(self.device, self.parallel) as device:
-            self._run(out, device)
-
-    def _run(self, out: Workspace, device: torch.device) -> None:
-        from luhuo.align.policy import keep_policy, open_policy
-        from luhuo.align.sft import held_out, prepare
-        from luhuo.core.device import pick_dtype
-        from luhuo.dialogue.packing import ConversationLoader
-        from luhuo.files.readers import list_files
-        from luhuo.files.references import resolve
-        from luhuo.train.objective import CausalLM
-        from luhuo.train.parallel import spread, whole
-        from luhuo.train.ranks import Ranks
-        from luhuo.train.samples import sampler
-        from luhuo.train.trainer import Trainer
-
-        ranks = Ranks()
-        model = open_policy(self, seed=self.seed)
-        tokenizer = self._checked(model.tokenizer, model.config.max_positions)
-        data = [self.data] if isinstance(self.data, str) else self.data
-        files = [file for value in data for file in list_files(resolve(value).path)]
-        note_sources(files, out)
-        seed = self.seed if self.shuffle_answers else None
-        with Path(out.path / "quarantine.jsonl" if ranks.main else os.devnull).open("w", encoding="utf-8") as handle:
-
-            def quarantine(row: Any) -> None:
-                line = {"source": row.file, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}
-                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-            rules: dict[str, Any] = {"overlong": self.overlong, "quarantine": quarantine}
-            prepared = prepare(files, tokenizer, self.length, shuffle_seed=seed, **rules)
-            kept = None
-            if self.valid:
-                kept = prepare(list_files(resolve(self.valid).path), tokenizer, self.length, **rules).store
-        if ranks.main:
-            announce(prepared, tokenizer)
-        options = {"length": self.length, "seed": self.seed, "pad_id": tokenizer.pad_id}
-        rows = len(ConversationLoader(prepared.store, batch=1, **options).rows(0))
-        batch = max(1, min(self.batch // self.length, rows) // ranks.count)
-        loader = ConversationLoader(prepared.store, batch=batch, rank=ranks.rank, world=ranks.count, **options)
-        config = self.trainer_config(steps=self.steps or loader.steps(self.epochs))
-        evaluate = held_out(kept, self.length, tokenizer.pad_id) if kept else None
-        model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
-        sample = sampler(config, self.seed, chat=True)
-        trainer = Trainer(model, CausalLM(), loader, config, out, evaluate=evaluate, sample=sample, title="sft")
-        metrics = trainer.run()
-        finished = whole(model)
-        if finished is None:
-            return
-        keep_policy(finished, out.path)
-        trainer.clean()
-        out.results |= {
-            "loss": metrics["loss"],
-            "tokens_per_s": metrics["tokens_per_s"],
-            "steps": config.steps,
-            "tokens": prepared.tokens,
-            "supervised_tokens": prepared.supervised,
-            "conversations": prepared.counts["used"],
-        }
-        if "valid.loss" in metrics:
-            out.results["valid.loss"] = metrics["valid.loss"]
-        for name in ("broken", "no_target", "empty_answer", "too_long", "truncated"):
-            out.results[f"rows.{name}"] = prepared.counts[name]
+            fine_tune(self, out, device, lambda files: note_sources(files, out))
 
     def disk_bytes(self) -> int:
         """The model, and two checkpoints with the optimiser's state."""
         folder = Path(self.model)
         weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 20_000_000
         return 8 * weights + 10_000_000
-
-    def _checked(self, tokenizer: Tokenizer | None, context: int) -> Tokenizer:
-        if tokenizer is None:
-            raise LuhuoError(
-                tr("The model has no tokenizer.", "该模型没有分词器。"), expected="tokenizer.json", where=self.model
-            )
-        if self.length > context:
-            raise LuhuoError(
-                tr("The rows are longer than the model's context.", "打包行长于模型上下文。"),
-                expected=f"length <= {context}",
-                found=self.length,
-                where="length",
-            )
-        return tokenizer
-
-
-def announce(prepared: Prepared, tokenizer: Tokenizer) -> None:
-    """Tell what was found: layouts, counts, token statistics, and one example with its mask."""
-    import sys
-
-    import numpy as np
-
-    from luhuo.core.progress import say
-    from luhuo.dialogue.preview import preview
-
-    for name, layout in prepared.layouts.items():
-        say(tr(f"{Path(name).name}: layout “{layout}”", f"{Path(name).name}：格式“{layout}”"))
-    say(", ".join(f"{name} {count:,}" for name, count in sorted(prepared.counts.items()) if count))
-    lengths = prepared.store.lengths()
-    median, longest = int(np.median(lengths)), int(lengths.max())
-    share = prepared.supervised / prepared.tokens
-    say(
-        tr(
-            f"{prepared.tokens:,} tokens, {prepared.supervised:,} supervised ({share:.0%}); "
-            f"a conversation has {median} (median) to {longest} (longest)",
-            f"共 {prepared.tokens:,} 词元，受监督 {prepared.supervised:,}（{share:.0%}）；"
-            f"单条中位数 {median}，最长 {longest}",
-        )
-    )
-    if prepared.first:
-        say(tr("The first conversation; what is learned is marked:", "第一条对话，标出的部分为学习目标："))
-        say(preview(prepared.first, tokenizer, colour=sys.stderr.isatty()))
 
 
 def note_sources(files: list[Path], out: Workspace) -> None:
