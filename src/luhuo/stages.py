@@ -54,6 +54,36 @@ STAGES = {
         "拟合缩放定律并建议规模与词元数。",
     ),
     "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
+    "dpo": Entry(
+        "luhuo.align.preference_stages:DpoStage",
+        "Learn from preferred and rejected answers (DPO and its kin).",
+        "从更好与更差的回答对中学习（DPO 及同类）。",
+    ),
+    "kto": Entry(
+        "luhuo.align.preference_stages:KtoStage",
+        "Learn from single answers judged good or bad (KTO).",
+        "从单个回答的好坏判断中学习（KTO）。",
+    ),
+    "orpo": Entry(
+        "luhuo.align.preference_stages:OrpoStage",
+        "Fine-tune and learn preferences in one step (ORPO).",
+        "微调与偏好学习一步完成（ORPO）。",
+    ),
+    "simpo": Entry(
+        "luhuo.align.preference_stages:SimpoStage",
+        "Learn preferences without a reference, by mean log-probability (SimPO).",
+        "无参考模型、以平均对数概率学习偏好（SimPO）。",
+    ),
+    "cpo": Entry(
+        "luhuo.align.preference_stages:CpoStage",
+        "Learn preferences without a reference, held back by fine-tuning (CPO).",
+        "无参考模型、以微调项约束的偏好学习（CPO）。",
+    ),
+    "grpo": Entry(
+        "luhuo.align.grpo_stage:GrpoStage",
+        "Reinforcement learning from rewards, with groups of answers.",
+        "以成组回答的奖励进行强化学习。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

@@ -143,7 +143,7 @@ class GrpoStage(Stage, RolloutConfig):
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
-        from luhuo.align.judge import judge
+        from luhuo.align.judge import judge, shuffled
         from luhuo.align.policy import keep_policy, open_policy
         from luhuo.align.prompts import PromptOrder
         from luhuo.align.rewards import Rewards
@@ -158,12 +158,13 @@ class GrpoStage(Stage, RolloutConfig):
         model = spread(model, self.parallel)
         prompts = open_prompts(self, self.prompts, model)
         rewards = Rewards([*self.rewards, *([OverlongReward(margin=self.overlong)] if self.overlong else [])])
+        score = judge(rewards, self.max_tokens)
         attempts = self.chosen.attempts if self.attempts is None else self.attempts
         plan = Plan(self.prompts_per_round, self.minibatches, self.epochs, attempts)
         loader = RolloutLoader(
             open_rollout(self, model, prompts),
             PromptOrder(prompts, self.seed),
-            judge(rewards, self.max_tokens, self.seed if self.shuffle_rewards else None),
+            shuffled(score, self.seed) if self.shuffle_rewards else score,
             self._value(model, reference, plan.updates),
             plan,
             seed=self.seed,
@@ -172,7 +173,7 @@ class GrpoStage(Stage, RolloutConfig):
             pad_id=tokenizer_of(model, self.model).pad_id,
         )
         config = self.trainer_config(prefetch=0)
-        evaluate = held_out(self, model, rewards)
+        evaluate = held_out(self, model, score)
         trainer = Trainer(model, self._objective(), loader, config, out, evaluate=evaluate, title="grpo")
         metrics = trainer.run()
         if not Ranks().main:

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from luhuo.adapter.attach import attached
-from luhuo.align.judge import judge
 from luhuo.align.policy import reference
-from luhuo.align.prompts import Prompt, read_prompts
-from luhuo.align.rewards import Rewards
+from luhuo.align.prompts import Prompt, render_prompts
 from luhuo.align.rewards.function import load
 from luhuo.align.rollout import Environment, Rollout
 from luhuo.align.rollout_config import RolloutConfig
+from luhuo.align.rollout_loader import Judge
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
@@ -45,7 +44,7 @@ def open_prompts(config: RolloutConfig, given: Sequence[str] | str, model: Decod
     files = [
         file for value in ([given] if isinstance(given, str) else given) for file in list_files(resolve(value).path)
     ]
-    prompts = read_prompts(files, tokenizer_of(model, config.model), system=config.system)
+    prompts = render_prompts(files, tokenizer_of(model, config.model), system=config.system)
     room = model.config.max_positions - config.max_tokens
     fitting = [prompt for prompt in prompts if len(prompt.ids) <= room]
     if not fitting:
@@ -102,13 +101,12 @@ def reference_of(model: Decoder) -> Reference:
     return copied
 
 
-def held_out(config: RolloutConfig, model: Decoder, rewards: Rewards) -> Evaluate | None:
+def held_out(config: RolloutConfig, model: Decoder, score: Judge) -> Evaluate | None:
     """A scorer for the trainer: mean reward of greedy answers to held-out prompts, and its parts by name."""
     if config.valid is None:
         return None
     prompts = dict(enumerate(open_prompts(config, config.valid, model)))
     rollout = open_rollout(config, model, list(prompts.values()), greedy=True)
-    score = judge(rewards, config.max_tokens)
 
     def evaluate(policy: Decoder) -> dict[str, float]:
         samples = [sample for group in rollout.sample(prompts, 0).values() for sample in group]
