@@ -84,6 +84,11 @@ STAGES = {
         "Reinforcement learning from rewards, with groups of answers.",
         "以成组回答的奖励进行强化学习。",
     ),
+    "ppo": Entry(
+        "luhuo.align.ppo_stage:PpoStage",
+        "Reinforcement learning with a critic (PPO).",
+        "带价值网络的强化学习（PPO）。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

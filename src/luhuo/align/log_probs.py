@@ -152,8 +152,10 @@ class _Selected(torch.autograd.Function):
         return found, entropies
 
     @staticmethod
-    @once_differentiable  # pyright: ignore[reportIncompatibleMethodOverride] the wrapper makes `ctx` positional
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the wrapper makes `ctx` positional
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         upstream = gradients[0] / -ctx.temperature  # the slopes are those of the negative logarithm, by logits / T
         if ctx.early:
             (of_hidden,) = ctx.saved_tensors
