@@ -28,7 +28,7 @@ from luhuo.align.rewards import Rewards
 from luhuo.align.rollout import Sample
 from luhuo.align.rollout_loader import Judge, Judgement, Plan, RolloutLoader
 from luhuo.align.rollout_rows import Scored, lay_out
-from luhuo.align.rollout_run import held_out, open_prompts, open_rollout, reference_of
+from luhuo.align.rollout_run import held_out, open_prompts, open_rollout, reference_of, tokenizer_of
 from luhuo.align.value_model import ActorCritic, share_frozen, without_opinion
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -36,6 +36,7 @@ from luhuo.core.progress import say
 from luhuo.core.seeds import derive_seed
 from luhuo.corpus.loader import PackedLoader
 from luhuo.model.decoder import Decoder
+from luhuo.train.parallel import spread
 from luhuo.train.prefetch import Arrays
 from luhuo.train.ranks import Ranks
 
@@ -51,7 +52,7 @@ def open_run(
 ) -> tuple[ActorCritic, RolloutLoader | WithText, Callable[[ActorCritic], dict[str, float]] | None]:
     """Model, loader and scorer of held-out prompts; the round in progress is kept in `folder`."""
     policy = open_policy(stage, str(device), stage.seed)
-    tokenizer = policy.tokenizer
+    tokenizer = tokenizer_of(policy, stage.model)
     scorer = None if stage.reward_model is None else _scorer(stage.reward_model, policy, device)
     critic = open_critic(stage, scorer, device)
     reference = reference_of(policy)
@@ -59,9 +60,9 @@ def open_run(
     if saved:
         say(tr(f"Roles share {saved / 1e6:.0f} MB of frozen weights.", f"各角色共用 {saved / 1e6:.0f} MB 冻结权重。"))
     adapter = attached(critic)
-    model = ActorCritic(policy, critic, stage.critic_rate * (1.0 if adapter is None else adapter.factor))
+    pair = ActorCritic(policy, critic, stage.critic_rate * (1.0 if adapter is None else adapter.factor))
+    model = spread(pair, stage.parallel)
     prompts = open_prompts(stage, stage.prompts, policy)
-    assert tokenizer is not None
     rules = judge(Rewards(stage.rewards), stage.max_tokens) if stage.rewards else None
     score = summed(rules, scorer, tokenizer.pad_id)
     loader = RolloutLoader(
