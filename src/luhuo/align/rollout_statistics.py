@@ -47,7 +47,8 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
     `reward` (mean), `reward_deviation` (within groups), `unscored`, `zero_variance` (share of groups
     whose scores are all equal), `length` (mean, in sampled tokens), `length_correlation` (of score and length within
     groups, so that hard prompts with long answers do not pass for a reward of length), `eos` (share of answers that
-    ended themselves) and `truncated` (the others).
+    ended themselves) and `truncated` (the others). Where every prompt has one sample, all are one group here, and
+    there is no `zero_variance`.
     """
     outcomes = [outcome for group in groups for outcome in group.outcomes]
     scores, lengths = (np.array([getattr(o, name) for o in outcomes], np.float64) for name in ("score", "length"))
@@ -56,12 +57,14 @@ def summary(groups: Sequence[Group]) -> dict[str, float]:
     told = {
         "reward": float(scores[known].mean()) if known.any() else math.nan,
         "unscored": 1 - float(known.mean()),
-        "zero_variance": float(np.mean([not group.teaches for group in groups])),
         "length": float(lengths.mean()),
         "eos": ended,
         "truncated": 1 - ended,
     }
-    inside = [_centred(group) for group in groups]
+    alone = all(len(group.outcomes) == 1 for group in groups)
+    if not alone:
+        told["zero_variance"] = float(np.mean([not group.teaches for group in groups]))
+    inside = [_centred(group) for group in ([Group(-1, outcomes)] if alone else groups)]
     score, length = (np.concatenate([pair[i] for pair in inside]) for i in (0, 1))
     told["reward_deviation"] = float(np.sqrt(np.mean(score**2))) if len(score) else 0.0
     spread = math.sqrt(float((score**2).sum() * (length**2).sum()))
