@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -179,7 +180,30 @@ def test_a_request_that_comes_too_slowly_is_given_up():
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
-def test_a_request_that_is_too_large_is_refused_before_it_is_read():
+def test_a_request_that_is_much_too_large_gets_its_answer_not_a_broken_connection():
+    """A client that sends on while it is refused sees the refusal once it has sent everything."""
+    with running(max_body=1 << 20) as server:
+        data = b"x" * (6 << 20)
+        for declared in (True, False):
+            for _ in range(4):
+                content = data if declared else iter([data[:100_000]] * 60)
+                answer = httpx2.post(f"{server.url}/tokenize", content=content, timeout=60)
+                assert answer.status_code == 413 and "1048576" in answer.json()["error"]["message"]
+        assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+def test_a_request_without_end_is_given_up():
+    with running(max_body=1024) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n")
+        connection.settimeout(30)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 << 20:
+                sent += connection.send(b"x" * 4096)
+        assert sent < 64 << 20
+
+
+def test_a_request_that_is_too_large_is_refused():
     with running(max_body=2048) as server:
         text = "x" * 5000
         answer = httpx2.post(f"{server.url}/tokenize", json={"model": "small", "prompt": text})

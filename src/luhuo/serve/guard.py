@@ -38,6 +38,8 @@ HEADERS = {
         "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
+DISCARDED = 16
+"""Times the largest size of a request that is read of one that is larger."""
 CLIENT_CLOSED = 499
 """What the log says of a request whose client left (nginx's number)."""
 
@@ -113,31 +115,37 @@ class _Call:
             self._caller = caller.config.name
 
     async def _body(self) -> bytes:
-        """The whole body. Raises `ApiError` 413 when it is too large and 408 when it comes too slowly."""
+        """The whole body. Raises `ApiError` 413 when it is too large and 408 when it comes too slowly.
+
+        Of a body that is too large more is read, to be forgotten: on a connection that is closed with data unread the
+        client's system drops the answer too, and the client sees a broken connection in its place.
+        """
         limit, seconds = self._house.config.max_body, self._house.config.body_s
-        too_large = ApiError(
-            413, tr(f"The request is larger than {limit} bytes.", f"请求超过 {limit} 字节。"), headers=_CLOSE
-        )
         declared = self._headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        pieces, size = [], 0
+        pieces: list[bytes] = []
+        size, more = 0, True
+        large = declared.isdigit() and int(declared) > limit
         try:
             async with asyncio.timeout(seconds):
-                while True:
+                while more and size <= DISCARDED * limit:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
-                    piece = message.get("body", b"")
+                    piece, more = message.get("body", b""), bool(message.get("more_body"))
                     size += len(piece)
-                    if size > limit:
-                        raise too_large
-                    pieces.append(piece)
-                    if not message.get("more_body"):
-                        return b"".join(pieces)
+                    large = large or size > limit
+                    if large:
+                        pieces.clear()
+                    else:
+                        pieces.append(piece)
         except TimeoutError:
-            message = tr(f"The request took longer than {seconds:g} s to arrive.", f"请求未在 {seconds:g} 秒内到达。")
-            raise ApiError(408, message, headers=_CLOSE) from None
+            if not large:
+                told = tr(f"The request took longer than {seconds:g} s to arrive.", f"请求未在 {seconds:g} 秒内到达。")
+                raise ApiError(408, told, headers=_CLOSE) from None
+        if large:
+            told = tr(f"The request is larger than {limit} bytes.", f"请求超过 {limit} 字节。")
+            raise ApiError(413, told, headers=_CLOSE)
+        return b"".join(pieces)
 
     async def _sending(self, message: Message) -> None:
         if message["type"] == "http.response.start":
