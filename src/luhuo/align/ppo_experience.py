@@ -48,8 +48,9 @@ class Worth:
 class Experience:
     """Values rollouts; keeps the coefficient of the KL penalty and the scale of the scores.
 
-    A `rollout_loader.Valuation`: with several processes all call it together, each with its rows; every statistic is
-    that of all of them.
+    Tells `kl` (nats an answer), `kl_coefficient`, `objective` (score less coefficient times KL), `explained_variance`
+    and `sampler_gap` (mean difference to the sampler's log-probabilities, nats). A `rollout_loader.Valuation`: with
+    several processes all call it together, each with its rows; every statistic is that of all of them.
     """
 
     def __init__(self, model: ActorCritic, reference: Reference, control: KLControl, worth: Worth) -> None:
@@ -79,10 +80,14 @@ class Experience:
         advantages, returns = estimate(rewards, values, valid, segments, gamma=self.worth.gamma, lam=self.worth.lam)
         if self.worth.whiten_advantages:
             advantages = whiten(advantages, valid, self.ranks.sum)
-        told = self._told(batch, scores, there, divergence) | {"kl_coefficient": beta}
-        explained = self.ranks.sum(explained_variance(values, returns, valid))
-        told["explained_variance"] = share_explained(explained)
-        self.control.update(told["kl"], round(told["episodes"]))
+        episodes, score, kl = self._means(batch, scores, there, divergence)
+        self.control.update(kl, round(episodes))
+        gap = self.ranks.sum(
+            torch.stack([(old - batch["sampled_log_probs"])[valid].abs().sum(), valid.sum()]).double()
+        )
+        told = {"kl": kl, "kl_coefficient": beta, "objective": score - beta * kl}
+        told["sampler_gap"] = (gap[0] / gap[1].clamp(min=1)).item()
+        told["explained_variance"] = share_explained(self.ranks.sum(explained_variance(values, returns, valid)))
         frozen = torch.full((len(valid),), int(self.rollouts < self.worth.critic_warmup), device=valid.device)
         self.rollouts += 1
         constants = {"old_log_probs": old, "advantages": advantages, "old_values": values, "returns": returns}
@@ -118,14 +123,13 @@ class Experience:
             scores = (scores - bias) * gain
         return torch.where(there, scores - self.worth.missing_eos_penalty * ~ended, 0.0)
 
-    def _told(self, batch: Batch, scores: Tensor, there: Tensor, divergence: Tensor) -> dict[str, float]:
-        """Means over the scored episodes of all processes: score and KL apart, as their sum would hide either."""
+    def _means(self, batch: Batch, scores: Tensor, there: Tensor, divergence: Tensor) -> tuple[float, float, float]:
+        """Number of scored episodes of all processes, and their mean score and KL (nats): apart, as their sum would
+        hide either."""
         kl = _columns(sequence_sums(divergence, batch), there)
         sums = torch.stack([there.sum(), torch.where(there, scores, 0.0).sum(), kl.sum()])
         count, score, kl = self.ranks.sum(sums.double()).tolist()
-        each = max(1.0, count)
-        objective = (score - self.control.coefficient * kl) / each
-        return {"score": score / each, "kl": kl / each, "objective": objective, "episodes": count}
+        return count, score / max(1.0, count), kl / max(1.0, count)
 
 
 def _scored_only(batch: Batch, scores: Tensor) -> Tensor:

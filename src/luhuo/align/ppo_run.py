@@ -1,8 +1,9 @@
 """What the stage `ppo` puts together: four roles, samples with their scores, and text beside them.
 
-Policy, reference, reward model and critic are loaded from wherever they are. With an adapter the base of all of them
-is frozen, and what is equal in them is one tensor in memory (`share_frozen`): then four roles cost one base, two small
-adapters and two heads. The critic's adapter is always LoRA, of the policy's rank: nobody keeps it.
+Policy, reference, reward model and critic are loaded from wherever they are. With an adapter their weights are frozen,
+and what is equal in them is one tensor in memory (`share_frozen`): critic and reward model are one base, and where no
+reward model has weights of its own, all roles are, with two small adapters and two heads. The critic's adapter is
+LoRA of the policy's rank: nobody keeps it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from luhuo.adapter.attach import attach, attached
 from luhuo.adapter.config import AdapterConfig
 from luhuo.adapter.open import open_decoder
-from luhuo.align.judge import judge
+from luhuo.align.judge import judge, shuffled
 from luhuo.align.kl_control import KLControl
 from luhuo.align.policy import open_policy
 from luhuo.align.ppo_experience import Experience
@@ -93,7 +94,13 @@ def open_critic(stage: PpoStage, scorer: AnyRewardModel | None, device: torch.de
         critic = without_opinion(open_decoder(stage.model, dtype="fp32", device=str(device)))
     if stage.adapter is None or stage.adapter.in_place:
         return critic.requires_grad_(True)
-    attach(critic, AdapterConfig(rank=stage.adapter.rank), derive_seed(stage.seed, "critic"))
+    there = attached(critic)
+    if there is None:
+        attach(critic, AdapterConfig(rank=stage.adapter.rank), derive_seed(stage.seed, "critic"))
+    else:  # of a reward model whose adapter cannot be merged: it is trained on
+        critic.requires_grad_(False)
+        for parameter in there.trained().values():
+            parameter.requires_grad_(True)
     critic.score.weight.requires_grad_(True)
     return critic
 
@@ -150,18 +157,6 @@ def summed(rules: Judge | None, model: AnyRewardModel | None, pad_id: int) -> Ju
         return Judgement(totals, {**found.parts, "model": scores})
 
     return score
-
-
-def shuffled(score: Judge, seed: int) -> Judge:
-    """The control experiment: the scores of a round change places, so that nothing can be learned from them."""
-
-    def control(samples: Sequence[Sample]) -> Judgement:
-        found = score(samples)
-        names = [tuple(sample.ids) for sample in samples]
-        order = np.random.default_rng(derive_seed(seed, "shuffle_rewards", names)).permutation(len(samples))
-        return Judgement([found.scores[i] for i in order], found.parts)
-
-    return control
 
 
 class WithText:

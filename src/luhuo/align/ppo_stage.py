@@ -162,7 +162,7 @@ class PpoStage(Stage, RolloutConfig):
             return
         keep_policy(model.policy, out.path)
         trainer.clean()
-        told = ("score", "kl", "kl_coefficient", "explained_variance", "entropy", "eos", "length")
+        told = ("reward", "kl", "kl_coefficient", "explained_variance", "entropy", "eos", "length")
         out.results |= {"steps": config.steps} | {name: metrics[name] for name in told if name in metrics}
         out.results |= {name: value for name, value in metrics.items() if name.startswith("valid.")}
 
