@@ -17,6 +17,7 @@ from luhuo import chinese_help
 from luhuo.core import processes
 from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
 from luhuo.core.language import language, tr
+from luhuo.rank import commands as ranking
 from luhuo.serve import commands as serving
 from luhuo.stages import STAGES
 
@@ -300,6 +301,7 @@ def chat(
 
 
 app.add_typer(serving.app)
+app.add_typer(ranking.app, name="rank")
 
 
 @app.command(

@@ -89,6 +89,11 @@ STAGES = {
         "Reinforcement learning with a critic (PPO).",
         "带价值网络的强化学习（PPO）。",
     ),
+    "reward": Entry(
+        "luhuo.align.reward_stage:RewardStage",
+        "Train a reward model on comparisons, labels, scores or steps.",
+        "用比较、标签、分数或步骤数据训练奖励模型。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

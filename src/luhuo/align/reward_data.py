@@ -310,7 +310,8 @@ class RewardLoader(ConversationLoader):
         self, data: RewardData, *, batch: int, length: int, seed: int, pad_id: int, rank: int = 0, world: int = 1
     ) -> None:
         super().__init__(data, batch=batch, length=length, seed=seed, pad_id=pad_id, rank=rank, world=world)  # type: ignore[arg-type]
-        self._data, self._kind = data.items, data.kind
+        self._data: list[Comparison] = data.items
+        self._kind: Kind = data.kind
 
     def _assemble(self, rows: list[list[int]]) -> dict[str, np.ndarray]:
         return assemble([[self._data[i] for i in row] for row in rows], self._kind, self._width, self._pad_id)

@@ -6,6 +6,7 @@ that a decoder's published head, having no bias, cannot hold; comparisons do not
 
 from __future__ import annotations
 
+import json
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from luhuo.adapter.attach import attached, merge, needed
+from luhuo.adapter.files import CONFIG as ADAPTER_CONFIG
+from luhuo.adapter.files import is_adapter
+from luhuo.adapter.files import load as load_adapter
+from luhuo.adapter.files import read_values as read_adapter_values
+from luhuo.adapter.open import base_of, open_model
+from luhuo.align.policy import keep_policy
 from luhuo.align.reward_model import LABEL, AnyRewardModel, RewardEncoder, RewardModel, with_head
 from luhuo.core.atomic import write_json
 from luhuo.core.device import pick_device, pick_dtype
@@ -23,18 +31,25 @@ from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.families import families, read_config, write_config
 from luhuo.model.load import load, read_tokenizer, read_values
+from luhuo.model.quantised import SCHEMES
 from luhuo.model.save import TOKENIZER_KEY, save, with_stops, write_shards
 from luhuo.model.weights import SafetensorsWeights, fill, published_tensors
 
 SUFFIX = "ForSequenceClassification"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 HEAD, OFFSET = "score.weight", "reward_offset"
+HEADS = {HEAD: HEAD, "text_labels.out.weight": "classifier.weight", "text_labels.out.bias": "classifier.bias"}
+"""Our parameters of the head to what they are called beside an adapter."""
 
 
 def save_reward_model(model: AnyRewardModel, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write weights, configs and tokenizer files; `config.json` comes last. Weights are written in `dtype` (the
     parameters' own by default)."""
     root = Path(directory)
+    adapter = attached(model)
+    if adapter is not None and not adapter.whole:
+        _save_adapter(model, root)
+        return
     if isinstance(model, RewardEncoder):
         save(model, root, dtype=dtype)
         return
@@ -57,6 +72,8 @@ def load_reward_model(reference: str | Path, dtype: str = "fp32", device: str = 
     `…ForSequenceClassification` with one label. Raises `LuhuoError` for anything else."""
     path = Path(reference)
     root = path if path.exists() else resolve(str(reference)).path
+    if is_adapter(root):
+        return _load_adapter(root, dtype, device)
     values = read_values(root)
     name = next((str(n) for n in values.get("architectures") or () if str(n).endswith(SUFFIX)), None)
     if name is None or _label_count(values) != 1:
@@ -95,9 +112,50 @@ def load_reward_model(reference: str | Path, dtype: str = "fp32", device: str = 
     return model.to(place).eval()
 
 
+def open_with_head(reference: str, dtype: str, seed: int) -> AnyRewardModel:
+    """A model of any kind on the CPU with a head: the one it has if it is a reward model, else a new one."""
+    if is_reward_model(reference):
+        return load_reward_model(reference, dtype, "cpu")
+    return with_head(open_model(reference, dtype, "cpu"), seed)
+
+
+def _save_adapter(model: AnyRewardModel, root: Path) -> None:
+    """The adapter as peft keeps that of a classifier: the head goes with it."""
+    head = {name: tensor for name, tensor in model.named_parameters() if name in HEADS}
+    keep_policy(model, root, {HEADS[name]: tensor for name, tensor in head.items()})
+    file = root / ADAPTER_CONFIG
+    values = json.loads(file.read_text(encoding="utf-8"))
+    offset = {OFFSET: model.offset} if isinstance(model, RewardModel) else {}
+    write_json(file, values | {"task_type": "SEQ_CLS"} | offset)
+
+
+def _load_adapter(root: Path, dtype: str, device: str) -> AnyRewardModel:
+    base = base_of(root)
+    model = open_with_head(base, dtype, 0)
+    values = read_adapter_values(root)
+    found = load_adapter(model, root, base=base)
+    parameters = dict(model.named_parameters())
+    wanted = {ours: theirs for ours, theirs in HEADS.items() if ours in parameters}
+    missing = [theirs for theirs in wanted.values() if theirs not in found]
+    if missing:
+        raise LuhuoError(
+            tr("The adapter has no reward head.", "该适配器没有奖励头。"), expected=", ".join(missing), where=root
+        )
+    with torch.no_grad():
+        for ours, theirs in wanted.items():
+            parameters[ours].copy_(found[theirs])
+    if isinstance(model, RewardModel):
+        model.offset = float(values.get(OFFSET, 0.0))
+    if needed(model).mergeable and dtype not in SCHEMES:
+        merge(model)
+    return model.requires_grad_(True).to(pick_device(device)).eval()
+
+
 def is_reward_model(reference: str | Path) -> bool:
     """Whether a directory on this disk holds a classification model."""
     root = Path(reference)
+    if is_adapter(root):
+        return read_adapter_values(root).get("task_type") == "SEQ_CLS"
     if not (root / "config.json").is_file():
         return False
     return any(str(name).endswith(SUFFIX) for name in read_values(root).get("architectures") or ())
@@ -110,7 +168,7 @@ def classifier_name(config: ModelConfig) -> str:
 
 
 def _published(model: RewardModel) -> chain[tuple[str, Tensor]]:
-    named = {name: parameter for name, parameter in model.named_parameters() if name != HEAD}
+    named: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if name != HEAD}
     return chain(published_tensors(model.config, named), [(HEAD, model.score.weight.detach())])
 
 

@@ -21,6 +21,7 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
+from luhuo.model.encoder_heads import TextLabels
 from luhuo.model.layers import Linear
 from luhuo.model.save import Model
 from luhuo.train.objective import Batch
@@ -63,7 +64,7 @@ class RewardModel(Decoder):
         """Shift and scale so that scores with this mean and standard deviation get 0 and 1 (Ziegler et al. 2019,
         section 2.1). The gain goes into the head, which has no bias: the rest is `offset`."""
         with torch.no_grad():
-            self.score.weight /= deviation
+            self.score.weight.div_(deviation)
         self.offset = (self.offset - mean) / deviation
 
 
@@ -92,7 +93,7 @@ class RewardEncoder(Encoder):
         """As `RewardModel.normalise`; this head has a bias, which takes the shift."""
         out = self._head.out
         with torch.no_grad():
-            out.weight /= deviation
+            out.weight.div_(deviation)
             out.bias.sub_(mean).div_(deviation)
 
     @property
@@ -120,16 +121,45 @@ def with_head(model: Model, seed: int) -> AnyRewardModel:
         )
     with torch.device("meta"):
         result = RewardModel(model.config) if isinstance(model, Decoder) else RewardEncoder(_labelled(model.config))
-    held = dict(model.named_parameters())
+    _take_over(result, model)
     chance = torch.Generator().manual_seed(derive_seed(seed, "reward head"))
     for name, parameter in list(result.named_parameters()):
-        fresh = held.get(name)
-        if fresh is None:
-            fresh = nn.Parameter(_initial(name, parameter.shape, chance).to(model.device, model.embedding.dtype))
-        owner, _, last = name.rpartition(".")
-        setattr(result.get_submodule(owner), last, fresh)
+        if parameter.is_meta:
+            fresh = _initial(name, parameter.shape, chance).to(model.device, _kept_in(model))
+            owner, _, last = name.rpartition(".")
+            setattr(result.get_submodule(owner), last, nn.Parameter(fresh))
     result.tokenizer = model.tokenizer
     return result.compute_in(model.dtype).train(model.training)
+
+
+def _take_over(result: nn.Module, model: nn.Module) -> None:
+    """Put the parts of `model` in the places of `result` that are for them: modules as they are, whatever they keep
+    their weights in; of a head for texts only what comes before its last layer."""
+    for name, parameter in model._parameters.items():
+        if result._parameters.get(name) is not None:
+            result._parameters[name] = parameter
+    for name, module in model._modules.items():
+        place = result._modules.get(name)
+        if name == "text_labels" and module is not None:
+            assert place is not None
+            _take_transform(cast(Any, place), cast(Any, module))
+        elif place is not None and name != "mtp":
+            result._modules[name] = module
+        elif name in result._parameters and module is not None:  # an embedding kept in few bits
+            del result._parameters[name]
+            result._modules[name] = module
+
+
+def _take_transform(place: TextLabels, head: TextLabels) -> None:
+    """Keep the dense layer in front of the labels, where the two heads have the same."""
+    shapes = [{name: p.shape for name, p in one.transform.named_parameters()} for one in (place, head)]
+    if shapes[0] == shapes[1]:
+        place.transform = head.transform
+
+
+def _kept_in(model: Model) -> torch.dtype:
+    """What new parameters are kept in: as the norms are, where matrices are kept in few bits."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _labelled(config: EncoderConfig) -> EncoderConfig:

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from luhuo.align.policy import PolicyConfig
 from luhuo.core.config import Input, field
 from luhuo.core.stage import Stage
-from luhuo.train.config import TrainerConfig
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from luhuo.tokenizer.tokenizer import Tokenizer
 
 
-class RewardStage(Stage, TrainerConfig):
+class RewardStage(Stage, PolicyConfig):
     """Train a reward model: a scalar head on any decoder or encoder, from comparisons, labels, scores or steps."""
 
     version: ClassVar[int] = 1
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 
-    model: Input = field(..., "The model to start from.", "起始模型。")
     data: list[Input] | Input = field(
         ...,
         "File or files of judgements; the layout is detected: pairs, rankings, labels, scores or steps.",
@@ -64,8 +63,6 @@ class RewardStage(Stage, TrainerConfig):
     )
     warmup: float = field(0.05, "Share of the steps spent on warm-up.", "预热所占步数比例。", ge=0, le=1)
     weight_decay: float = field(0.0, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
-    device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     def run(self, out: Workspace) -> None:
         """Train, resuming from the last checkpoint if there is one; write a model directory and `reward.json`."""
@@ -101,9 +98,7 @@ class RewardStage(Stage, TrainerConfig):
         rows = len(RewardLoader(data, batch=1, **options).rows(0))
         batch = max(1, min(self.batch // self.length, rows) // ranks.count)
         loader = RewardLoader(data, batch=batch, rank=ranks.rank, world=ranks.count, **options)
-        settings: dict[str, Any] = {name: getattr(self, name) for name in TrainerConfig.model_fields}
-        settings["steps"] = self.steps or loader.steps(self.epochs)
-        config = TrainerConfig(**settings)
+        config = self.trainer_config(steps=self.steps or loader.steps(self.epochs))
         evaluate = held_out(test, pad_id=tokenizer.pad_id) if test else None
         model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
         learned = objective(data.kind, self.centre)

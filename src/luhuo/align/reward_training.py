@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from luhuo.adapter.attach import attach
+from luhuo.adapter.config import AdapterConfig
 from luhuo.align.reward_baselines import BASELINES, baseline_leads
 from luhuo.align.reward_data import Comparison, Kind, RewardData, conversation_text
-from luhuo.align.reward_files import is_reward_model, load_reward_model, save_reward_model
+from luhuo.align.reward_files import HEADS, open_with_head, save_reward_model
 from luhuo.align.reward_measures import against, judge, leads, score
-from luhuo.align.reward_model import AnyRewardModel, with_head
+from luhuo.align.reward_model import AnyRewardModel
 from luhuo.align.reward_objective import PairwiseReward, PointwiseReward, ProcessReward, RewardObjective
 from luhuo.core.artifact import Workspace
 from luhuo.core.atomic import write_json
@@ -21,7 +23,6 @@ from luhuo.core.progress import say
 from luhuo.dialogue.layouts import read_conversations
 from luhuo.files.readers import list_files
 from luhuo.files.references import resolve
-from luhuo.model.load import load
 
 if TYPE_CHECKING:
     from luhuo.align.reward_stage import RewardStage
@@ -33,11 +34,10 @@ NORMALISED_ON = 1000
 def open_model(stage: RewardStage) -> AnyRewardModel:
     """The model of a stage in fp32 on the CPU, with a head. Raises `LuhuoError` without a tokenizer, or for rows
     longer than its context."""
-    local = Path(stage.model)
-    if is_reward_model(local):
-        model = load_reward_model(local, dtype="fp32", device="cpu")
-    else:
-        model = with_head(load(stage.model, dtype="fp32", device="cpu"), stage.seed)
+    chosen = stage.adapter
+    model = open_with_head(stage.model, "fp32" if chosen is None else chosen.base, stage.seed)
+    if chosen is not None:
+        _adapt(model, chosen, stage)
     if model.tokenizer is None:
         raise LuhuoError(
             tr("The model has no tokenizer.", "该模型没有分词器。"), expected="tokenizer.json", where=stage.model
@@ -50,6 +50,28 @@ def open_model(stage: RewardStage) -> AnyRewardModel:
             where="length",
         )
     return model
+
+
+def _adapt(model: AnyRewardModel, chosen: AdapterConfig, stage: RewardStage) -> None:
+    """Put a fresh adapter on the model; the head is trained whole beside it."""
+    divided = {name: getattr(stage.parallel, name) for name in ("fsdp", "tp", "ep")}
+    if any(count != 1 for count in divided.values()):
+        raise LuhuoError(
+            tr("An adapter is trained on whole copies of the model.", "适配器只能在完整的模型副本上训练。"),
+            expected="parallel: {dp: …}",
+            found=divided,
+        )
+    if chosen.path is not None:
+        raise LuhuoError(
+            tr("A reward model begins with a fresh adapter.", "奖励模型从新的适配器开始。"),
+            found=chosen.path,
+            where="adapter.path",
+            fix=tr("Name the adapter's directory as the model: it is merged.", "请将适配器目录作为 model：会先合并。"),
+        )
+    attach(model, chosen, stage.seed).base = stage.model
+    for name, parameter in model.named_parameters():
+        if name in HEADS:
+            parameter.requires_grad_(True)
 
 
 def objective(kind: Kind, centre: float) -> RewardObjective:

@@ -1,0 +1,45 @@
+"""`luhuo rank serve`: the page until a signal comes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from luhuo.core.errors import LuhuoError, missing_extra
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+
+try:
+    import uvicorn
+
+    from luhuo.rank.app import create_app
+except ModuleNotFoundError as error:
+    if error.name not in ("fastapi", "uvicorn", "starlette"):
+        raise
+    raise missing_extra(error.name, "serve") from None
+
+from luhuo.serve.guard import LOOPBACK
+
+
+def serve(project: Path, host: str, port: int, hosts: tuple[str, ...]) -> None:
+    """Listen at an address. Raises `LuhuoError` when it is taken, or the project is none."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise LuhuoError(
+            tr("The page cannot be opened at this address.", "无法在此地址打开网页。"),
+            found=error.strerror or error,
+            where=f"{host}:{port}",
+            fix=tr("Choose another --port or --host.", "换一个 --port 或 --host。"),
+        ) from None
+    with listener:
+        application = create_app(project, (*hosts, host))
+        shown = f"[{host}]" if ":" in host else host
+        say(tr("Rank at", "排序页面：") + f" http://{shown}:{listener.getsockname()[1]}/")
+        if host not in LOOPBACK:
+            say(tr("Whoever reaches this address may judge.", "能访问此地址的任何人都可评判。"))
+        config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off", server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
