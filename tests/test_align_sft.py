@@ -140,7 +140,7 @@ def test_every_row_is_accounted_for(tmp_path: Path):
     prepared, rejected = prepared_of(path)
     assert prepared.counts == Counter(read=4, used=2, truncated=1, too_long=1, empty_answer=1, broken=1)
     assert len(prepared.store) == 2 and prepared.store.lengths().max() <= 129
-    assert {row.reason.split(":")[0] for row in rejected} == {"empty_answer", "bad_conversation"}
+    assert {row.reason.split(":")[0] for row in rejected} == {"empty_answer", "role_order"}
     dropped, _ = prepared_of(path, overlong="drop")
     assert dropped.counts["too_long"] == 2 and len(dropped.store) == 1
 

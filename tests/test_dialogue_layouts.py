@@ -82,7 +82,7 @@ def test_broken_rows_are_reported_with_line_and_reason_and_the_others_kept(tmp_p
     assert [(b.line, b.reason.split(":")[0]) for b in found] == [
         (1, "bad_json"),
         (3, "other_layout"),
-        (4, "bad_conversation"),
+        (4, "role_order"),
         (5, "bad_conversation"),
     ]
 

@@ -81,6 +81,13 @@ def test_messages_written_as_json_text_are_read_as_messages(tmp_path: Path):
     assert [c.plain() for c in pair.conversations()] == [[*ASK, GOOD], [*ASK, BAD]]
 
 
+@pytest.mark.parametrize("answer", ['{"name": "欧博磊", "age": 45}', '["a", "b"]', "[1, 2]", "[]", "{"])
+def test_an_answer_that_is_json_stays_text(answer: str, tmp_path: Path):
+    row = {"prompt": ASK, "chosen": answer, "rejected": "坏"}
+    _, pair = one(read_preferences(write(tmp_path / "x.jsonl", row)))
+    assert pair.chosen[0].content == answer
+
+
 def test_a_text_prompt_with_speakers_becomes_turns(tmp_path: Path):
     row = {"prompt": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", "chosen": " x", "rejected": " y"}
     _, pair = one(read_preferences(write(tmp_path / "x.jsonl", row)))

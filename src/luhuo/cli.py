@@ -388,6 +388,33 @@ def lineage(directory: Annotated[Path, typer.Argument(help=tr("A finished direct
 
 
 @app.command(
+    "data-check",
+    help=tr(
+        "Show training data as a model sees it, and find the usual mistakes before any training.",
+        "按模型所见显示训练数据，并在训练之前找出常见错误。",
+    ),
+)
+def data_check(
+    data: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help=tr("Files, folders or globs.", "文件、目录或通配。"))
+    ],
+    model: Annotated[str, typer.Option("--model", help=tr("Model or tokenizer directory.", "模型或分词器目录。"))],
+    length: Annotated[
+        int, typer.Option(min=0, help=tr("Tokens of a row; 0: the model's context.", "一行的词元数；0 为模型上下文。"))
+    ] = 0,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help=tr("Evaluation set that must not be in the data.", "不得出现在数据中的评测集。")),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help=tr("Page to write.", "要写出的网页。"))] = None,
+    show: Annotated[int, typer.Option(min=0, help=tr("Rendered rows to show.", "显示几行渲染结果。"))] = 2,
+) -> None:
+    from luhuo.align.data_check.command import data_check as verb
+
+    raise typer.Exit(verb(data, model, length=length, against=against or [], html=html, show=show))
+
+
+@app.command(
     help=tr(
         "Draw the curves of training runs, also while they go on: one page that needs nothing else.",
         "绘制训练曲线（训练进行中也可），生成一个独立网页。",

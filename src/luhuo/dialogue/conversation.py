@@ -106,14 +106,18 @@ class Conversation:
         return parts
 
 
+class RoleOrder(LuhuoError):
+    """A role is unknown, or cannot stand where it stands."""
+
+
 def check_order(messages: tuple[Message, ...]) -> None:
-    """Raise `LuhuoError` unless roles are known and in an order that a chat can have."""
+    """Raise `RoleOrder` unless roles are known and in an order that a chat can have."""
     if not messages:
         raise LuhuoError(tr("The conversation has no messages.", "对话中没有消息。"))
     before: str | None = None
     for number, message in enumerate(messages, 1):
         if message.role not in MAY_FOLLOW[before]:
-            raise LuhuoError(
+            raise RoleOrder(
                 tr("A message has a role that cannot stand here.", "这条消息的角色不能出现在此处。")
                 if message.role in ROLES
                 else tr("Unknown role of a message.", "未知的消息角色。"),

@@ -44,16 +44,27 @@ def turns_of(values: Any) -> list[Row]:
 def prompt_of(value: Any, system: Any = None) -> list[Row]:
     """A prompt as messages: text is what the user says."""
     turns = [{"role": "system", "content": system}] if system else []
-    value = unpacked(value)
+    value = as_messages(value)
     return [*turns, *([{"role": "user", "content": value}] if isinstance(value, str) else turns_of(value))]
 
 
 def answer_of(value: Any) -> list[Row]:
     """An answer as messages: text, one message, or a list of them."""
-    value = unpacked(value)
+    value = as_messages(value)
     if isinstance(value, str):
         return [{"role": "assistant", "content": value}]
     return turns_of([value] if isinstance(value, Mapping) else value)
+
+
+def as_messages(value: Any) -> Any:
+    """Messages that are written as JSON text (in CSV and Parquet files), read; any other text stays text, JSON too:
+    it may be what is to be learned."""
+    found = unpacked(value)
+    turns = found if isinstance(found, list) else [found]
+    speak = all(
+        isinstance(t, Mapping) and ({"role", "content"} <= set(t) or {"from", "value"} <= set(t)) for t in turns
+    )
+    return found if speak and turns else value
 
 
 def tools_of(row: Row) -> tuple[Row, ...]:
@@ -126,8 +137,8 @@ def _prompt_completion(row: Row) -> Conversation:
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is text that is not a list or object written as JSON."""
-    return isinstance(value, str) and isinstance(unpacked(value), str)
+    """Whether a value is text and not messages written as JSON."""
+    return isinstance(value, str) and isinstance(as_messages(value), str)
 
 
 LAYOUTS: tuple[Layout[Conversation], ...] = (

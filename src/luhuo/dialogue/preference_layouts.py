@@ -259,6 +259,7 @@ UNPAIRED: tuple[Layout[tuple[Unpaired, ...]], ...] = (
         "messages, label (true or false)",
         lambda row: "messages" in row and ("label" in row or "kto_tag" in row),
         _unpaired_messages,
+        lambda row: str(row.get("kto_tag", row.get("label"))).lower() in VERDICTS,
     ),
     Layout("sharegpt-unpaired", "conversations, kto_tag", _has("conversations", "kto_tag"), _unpaired_messages),
     Layout(

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.dialogue.conversation import RoleOrder
 from luhuo.files.readers import DAMAGED
 from luhuo.files.records import Broken, broken
 from luhuo.files.structured import Row as FileRow
@@ -132,7 +133,8 @@ def _convert(file: Path, layout: Layout[T], what: str, row: FileRow) -> Found[T]
         try:
             return Found(row.line, layout.convert(row.value))
         except (LuhuoError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"bad_conversation: {' '.join(str(error).split())}"
+            code = "role_order" if isinstance(error, RoleOrder) else "bad_conversation"
+            reason = f"{code}: {' '.join(str(error).split())}"
     return broken(file.as_posix(), row.line, reason, json.dumps(row.value, ensure_ascii=False, default=str))
 
 

@@ -1,0 +1,1 @@
+"""What is wrong with training data, found before any training."""
