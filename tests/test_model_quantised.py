@@ -39,6 +39,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     LLAMA | {"tie_embeddings": False, "qkv_bias": True, "out_bias": True, "mlp_bias": True},
     {"qk_norm": "heads", "intermediate_size": 100, "attention_scale": 0.3},
+    LLAMA | {"heads": 5, "kv_heads": 1, "head_dim": 32},
 ]
 needs_compiler = pytest.mark.skipif(library() is None, reason="no C++ compiler here")
 
@@ -93,6 +94,24 @@ def test_the_compiled_step_gives_what_the_modules_give(
     tolerance = 2e-4 if dtype == torch.float32 and scheme is None else 0.05  # few bits: activations in bf16
     used = torch.tensor(counts, dtype=torch.bool)
     torch.testing.assert_close(found[used], expected[used], atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("heads", "kv_heads", "size"), [(4, 4, 32), (6, 2, 96), (7, 1, 64), (2, 1, 256), (2, 1, 48)])
+def test_sixteen_rows_of_unequal_lengths_look_at_a_cache_in_bf16(heads: int, kv_heads: int, size: int) -> None:
+    model = small(**LLAMA | {"heads": heads, "kv_heads": kv_heads, "head_dim": size})
+    step = DecodeStep.of(model)
+    assert step is not None
+    lengths = torch.tensor([1, 2, 15, 16, 17, 31, 32, 33, 48, 3, 5, 7, 9, 11, 13, 40])
+    ids = torch.randint(96, (16, 50), generator=torch.Generator().manual_seed(3))
+    exact, halved = KVCache(model.config, 16, 64), KVCache(model.config, 16, 64, torch.bfloat16)
+    with torch.inference_mode():
+        for cache in (exact, halved):
+            model(ids, segments=(torch.arange(50) < lengths[:, None]).int(), cache=cache)
+        assert step.fits(exact) and step.fits(halved)
+        expected, found = step(ids[:, 0], exact), step(ids[:, 0], halved)
+    # Keys, values and queries have eight bits each; were a slot left out or one too many, this would be far off.
+    torch.testing.assert_close(found, expected, atol=0.01 * float(expected.abs().max()), rtol=0)
 
 
 @needs_compiler
