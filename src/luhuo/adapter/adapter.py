@@ -44,6 +44,8 @@ class Adapter(abc.ABC):
     """Learning rate over that of full fine-tuning, where the config does not say."""
     orthogonal: ClassVar[bool] = False
     """Whether Muon may move the model's own matrices that this method trains."""
+    decays: ClassVar[bool] = True
+    """Whether the weight decay of the run may move the model's own weights."""
     whole: ClassVar[bool] = False
     """Whether the result is a model directory, because all of the model may have moved."""
 
@@ -69,6 +71,10 @@ class Adapter(abc.ABC):
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What is saved, by published name (peft's, where peft has the method), without `extra`."""
+
+    def owns(self, name: str) -> bool:
+        """Whether a saved tensor of this name belongs to the method."""
+        return name in self.tensors()
 
     @abc.abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> None:

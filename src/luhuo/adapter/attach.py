@@ -25,6 +25,15 @@ CLASSES = {
     "ia3": "ia3:IA3",
     "houlsby": "bottleneck:Houlsby",
     "pfeiffer": "bottleneck:Pfeiffer",
+    "adalora": "adalora:Adalora",
+    "prefix": "virtual:VirtualTokens",
+    "p-tuning-v2": "virtual:VirtualTokens",
+    "prompt": "virtual:VirtualTokens",
+    "bitfit": "inplace:BitFit",
+    "child-f": "inplace:ChildF",
+    "child-d": "inplace:ChildD",
+    "fishmask": "inplace:FishMask",
+    "full": "inplace:Full",
 }
 """Where each method is."""
 
@@ -69,17 +78,21 @@ def needed(model: nn.Module) -> Adapter:
     return adapter
 
 
-def detach(model: nn.Module) -> None:
-    """Take the adapter off; the model computes what it did before, but for weights of its own that were trained."""
-    adapter = needed(model)
-    adapter.put(on=False)
-    adapter.model.__dict__.pop("_adapter")
-
-
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """The model as it was before the adapter, without gradients."""
+    """The model as it was before the adapter, without gradients.
+
+    Raises `LuhuoError` for a method that moves the whole model and has no copy of what it was (`policy.reference`).
+    """
     adapter = needed(model)
+    if adapter.whole and not adapter.originals:
+        raise LuhuoError(
+            tr(
+                "The model's own weights have moved: there is nothing to switch off.", "模型自身权重已改动，无从关闭。"
+            ),
+            found=adapter.config.method,
+            fix=tr("Hold a copy of the model as it was.", "请另存一份原来的模型。"),
+        )
     with torch.no_grad():
         adapter.put(on=False)
         trained = adapter.swap(adapter.originals)

@@ -30,7 +30,7 @@ Method = Literal[
 MATRICES = frozenset({"targets", "layers", "train"})
 """Fields of methods that work on single matrices."""
 LOW_RANK = MATRICES | {"rank", "alpha", "rslora", "lora_plus"}
-VIRTUAL = frozenset({"tokens", "text", "train"})
+VIRTUAL = frozenset({"tokens", "text"})
 USES: dict[str, frozenset[str]] = {
     "lora": LOW_RANK | {"init"},
     "dora": LOW_RANK,
@@ -43,7 +43,7 @@ USES: dict[str, frozenset[str]] = {
     "prefix": VIRTUAL | {"rank"},
     "p-tuning-v2": VIRTUAL,
     "prompt": VIRTUAL,
-    "bitfit": frozenset({"targets", "layers"}),
+    "bitfit": frozenset(),
     "child-f": frozenset({"share", "freeze"}),
     "child-d": frozenset({"share", "freeze", "fisher_batches"}),
     "fishmask": frozenset({"share", "freeze", "fisher_batches"}),
@@ -138,10 +138,10 @@ class AdapterConfig(Config):
     orthogonality: float = field(
         0.5, "Weight of AdaLoRA's penalty on factors that are not orthogonal.", "AdaLoRA 正交惩罚的权重。", ge=0
     )
-    share: float = field(
-        0.3,
-        "Share of the weights that move (Child-tuning, FishMask).",
-        "会移动的权重所占比例（Child-tuning、FishMask）。",
+    share: float | None = field(
+        None,
+        "Share of the numbers that move; by default 0.3 (Child-tuning) and 0.005 (FishMask).",
+        "会移动的数值所占比例；默认 0.3（Child-tuning）与 0.005（FishMask）。",
         gt=0,
         le=1,
     )
@@ -164,6 +164,11 @@ class AdapterConfig(Config):
     def in_place(self) -> bool:
         """Whether the model's own weights are what is trained."""
         return self.method in ("bitfit", "child-f", "child-d", "fishmask", "full")
+
+    @property
+    def kept(self) -> float:
+        """Share of the numbers that move."""
+        return self.share or (0.005 if self.method == "fishmask" else 0.3)
 
     @property
     def scale(self) -> float:

@@ -78,7 +78,7 @@ def load(model: LanguageModel, folder: str | Path, *, base: str = "") -> dict[st
     tensors = {name.removeprefix(PREFIX): file.tensor(name) for name in file.tensors}
     adapter = attach(model, config)
     adapter.base = base
-    mine = {name: tensors.pop(name) for name in list(tensors) if name in adapter.tensors()}
+    mine = {name: tensors.pop(name) for name in list(tensors) if adapter.owns(name)}
     adapter.load(mine)
     _take_extra(adapter, {name: tensors.pop(name) for name in _extra(adapter) if name in tensors})
     return tensors
@@ -119,12 +119,17 @@ def base_digest(reference: str) -> str:
     return table_digest({file.name: {"sha256": file_digest(file)} for file in files})
 
 
+def _beside(adapter: Adapter) -> dict[str, nn.Parameter]:
+    """The modules that are trained whole beside the method."""
+    return adapter.extra if adapter.config.train else {}
+
+
 def _extra(adapter: Adapter) -> dict[str, Tensor]:
     """The model's own trained parameters by published name."""
     table = {link.ours: link for link in links(adapter.model.config)}  # type: ignore[attr-defined]
     return {
         theirs: part
-        for name, p in adapter.extra.items()
+        for name, p in _beside(adapter).items()
         for theirs, part in zip(table[name].theirs, table[name].split(p.detach()), strict=True)
     }
 
@@ -133,5 +138,5 @@ def _extra(adapter: Adapter) -> dict[str, Tensor]:
 def _take_extra(adapter: Adapter, found: Mapping[str, Tensor]) -> None:
     table = {link.ours: link for link in links(adapter.model.config)}  # type: ignore[attr-defined]
     fill(_extra(adapter), found)
-    for name, p in adapter.extra.items():
+    for name, p in _beside(adapter).items():
         p.copy_(table[name].join([found[theirs] for theirs in table[name].theirs]))

@@ -50,12 +50,30 @@ def _bottleneck(method: str) -> Callable[[Values], dict[str, Any]]:
     return read
 
 
+def _adalora(values: Values) -> dict[str, Any]:
+    ranks = {"rank": values.get("target_r", 8), "start_rank": values.get("init_r", 12)}
+    return {"method": "adalora", **ranks, "alpha": float(values.get("lora_alpha", 8)), **_targets(values)}
+
+
+def _virtual(method: str) -> Callable[[Values], dict[str, Any]]:
+    return lambda values: {"method": method, "tokens": values["num_virtual_tokens"]}
+
+
+def _plain(method: str) -> Callable[[Values], dict[str, Any]]:
+    return lambda values: {"method": method}
+
+
 READERS: dict[str, Callable[[Values], dict[str, Any]]] = {
     "LORA": _lora,
     "VERA": _ranked("vera"),
     "IA3": _ia3,
     "HOULSBY": _bottleneck("houlsby"),
     "PFEIFFER": _bottleneck("pfeiffer"),
+    "ADALORA": _adalora,
+    "PROMPT_TUNING": _virtual("prompt"),
+    "PREFIX_TUNING": _virtual("p-tuning-v2"),
+    "BITFIT": _plain("bitfit"),
+    "FISHMASK": _plain("fishmask"),
 }
 """By peft's name of the method."""
 

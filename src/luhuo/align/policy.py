@@ -99,8 +99,12 @@ def reference(model: nn.Module) -> Iterator[None]:
     import torch
 
     from luhuo.adapter.attach import disabled, needed
+    from luhuo.adapter.open import open_decoder
 
     adapter = needed(model)
+    if adapter.whole and adapter.base and not adapter.originals:
+        before = dict(open_decoder(adapter.base, dtype="fp32", device=str(adapter.model.device)).named_parameters())
+        adapter.originals = {name: before[name].data for name in adapter.extra}
     if adapter.first is None:
         with disabled(model):
             yield

@@ -159,7 +159,7 @@ class DecodeStep:
         self._tensors = [(part, name) for part in held for name, tensor in part.items() if tensor is not None]
         self._places = [part[name].data_ptr() for part, name in self._tensors]
         self._table = None
-        if all(_is_alone(matrix) for matrix in _matrices(self._model)):
+        if not self._model.ahead and all(_is_alone(matrix) for matrix in _matrices(self._model)):
             self._blocks, self._table = _describe(self._model)
 
 

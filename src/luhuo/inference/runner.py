@@ -134,4 +134,6 @@ def cached_config(model: Writer) -> ModelConfig | StackConfig:
 
 def longest_prompt(model: Writer) -> int:
     """Tokens that a prompt may have by the model's positions."""
-    return (model.config.encoder if isinstance(model, EncoderDecoder) else model.config).max_positions
+    if isinstance(model, EncoderDecoder):
+        return model.config.encoder.max_positions
+    return model.config.max_positions - model.ahead

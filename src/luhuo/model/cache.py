@@ -172,6 +172,17 @@ class KVCache:
         return self if list(rows) == list(range(self.batch)) else CacheRows(self, rows)
 
 
+class Recorder(KVCache):
+    """Takes the place of a cache for one pass, and hands out what was put into it: keys and values by layer."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept.append((key, value))
+        return key, value
+
+
 class CacheRows(KVCache):
     """Some rows of another cache. What is written goes there; what is read is gathered from there."""
 

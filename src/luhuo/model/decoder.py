@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, distributed, nn
@@ -14,7 +15,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.base import LanguageModel
 from luhuo.model.block import Block
-from luhuo.model.cache import KVCache
+from luhuo.model.cache import KVCache, Recorder
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.embedding import look_up
 from luhuo.model.layers import Context, Linear
@@ -60,6 +61,7 @@ class Decoder(LanguageModel):
         self.unembedding = None if config.tie_embeddings else Linear(width, config.vocab_size)
         self.head_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.head_bias else None
         self.mtp = nn.ModuleList(Prediction(config) for _ in range(config.mtp_layers))
+        self.register_module("virtual", None)
 
     def forward(
         self,
@@ -92,12 +94,34 @@ class Decoder(LanguageModel):
             positions, context = self._cached_context(ids, positions, cache, segments)
         else:
             positions, context = self._context(ids, segments, positions)
-        x = self._embed(ids, positions, segments)
+        if self.virtual is not None:
+            context = replace(context, ahead=self.virtual(self))
+        x = self._entered(self.embedded(ids), positions, segments)
         for block in self.blocks:
             x = whole_block(context.recompute, block, x, context)
         if cache is not None:
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
         return x if self.norm is None else self.norm(x)
+
+    @property
+    def ahead(self) -> int:
+        """Virtual tokens in front of every text (`luhuo.adapter`)."""
+        return 0 if self.virtual is None else int(self.virtual.length)  # type: ignore[arg-type]
+
+    def keys_and_values(self, embedded: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values (1, K, P, D) by layer of tokens given by their embeddings (1, P, width), from position 0.
+
+        Differentiable. What stands in front of a text is the same for all texts, so it is computed once for them.
+        """
+        time, recorder = embedded.shape[1], Recorder()
+        positions = torch.arange(time, device=embedded.device)[None]
+        masks = self._masks(positions, time, segments=None, prefix=None, plain=True)
+        scale = self._query_scale(positions)
+        context = Context(*self._rope(positions, time), masks, recorder, None, True, scale, positions=positions)
+        x = self._entered(embedded.to(self.dtype), positions)
+        for block in self.blocks:
+            x = block(x, context)
+        return recorder.kept
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, vocab) of hidden states (…, hidden)."""
@@ -135,7 +159,7 @@ class Decoder(LanguageModel):
             positions, context = self._cached_context(ids, positions, cache)
         else:
             positions, context = self._context(ids, segments, positions)
-        found = self.mtp[depth](hidden, self._embed(ids, positions), context)
+        found = self.mtp[depth](hidden, self._entered(self.embedded(ids), positions), context)
         if cache is not None:
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())
         return found
@@ -217,8 +241,8 @@ class Decoder(LanguageModel):
             return self.embedding.look_up(ids).to(self.dtype)
         return look_up(ids, self.embedding, tied=self.unembedding is None).to(self.dtype)
 
-    def _embed(self, ids: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
-        x = self.embedded(ids)
+    def _entered(self, x: Tensor, positions: Tensor, segments: Tensor | None = None) -> Tensor:
+        """What the first block gets for looked-up embeddings x (B, T, width)."""
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.embedding_in is not None:
@@ -262,6 +286,7 @@ class Decoder(LanguageModel):
         elif positions is None:
             one = torch.arange(time, device=ids.device)[None]
             positions = one if segments is None else document_positions(segments)
+        positions = positions + self.ahead
         slots = torch.arange(time, device=ids.device)[None]
         masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None, number=number)
         lengths = document_lengths(positions, segments) if config.rope.by_length else time
@@ -303,7 +328,7 @@ class Decoder(LanguageModel):
             prefix = None  # one token sees all before it anyway
         plain = before == 0 or (cache.even and time == 1)
         masks = self._masks(slots, before + time, segments=None, prefix=prefix, plain=plain, number=number)
-        positions = slots if positions is None else positions
+        positions = (slots if positions is None else positions) + self.ahead
         scale = self._query_scale(positions)
         return positions, Context(
             *self._rope(positions, lengths), masks, cache, None, prefix is None, scale, positions=positions
@@ -344,7 +369,7 @@ class Decoder(LanguageModel):
             segments=segments,
             slopes=self.config.alibi_slopes,
             prefix=prefix,
-            plain=plain,
+            plain=plain and (not self.ahead or queries.shape[1] == 1),
             windows=self.config.windows,
             blocks=self.in_blocks and self.training and not (self.config.attention_sinks or self.config.linear_layers),
         )

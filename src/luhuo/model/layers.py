@@ -6,7 +6,7 @@ Shapes: B batch, T time, H query heads, K key/value heads, G = H / K, D head siz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from luhuo.model.adaptable import Adaptable
 from luhuo.model.attention import attend
 from luhuo.model.cast_linear import WIDE, cast_linear, casts, gated_down
 from luhuo.model.fused import norm_rotate, swiglu
-from luhuo.model.masks import CausalMasks
+from luhuo.model.masks import CausalMasks, put_ahead
 from luhuo.model.norms import RMSNorm, make_norm
 from luhuo.model.recompute import Recompute
 from luhuo.model.rope import rotate
@@ -55,6 +55,8 @@ class Context:
     positions: Tensor | None = None
     """(B or 1, T), or (B, T, 2) with two rotary axes."""
     recompute: Recompute = "none"
+    ahead: Sequence[tuple[Tensor, Tensor]] | None = None
+    """By layer, keys and values (1, K, P, D) that every query sees besides: those of virtual tokens."""
 
 
 class Linear(Adaptable):
@@ -141,11 +143,14 @@ class Attention(nn.Module):
             query = query * context.query_scale
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
+        mask = context.masks[self.window]
+        if context.ahead is not None:
+            key, value, mask = put_ahead(context.ahead[self.layer], key, value, mask)
         mixed = attend(
             query,
             key,
             value,
-            context.masks[self.window],
+            mask,
             scale=config.attention_scale,
             softcap=config.attention_softcap,
             sinks=self.sink_scores,
@@ -155,7 +160,7 @@ class Attention(nn.Module):
 
     def _in_one_step(self, projected: Tensor, context: Context) -> bool:
         spans = isinstance(context.masks, CausalMasks) and context.masks.spans
-        plain = context.cache is None and context.causal and context.query_scale is None
+        plain = context.cache is None and context.causal and context.query_scale is None and context.ahead is None
         return spans and plain and context.rope is not None and fused_attention.usable(projected, self.heads)
 
     def _one_step(self, projected: Tensor, context: Context) -> Tensor:

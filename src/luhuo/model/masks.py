@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from luhuo.model.flex import block_mask
@@ -79,6 +80,22 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
             slopes=self.slopes,
             prefix=self.prefix,
         )
+
+
+def put_ahead(
+    ahead: tuple[Tensor, Tensor], key: Tensor, value: Tensor, mask: Tensor | BlockMask | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Keys, values and mask with (1, K, P, D) that everybody sees in front of (B, K, S, D).
+
+    Without a mask all slots are seen: the caller has one made wherever they are not.
+    """
+    assert not isinstance(mask, BlockMask), "blocks know of no virtual tokens"
+    first, second = (
+        torch.cat([part.to(own.dtype).expand(len(own), -1, -1, -1), own], 2)
+        for part, own in zip(ahead, (key, value), strict=True)
+    )
+    count = ahead[0].shape[2]
+    return first, second, None if mask is None else F.pad(mask, (count, 0))
 
 
 def document_positions(segments: Tensor) -> Tensor:

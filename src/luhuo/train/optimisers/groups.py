@@ -93,8 +93,9 @@ def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
     adapter = attached(model)
     for name in NAMES:
         rule, peak, decay, why = table[name]
-        if adapter is not None and not adapter.orthogonal:
-            rule = rest
+        if adapter is not None:
+            rule = rule if adapter.orthogonal else rest
+            decay = decay if adapter.decays else 0.0
         if name in transferred:
             factor, told = transferred[name]
             peak, why = peak * factor, f"{why}; {told}"
