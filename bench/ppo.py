@@ -1,0 +1,205 @@
+"""What PPO gains: from the quickstart's assistant, with a rule or a reward model, against a control and best-of-n.
+
+    python bench/ppo.py rule                    the world's checks as reward: SFT, PPO and PPO with shuffled rewards
+    python bench/ppo.py model                   a trained reward model as reward (proxy), the checks as gold
+    python bench/ppo.py best-of-n               the same reward model: best of n and PPO, proxy and gold over KL
+    python bench/ppo.py rule --seeds 0 --steps 60     less of it
+
+Every run is kept under --out and not made again. Answers are sampled at temperature 1, `SAMPLES` to each held-out
+prompt (people, places and templates that training never saw); an interval is that of the mean over prompts of the
+difference to SFT, paired, averaged over the seeds, by bootstrap (95%).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luhuo.core.artifact import produce
+from luhuo.core.device import use_threads
+from luhuo.stages import configured
+from luhuo.verify.scoring import is_correct
+from luhuo.verify.statistics import bootstrap_mean, paired_difference
+
+ROOT = Path(__file__).parent.parent
+QUICKSTART = ROOT / "runs" / "quickstart"
+FAMILIES = ("counting", "ordering", "choice", "format_following", "kinship", "comparison")
+"""Short questions that the assistant answers neither always nor never."""
+SAMPLES, MAX_TOKENS, BEST_OF = 4, 48, (1, 2, 4, 8, 16)
+SETTINGS: dict[str, Any] = {
+    "prompts_per_round": 32,
+    "minibatches": 1,
+    "epochs": 2,
+    "max_tokens": MAX_TOKENS,
+    "steps": 120,
+    "learning_rate": 1e-4,
+    "critic_rate": 3.0,
+    "critic_warmup": 2,
+    "kl": 0.02,
+    "device": "cpu",
+    "dtype": "fp32",
+    "threads": 1,
+}
+
+
+def items(split: str, out: Path) -> Path:
+    """The prompts of these families as a file."""
+    rows = [
+        line
+        for line in (QUICKSTART / "world" / "prompts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        if json.loads(line)["family"] in FAMILIES
+    ]
+    file = out / f"prompts-{split}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return file
+
+
+def questions(out: Path) -> list[dict[str, Any]]:
+    """What is measured on: held-out prompts, and those of the held-out dialogues, which are more."""
+    lines = items("test", out).read_text(encoding="utf-8").splitlines()
+    more = (QUICKSTART / "world" / "dialogue" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in [*lines, *more]]
+    chosen = [row for row in rows if row["family"] in FAMILIES and row["messages"][-1]["role"] == "user"]
+    return chosen[:600]
+
+
+def trained(name: str, out: Path, **changes: Any) -> Path:
+    """The model of a run of PPO, made now unless it is there."""
+    values = {"model": str(QUICKSTART / "assistant"), "prompts": str(items("train", out))} | SETTINGS | changes
+    done = produce("ppo", configured("ppo", values), out / name)
+    print(f"{name}: {json.dumps(done.manifest['metrics'], ensure_ascii=False)}", flush=True)
+    return done.path
+
+
+def reward_model(out: Path) -> Path:
+    """A reward model of the world's preferences, from the assistant."""
+    world = QUICKSTART / "world" / "preference"
+    values = {"model": str(QUICKSTART / "assistant"), "data": str(world / "train.jsonl"), "device": "cpu"}
+    values |= {"test": str(world / "test.jsonl"), "dtype": "fp32", "threads": 1, "learning_rate": 2e-3}
+    return produce("reward", configured("reward", values), out / "reward").path
+
+
+def answers(model: Path, rows: list[dict[str, Any]], count: int) -> list[list[Any]]:
+    """`count` samples to each question, at temperature 1."""
+    from luhuo.align.prompts import render_prompts
+    from luhuo.align.rollout import Rollout
+    from luhuo.model.load import load_decoder
+
+    policy = load_decoder(model, dtype="fp32", device="cpu")
+    assert policy.tokenizer is not None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "questions.jsonl"
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        prompts = render_prompts([file], policy.tokenizer)
+    longest = max(len(prompt.ids) for prompt in prompts) + MAX_TOKENS
+    rollout = Rollout(policy, samples=count, max_tokens=MAX_TOKENS, length=longest)
+    found = rollout.sample(dict(enumerate(prompts)), 12345)
+    return [found[number] for number in range(len(prompts))]
+
+
+def gold(rows: list[dict[str, Any]], found: list[list[Any]]) -> np.ndarray:
+    """Whether each answer passes its question's check: (questions, samples)."""
+    return np.array(
+        [[is_correct(row, one.text) for one in some] for row, some in zip(rows, found, strict=True)], float
+    )
+
+
+def proxy(model: Path, found: list[list[Any]]) -> np.ndarray:
+    """The reward model's scores: (questions, samples)."""
+    from luhuo.align.ppo_run import model_scores
+    from luhuo.align.reward_files import load_reward_model
+
+    scorer = load_reward_model(model, device="cpu")
+    assert scorer.tokenizer is not None
+    flat = model_scores(scorer, [one for some in found for one in some], scorer.tokenizer.pad_id)
+    return np.array(flat).reshape(len(found), -1)
+
+
+def told(name: str, before: np.ndarray, after: list[np.ndarray]) -> None:
+    """One line: mean, and the difference to SFT with its interval, for each seed and together."""
+    for seed, values in enumerate(after):
+        found = paired_difference(before.mean(1), values.mean(1), 0)
+        print(f"  {name} seed {seed}: {values.mean():.3f}  {_interval(found)}")
+    together = np.mean([values.mean(1) for values in after], axis=0)
+    found = paired_difference(before.mean(1), together, 0)
+    print(f"{name}, {len(after)} seeds: {together.mean():.3f}  {_interval(found)}", flush=True)
+
+
+def _interval(found: Any) -> str:
+    return f"difference {found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] p {found.p_value:.4f}"
+
+
+def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scorer: Path | None) -> None:
+    """SFT against PPO and its control, by gold and, with a reward model, by proxy."""
+    rows = questions(out)
+    before = answers(QUICKSTART / "assistant", rows, SAMPLES)
+    measures = {"gold": lambda found: gold(rows, found)}
+    if scorer is not None:
+        measures["proxy"] = lambda found: proxy(scorer, found)
+    runs = {
+        kind: [
+            answers(trained(f"{name}-{kind}-{seed}", out, seed=seed, **rewards, **more), rows, SAMPLES)
+            for seed in seeds
+        ]
+        for kind, more in (("ppo", {}), ("control", {"shuffle_rewards": True}))
+    }
+    for measure, of in measures.items():
+        first = of(before)
+        whole = bootstrap_mean(first.mean(1), 0)
+        print(f"{measure}: SFT {whole.mean:.3f} [{whole.low:.3f}, {whole.high:.3f}], {len(rows)} questions")
+        for kind, found in runs.items():
+            told(f"{measure} {kind}", first, [of(one) for one in found])
+
+
+def best_of_n(out: Path, seeds: list[int], scorer: Path) -> None:
+    """Proxy and gold of the best of n by the proxy, over log n - (n - 1)/n nats, beside those of PPO over its KL."""
+    rows = questions(out)[:200]
+    found = answers(QUICKSTART / "assistant", rows, max(BEST_OF))
+    liked, right = proxy(scorer, found), gold(rows, found)
+    print("            KL   proxy   gold")
+    for n in BEST_OF:
+        some = liked[:, : max(BEST_OF) // n * n].reshape(len(rows), -1, n)
+        best = some.argmax(2)
+        passed = right[:, : max(BEST_OF) // n * n].reshape(len(rows), -1, n)
+        chosen = np.take_along_axis(passed, best[..., None], 2)
+        print(f"best of {n:<3}{math.log(n) - (n - 1) / n:6.2f}  {some.max(2).mean():+.3f}  {chosen.mean():.3f}")
+    for seed in seeds:
+        for steps in (40, 120, 360):
+            model = trained(f"model-ppo-{seed}-{steps}", out, seed=seed, steps=steps, kl=0.0, reward_model=str(scorer))
+            kl = json.loads((model / "manifest.json").read_text(encoding="utf-8"))["metrics"]["kl"]
+            mine = answers(model, rows, SAMPLES)
+            print(
+                f"PPO {steps:<7}{kl:6.2f}  {proxy(scorer, mine).mean():+.3f}  {gold(rows, mine).mean():.3f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Read the command line and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rule", "model", "best-of-n"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-ppo")
+    chosen = parser.parse_args()
+    use_threads(1)
+    SETTINGS["steps"] = chosen.steps
+    if chosen.what == "rule":
+        effect(chosen.out, chosen.seeds, {"rewards": [{"kind": "check"}]}, "rule", None)
+        return
+    scorer = reward_model(chosen.out)
+    if chosen.what == "model":
+        effect(chosen.out, chosen.seeds, {"reward_model": str(scorer)}, "model", scorer)
+    else:
+        best_of_n(chosen.out, chosen.seeds, scorer)
+
+
+if __name__ == "__main__":
+    main()
