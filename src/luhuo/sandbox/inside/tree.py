@@ -31,7 +31,8 @@ def build(place: str, readable: Iterable[str], disk: int, files: int, machine: s
             _touch(place + path)
             system.mount(path, place + path, None, system.MS_BIND)
     os.mkdir(place + BOX)
-    os.symlink("box", place + "/tmp")
+    for path in ("/tmp", "/dev/shm"):  # the latter for Python's semaphores
+        os.symlink(BOX, place + path)
     system.mount("tmpfs", place + BOX, "tmpfs", flags, f"size={disk},nr_inodes={files + 1},mode=700")
     os.chdir(place)
     system.pivot_root(machine)
