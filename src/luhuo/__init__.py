@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from luhuo.adapter.open import open_model as load
     from luhuo.evaluation.api import evaluate
     from luhuo.inference.engine import Engine
     from luhuo.inference.sampling import Sampling
-    from luhuo.model.load import load
     from luhuo.recipe.runner import run
 
 __version__ = "0.1.0"
@@ -22,12 +22,13 @@ _HOME = {
     "Engine": "luhuo.inference.engine",
     "Sampling": "luhuo.inference.sampling",
     "evaluate": "luhuo.evaluation.api",
-    "load": "luhuo.model.load",
+    "load": "luhuo.adapter.open:open_model",
     "run": "luhuo.recipe.runner",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        module, _, there = _HOME[name].partition(":")
+        return getattr(import_module(module), there or name)
     raise AttributeError(f"module 'luhuo' has no attribute {name!r}")

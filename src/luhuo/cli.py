@@ -284,6 +284,14 @@ def chat(
     seed: Annotated[int, typer.Option(help=tr("Seed of the sampling.", "采样种子。"))] = 0,
     dtype: Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16 | int8 | int4")] = "auto",
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help=tr(
+                "Adapter on the model; its directory alone is a model too.", "模型上的适配器；其目录本身也可作模型。"
+            )
+        ),
+    ] = None,
 ) -> None:
     from luhuo.inference.chat import run_chat
 
@@ -297,6 +305,7 @@ def chat(
         plain=plain,
         dtype=dtype,
         device=device,
+        adapter=adapter,
     )
 
 
@@ -350,6 +359,43 @@ def export(
     from luhuo.export import export as write
 
     write(model, to, dtype, out)
+
+
+@app.command(
+    help=tr(
+        "Merge adapters into their model, or several adapters into one.",
+        "把适配器并入模型，或把多个适配器合成一个。",
+    )
+)
+def merge(
+    adapters: Annotated[
+        list[str], typer.Argument(metavar="ADAPTER…", help=tr("Directories of adapters.", "适配器目录。"))
+    ],
+    out: Annotated[Path, typer.Option("--out", help=tr("Directory to write.", "输出目录。"))],
+    base: Annotated[
+        str | None, typer.Option(help=tr("The model, if the adapters do not say it.", "基座模型（适配器未注明时）。"))
+    ] = None,
+    how: Annotated[str, typer.Option(help="linear | ties | dare | svd")] = "linear",
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(help=tr("One an adapter (repeatable); all equal.", "每个适配器一个（可重复）；默认相等。")),
+    ] = None,
+    density: Annotated[
+        float, typer.Option(help=tr("ties, dare: share that stays.", "ties、dare：保留的比例。"))
+    ] = 0.5,
+    rank: Annotated[
+        int, typer.Option(min=0, help=tr("Rank of what several become; 0: all of it.", "合成结果的秩；0 为完整。"))
+    ] = 0,
+    dtype: Annotated[str, typer.Option(help="fp32 | bf16 | fp16")] = "fp32",
+    keep: Annotated[
+        bool, typer.Option("--adapter", help=tr("Write one adapter, no model.", "写出一个适配器而非模型。"))
+    ] = False,
+) -> None:
+    from luhuo import merge as verb
+
+    verb.merge(
+        adapters, out, base=base, how=how, weights=weight or [], density=density, rank=rank, dtype=dtype, keep=keep
+    )
 
 
 @app.command(

@@ -126,6 +126,10 @@ class Adapter(abc.ABC):
         """Whether `merge` works."""
         return type(self).merge is not Adapter.merge
 
+    def leave(self) -> None:
+        """Forget that the model has this adapter."""
+        self.model.__dict__.pop("_adapter", None)
+
     def trained(self) -> dict[str, nn.Parameter]:
         """All parameters that move, by their name in the model."""
         return self.own() | self.extra

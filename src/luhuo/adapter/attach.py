@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -110,12 +109,11 @@ def merge(model: nn.Module) -> Callable[[], None]:
     """
     adapter = needed(model)
     undo = adapter.merge()
-    owner = adapter.model
-    owner.__dict__.pop("_adapter")
+    adapter.leave()
 
     def unmerge() -> None:
         undo()
-        owner.__dict__["_adapter"] = adapter
+        adapter.model.__dict__["_adapter"] = adapter
 
     return unmerge
 
@@ -131,14 +129,17 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def _wanted(model: LanguageModel, names: list[str]) -> dict[str, nn.Parameter]:
-    """The parameters whose published names have one of `names` as a part, by our name. Raises `LuhuoError`."""
+    """The parameters of the published modules whose names end in one of `names`, by our name. Raises `LuhuoError`."""
     found: dict[str, nn.Parameter] = {}
     parameters = dict(model.named_parameters())
     table = {link.ours: link.theirs for link in links(model.config)}  # type: ignore[attr-defined]
     for name in names:
-        pattern = re.compile(rf"(^|\.){re.escape(name)}(\.|$)")
-        mine = {ours: parameters[ours] for ours, theirs in table.items() if any(map(pattern.search, theirs))}
-        if not mine or not all(isinstance(p, nn.Parameter) for p in mine.values()):
+        mine = {
+            ours: parameters[ours]
+            for ours, theirs in table.items()
+            if ours in parameters and any(n.rpartition(".")[0].endswith(name) for n in theirs)
+        }
+        if not mine:
             raise LuhuoError(
                 tr("There is no such module to train.", "没有可训练的此类模块。"),
                 expected=", ".join(sorted({part for t in table.values() for n in t for part in n.split(".")})[:40]),

@@ -31,7 +31,8 @@ from luhuo.model.weights import weight_files
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""What peft puts in front of every published name."""
+"""What peft puts in front of every published name, with exceptions."""
+OTHER_PREFIX = {"vera_A": "base_model.", "vera_B": "base_model.", "prompt_embeddings": ""}
 BASE_KEY = "luhuo.base"
 """Key in the weights' metadata that holds the digest of the model they were trained on."""
 
@@ -44,7 +45,10 @@ def save(model: nn.Module, folder: str | Path, extra: Mapping[str, Tensor] | Non
     adapter, root = needed(model), Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     tensors = adapter.tensors() | _extra(adapter) | dict(extra or {})
-    held = {PREFIX + name: tensor.detach().to("cpu").contiguous() for name, tensor in sorted(tensors.items())}
+    held = {
+        OTHER_PREFIX.get(name, PREFIX) + name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in sorted(tensors.items())
+    }
     with atomic_path(root / WEIGHTS) as temporary:
         save_file(held, temporary, {"format": "pt", BASE_KEY: base_digest(adapter.base)})
     values = {
@@ -75,7 +79,7 @@ def load(model: LanguageModel, folder: str | Path, *, base: str = "") -> dict[st
             where=root,
             fix=tr("Name the model it was trained on.", "请指定训练它时的模型。"),
         )
-    tensors = {name.removeprefix(PREFIX): file.tensor(name) for name in file.tensors}
+    tensors = {name.removeprefix(PREFIX).removeprefix("base_model."): file.tensor(name) for name in file.tensors}
     adapter = attach(model, config)
     adapter.base = base
     mine = {name: tensors.pop(name) for name in list(tensors) if adapter.owns(name)}

@@ -17,7 +17,12 @@ from luhuo.model.save import Model
 
 
 def open_model(
-    reference: str | Path, dtype: str = "auto", device: str = "auto", *, adapter: str | Path | None = None
+    reference: str | Path,
+    dtype: str = "auto",
+    device: str = "auto",
+    *,
+    adapter: str | Path | None = None,
+    mtp: bool = True,
 ) -> Model:
     """Like `model.load.load`, where `reference` may be an adapter's directory, or `adapter` names one.
 
@@ -26,9 +31,9 @@ def open_model(
     """
     if adapter is None:
         if not is_adapter(reference):
-            return load_model(reference, dtype, device)
+            return load_model(reference, dtype, device, mtp=mtp)
         reference, adapter = base_of(reference), reference
-    model = load_model(reference, dtype, device)
+    model = load_model(reference, dtype, device, mtp=mtp)
     folder = resolve(str(adapter)).path
     load(model, folder, base=str(reference))
     if needed(model).mergeable and dtype not in SCHEMES:

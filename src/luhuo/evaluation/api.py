@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from luhuo.adapter.open import open_decoder
 from luhuo.core.config import unknown_key
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.evaluation.run import evaluate_model
 from luhuo.evaluation.stages import EvaluateStage
 from luhuo.model.decoder import Decoder
-from luhuo.model.load import load_decoder
 
 TASKS = ("world",)
 
@@ -38,6 +38,6 @@ def evaluate(
     dialogue = Path(data["world"]) / "dialogue"
     known = {"items": str(dialogue / "test.jsonl"), "shots_from": str(dialogue / "train.jsonl"), "limit": limit}
     stage = EvaluateStage.parse({"model": str(model) if not isinstance(model, Decoder) else "", **known, **settings})
-    loaded = model if isinstance(model, Decoder) else load_decoder(model, dtype=stage.dtype, device=stage.device)
+    loaded = model if isinstance(model, Decoder) else open_decoder(model, dtype=stage.dtype, device=stage.device)
     with tempfile.TemporaryDirectory() as folder:
         return evaluate_model(loaded, stage, Path(folder))

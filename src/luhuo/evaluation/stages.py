@@ -48,12 +48,12 @@ class EvaluateStage(Stage):
             raise LuhuoError(
                 tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…"
             )
+        from luhuo.adapter.open import open_decoder
         from luhuo.core.device import use_threads
         from luhuo.evaluation.run import evaluate_model
-        from luhuo.model.load import load_decoder
 
         use_threads()
-        scores = evaluate_model(load_decoder(self.model, dtype=self.dtype, device=self.device), self, out.path)
+        scores = evaluate_model(open_decoder(self.model, dtype=self.dtype, device=self.device), self, out.path)
         write_json(out.path / "scores.json", scores)
         out.results |= flat(scores)
 

@@ -29,19 +29,20 @@ def run_chat(
     plain: bool = False,
     dtype: str = "auto",
     device: str = "auto",
+    adapter: str | None = None,
 ) -> None:
     """Load a model and talk with the person at the terminal, answer the lines of a pipe, or answer `message` alone.
 
     What comes through a pipe beside a `message` is put behind it: `cat file | luhuo chat MODEL "summarise"`. In a
     terminal answers are shown as Markdown, unless `plain`.
     """
-    from luhuo.model.load import load_decoder
+    from luhuo.adapter.open import open_decoder
 
     values = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     sampling = Sampling.parse(values, "luhuo chat")
     if message is not None and not sys.stdin.isatty():
         message = "\n\n".join(part for part in (message.strip(), sys.stdin.read().strip()) if part)
-    engine = Engine(load_decoder(model, dtype=dtype, device=device))
+    engine = Engine(open_decoder(model, dtype=dtype, device=device, adapter=adapter))
     session = ChatSession(engine, sys.stdout, sampling, system, sys.stderr, plain=plain)
     if message is None:
         session.run(sys.stdin)

@@ -145,9 +145,7 @@ class DecodeStep:
     def _stack(self) -> _Stack | None:
         """The table of the model, made anew if a tensor moved; None if matrices were replaced by something else."""
         same = all(holder.get(name) is module for holder, name, module in self._modules)
-        tensors = [holder.get(name) for holder, name in self._tensors] if same else [None]
-        places = [-1 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        if places != self._places or -1 in places:
+        if not same or [_place(holder.get(name)) for holder, name in self._tensors] != self._places:
             self._look()
         return self._table
 
@@ -156,11 +154,16 @@ class DecodeStep:
         owners = list(self._model.modules())
         self._modules = [(one._modules, *item) for one in owners for item in one._modules.items()]
         held = [part for one in owners for part in (one._parameters, one._buffers)]
-        self._tensors = [(part, name) for part in held for name, tensor in part.items() if tensor is not None]
-        self._places = [part[name].data_ptr() for part, name in self._tensors]
+        self._tensors = [(part, name) for part in held for name in part]
+        self._places = [_place(part[name]) for part, name in self._tensors]
         self._table = None
         if not self._model.ahead and all(_is_alone(matrix) for matrix in _matrices(self._model)):
             self._blocks, self._table = _describe(self._model)
+
+
+def _place(tensor: Tensor | None) -> int:
+    """Where a tensor lies; 0 for one that is not there, such as a bias that may come."""
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:

@@ -132,13 +132,13 @@ class Replicas:
 
 def _serve(pipe: Connection, settings: str) -> None:
     """The life of a copy: load the model, answer portions of prompts until the pipe is closed."""
+    from luhuo.adapter.open import open_model
     from luhuo.inference.engine import Engine
-    from luhuo.model.load import load
 
     reference, dtype, device, threads, options = json.loads(settings)
     use_threads(threads)
     try:
-        engine = Engine(load(reference, dtype, device), **options)
+        engine = Engine(open_model(reference, dtype, device), **options)  # type: ignore[arg-type]
         _answer(pipe, "ready", None)
         while True:
             tasks = json.loads(pipe.recv_bytes())

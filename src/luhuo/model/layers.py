@@ -65,7 +65,7 @@ class Linear(Adaptable):
     def __init__(self, columns: int, rows: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
-        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+        self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
         self.fp8 = False
         """Whether training multiplies in 8 bits (`kernels.fp8`)."""
 

@@ -65,8 +65,8 @@ def run_batch(
 
     Raises `LuhuoError` for a file that is not there, and for a half-done output that belongs to other requests.
     """
+    from luhuo.adapter.open import open_decoder
     from luhuo.inference.engine import Engine
-    from luhuo.model.load import load_decoder
 
     if not source.is_file():
         raise LuhuoError(tr("There is no such file of requests.", "没有这个请求文件。"), where=source)
@@ -81,7 +81,7 @@ def run_batch(
     try:
         with FileLock(lock, timeout=0):
             partial, total = _Partial(out, source, model, seed, force), _count(source)
-            served = Served(model, engine=Engine(load_decoder(model, dtype=dtype, device=device)))
+            served = Served(model, engine=Engine(open_decoder(model, dtype=dtype, device=device)))
             try:
                 failed = _answer_all(served, source, partial, total, seed)
             finally:

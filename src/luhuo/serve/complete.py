@@ -15,7 +15,7 @@ from luhuo.inference.sampling import Sampling
 
 def run_complete(model: str, text: str | None, values: dict[str, Any], *, echo: bool, dtype: str, device: str) -> None:
     """Stream the continuation of `text` (of standard input without one) to standard output."""
-    from luhuo.model.load import load_decoder
+    from luhuo.adapter.open import open_decoder
 
     sampling = Sampling.parse(values, "luhuo complete")
     if text is None and sys.stdin.isatty():
@@ -24,7 +24,7 @@ def run_complete(model: str, text: str | None, values: dict[str, Any], *, echo: 
             fix=tr('luhuo complete MODEL "text", or a pipe', 'luhuo complete 模型 "文本"，或使用管道'),
         )
     given = sys.stdin.read() if text is None else text
-    engine = Engine(load_decoder(model, dtype=dtype, device=device))
+    engine = Engine(open_decoder(model, dtype=dtype, device=device))
     if echo:
         sys.stdout.write(given)
     # What goes to a terminal must not drive it; a file gets the text as it is.

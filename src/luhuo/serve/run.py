@@ -52,10 +52,10 @@ def serve(models: Sequence[str], config: ServeConfig) -> int:
 
 
 def _loaded(name: str, reference: str, config: ServeConfig) -> Served:
-    from luhuo.model.load import load
+    from luhuo.adapter.open import open_model
 
     say(tr(f"Loading {name} …", f"正在加载 {name} …"))
-    served = Served.of(name, load(reference, config.dtype, config.device))
+    served = Served.of(name, open_model(reference, config.dtype, config.device))
     gc.collect()
     return served
 

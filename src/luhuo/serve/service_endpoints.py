@@ -79,9 +79,9 @@ async def load(request: HttpRequest, body: LoadBody) -> dict[str, Any]:
     name = body.name or named([body.model])[0][0]
 
     def open_model() -> Served:
-        from luhuo.model.load import load as load_model
+        from luhuo.adapter.open import open_model as open_by_name
 
-        return Served.of(name, load_model(body.model, house.config.dtype, house.config.device))
+        return Served.of(name, open_by_name(body.model, house.config.dtype, house.config.device))
 
     if any(served.name == name for served in house.models):
         raise ApiError(409, tr("There is a model of this name already.", "已有同名模型。"), param="name")
