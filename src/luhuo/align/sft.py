@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from luhuo.core.language import tr
 from luhuo.core.progress import track
 from luhuo.core.seeds import derive_seed
 from luhuo.dialogue.conversation import Conversation
-from luhuo.dialogue.layouts import read_conversations
+from luhuo.dialogue.layouts import LAYOUTS
 from luhuo.dialogue.mixing import Share
 from luhuo.dialogue.packing import ConversationLoader, TokenStore
 from luhuo.dialogue.preview import preview
 from luhuo.dialogue.render import Rendered, fit, render_all
+from luhuo.dialogue.rows import read_layout
 from luhuo.dialogue.texts import Passage, pieces, read_passages, render_passage
-from luhuo.files.records import Broken
+from luhuo.files.records import Broken, broken
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -77,23 +78,19 @@ class Rules:
     """Permute the answers (`shuffle_answers`)."""
 
 
-def prepare(
-    sets: Sets,
-    tokenizer: Tokenizer,
-    rules: Rules,
-    *,
-    quarantine: Callable[[Broken], None],
-    watch: Callable[[Conversation, list[Rendered]], None] | None = None,
-) -> Prepared:
-    """Read, check, render and count all conversations; rows that cannot be used go to `quarantine`.
+Watch = Callable[[Path, int, Conversation, list[Rendered]], None]
+"""Is shown the file and line of a conversation, itself, and its renderings before they are shortened."""
 
-    `watch` is shown every conversation with its renderings (before they are shortened).
-    """
+
+def prepare(
+    sets: Sets, tokenizer: Tokenizer, rules: Rules, *, quarantine: Callable[[Broken], None], watch: Watch | None = None
+) -> Prepared:
+    """Read, check, render and count all conversations; rows that cannot be used go to `quarantine`."""
     prepared = Prepared()
 
-    def reject(broken: Broken) -> None:
+    def reject(row: Broken) -> None:
         prepared.counts["broken"] += 1
-        quarantine(broken)
+        quarantine(row)
 
     ends = frozenset({tokenizer.end_of_turn_id, tokenizer.eos_id})
     for files, weight in sets:
@@ -101,7 +98,8 @@ def prepare(
         if rules.plain:
             parts = _passages(files, tokenizer, rules, prepared, reject)
         else:
-            parts = _conversations(files, tokenizer, rules, prepared, reject, quarantine, watch)
+            rows = _rows(files, rules, prepared, reject)
+            parts = _conversations(rows, tokenizer, rules, prepared.counts, quarantine, watch)
         for part in parts:
             prepared.add(part, ends)
         prepared.shares.append(Share(len(prepared.store) - before, weight))
@@ -109,39 +107,48 @@ def prepare(
     return prepared
 
 
+Row = tuple[Path, int, Conversation]
+"""(file, line, what stands there)."""
+
+
+def _rows(files: Sequence[Path], rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]) -> Iterator[Row]:
+    """The conversations of a set, as they are to be learned."""
+
+    def read() -> Iterator[Row]:
+        for file in files:
+            prepared.layouts[str(file)], found = read_layout(file, LAYOUTS, tr("conversation", "对话"), reject)
+            yield from ((file, one.line, one.value) for one in found)
+
+    if rules.shuffle_seed is None:
+        yield from read()
+        return
+    rows = list(read())
+    shuffled = shuffle_answers([conversation for _, _, conversation in rows], rules.shuffle_seed, prepared.counts)
+    yield from ((file, line, conversation) for (file, line, _), conversation in zip(rows, shuffled, strict=True))
+
+
 def _conversations(
-    files: Sequence[Path],
+    rows: Iterator[Row],
     tokenizer: Tokenizer,
     rules: Rules,
-    prepared: Prepared,
-    reject: Callable[[Broken], None],
+    counts: Counter[str],
     quarantine: Callable[[Broken], None],
-    watch: Callable[[Conversation, list[Rendered]], None] | None,
+    watch: Watch | None,
 ) -> Iterator[Rendered]:
-    """The renderings of a set's conversations."""
-
-    def read() -> Iterator[Conversation]:
-        for file in files:
-            prepared.layouts[str(file)], conversations = read_conversations(file, reject)
-            yield from conversations
-
-    conversations: Iterable[Conversation] = read()
-    if rules.shuffle_seed is not None:
-        conversations = shuffle_answers(list(conversations), rules.shuffle_seed, prepared.counts)
-    for conversation in track(conversations, tr("rendering", "渲染对话"), unit=tr("conversations", "条")):
-        prepared.counts["read"] += 1
+    """The renderings of conversations that can be trained on."""
+    for file, line, conversation in track(rows, tr("rendering", "渲染对话"), unit=tr("conversations", "条")):
+        counts["read"] += 1
         fault = _fault(conversation)
         if fault:
-            prepared.counts[fault] += 1
-            where = str(conversation.meta.get("id", ""))
-            quarantine(Broken(where, prepared.counts["read"], fault, conversation.messages[0].content[:200]))
+            counts[fault] += 1
+            quarantine(broken(file.as_posix(), line, fault, conversation.messages[0].content))
             continue
         chosen = conversation.last_turn_only() if rules.turns == "last" else conversation
         whole = list(render_all(chosen, tokenizer))
         if watch is not None:
-            watch(chosen, whole)
-        parts = list(_fitting(chosen, whole, tokenizer, rules, prepared.counts))
-        prepared.counts["used"] += bool(parts)
+            watch(file, line, chosen, whole)
+        parts = list(_fitting(chosen, whole, tokenizer, rules, counts))
+        counts["used"] += bool(parts)
         yield from parts
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from luhuo.align.data_check.first_look import FirstLook
 from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
 from luhuo.align.policy import keep_policy, open_policy
@@ -52,14 +53,17 @@ def fine_tune(stage: SftStage, out: Workspace, device: torch.device, note: Calla
     with _quarantine(out.path, ranks.main) as quarantine:
         shuffle = stage.seed if stage.shuffle_answers else None
         rules = Rules(stage.length, stage.overlong, stage.turns, stage.plain, shuffle)
-        prepared = prepare(sets, tokenizer, rules, quarantine=quarantine)
+        held = list_files(resolve(stage.valid).path) if stage.valid else []
+        first_look = FirstLook(tokenizer, stage.length, held) if ranks.main and not stage.plain else None
+        prepared = prepare(sets, tokenizer, rules, quarantine=quarantine, watch=first_look)
         kept = None
-        if stage.valid:
+        if held:
             plainly = Rules(stage.length, stage.overlong, stage.turns, stage.plain)
-            held = [(list_files(resolve(stage.valid).path), 1.0)]
-            kept = prepare(held, tokenizer, plainly, quarantine=quarantine).store
+            kept = prepare([(held, 1.0)], tokenizer, plainly, quarantine=quarantine).store
     if ranks.main:
         announce(prepared, tokenizer)
+    if first_look is not None:
+        out.results |= first_look.tell()
     loader = _loader(stage, prepared, tokenizer, ranks)
     config = stage.trainer_config(steps=stage.steps or loader.steps(stage.epochs))
     evaluate = held_out(kept, stage.length, tokenizer.pad_id) if kept else None

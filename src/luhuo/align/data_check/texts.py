@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from luhuo.corpus.normalise import HAN
-from luhuo.verify.script import language_of, script_counts
+from luhuo.verify.script import language_of, script_counts, share_in
 
 LATIN_RUN = re.compile(
     r"[\u0080-\u00ff\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]{2,}"
@@ -19,12 +19,14 @@ LIST_LINE = re.compile(r"\s*([-*+•#|>]|\d+[.)、])")
 LONG_ANSWER = 200
 """Characters from which on an answer is expected to end its last sentence."""
 ASKS_FOR_A_LANGUAGE = re.compile(
-    r"translat|language|english|chinese|french|german|spanish|japanese|korean|russian|翻译|译成|译为|译文|语言"
+    r"translat|language|english|chinese|french|german|spanish|japanese|korean|russian|译|语言"
     r"|英文|英语|中文|汉语|法语|德语|日语|日文|韩语|俄语|西班牙语|拼音|pinyin",
     re.IGNORECASE,
 )
 WORDS = 6
 """Words of an answer from which on its language is told."""
+OWN = 0.2
+"""Share of an answer's words in the question's language up to which it is in another; words of the question count."""
 MARKERS = (
     "<|im_start|>",
     "<|im_end|>",
@@ -64,11 +66,14 @@ def mojibake(text: str) -> str | None:
 
 
 def _fixes(text: str, encoding: str) -> str | None:
-    """What a text is in truth, if its bytes in this encoding are UTF-8."""
+    """What a text is in truth, if its bytes in this encoding are UTF-8 up to a character that is cut off."""
     try:
-        return text.encode(encoding).decode("utf-8")
+        raw = text.encode(encoding)
+        found = raw.decode("utf-8", "replace")
     except UnicodeError:
         return None
+    whole = found.rstrip("\ufffd")
+    return whole if whole and len(found) - len(whole) <= 1 and "\ufffd" not in whole else None
 
 
 def cut_off(answer: str) -> bool:
@@ -89,10 +94,11 @@ def in_other_language(question: str, answer: str, instructions: str = "") -> str
         return None
     if sum(script_counts(answer).values()) < WORDS:
         return None
-    asked, answered = language_of(question), language_of(answer)
-    if asked is None or answered is None or asked == answered:
+    asked = language_of(question)
+    share = None if asked is None else share_in(answer, asked, given=question)
+    if share is None or share > OWN:
         return None
-    return f"{asked}, {answered}"
+    return f"{asked}, {language_of(answer)}"
 
 
 def control_text(text: str, names: Iterable[str]) -> str | None:
