@@ -27,16 +27,16 @@ from typing import Any
 
 FAMILIES = ("addition_subtraction", "word_problem")
 SETTINGS: dict[str, Any] = {
-    "steps": 120,
-    "prompts_per_round": 32,
+    "steps": 48,
+    "prompts_per_round": 16,
     "samples": 16,
     "max_tokens": 48,
     "learning_rate": 3e-4,
     "embedding_rate": 1.0,
-    "at_once": 128,
-    "dtype": "fp32",
+    "micro_batch": 64,
+    "at_once": 256,
+    "eval_every": 12,
     "threads": 1,
-    "checkpoint_every_s": 0,
 }
 
 
@@ -60,12 +60,13 @@ def ask(folder: Path, items: list[dict[str, Any]]) -> list[tuple[bool, bool]]:
     return [(one.strict, one.lenient) for one in found]
 
 
-def train(run: Path, prompts: Path, out: Path, method: str, seed: int, shuffle: bool, changes: dict[str, Any]) -> float:
-    """One run of the stage into `out`; processor seconds."""
+def train(run: Path, data: Path, out: Path, method: str, seed: int, shuffle: bool, changes: dict[str, Any]) -> float:
+    """One run of the stage into `out` on data/train.jsonl; processor seconds, 0 if it was there already."""
     from luhuo.align.grpo_stage import GrpoStage
     from luhuo.core.artifact import produce
 
-    values = SETTINGS | {"model": str(run / "assistant"), "prompts": str(prompts), "rewards": [{"kind": "check"}]}
+    values = SETTINGS | {"model": str(run / "assistant"), "rewards": [{"kind": "check"}]}
+    values |= {"prompts": str(data / "train.jsonl"), "valid": str(data / "valid.jsonl")}
     values |= {"method": method, "seed": seed, "shuffle_rewards": shuffle} | changes
     start = time.process_time()
     produce("grpo", GrpoStage.parse(values), out)
@@ -76,14 +77,15 @@ def effect(options: argparse.Namespace) -> None:
     """Train and ask, and print a table."""
     import torch
 
-    from luhuo.verify.statistics import bootstrap_mean, paired_difference
+    from luhuo.core.atomic import write_text
+    from luhuo.verify.statistics import paired_difference
 
     torch.set_num_threads(1)
     run, out = Path(options.run), Path(options.out or tempfile.mkdtemp(prefix="grpo-"))
     out.mkdir(parents=True, exist_ok=True)
-    prompts = out / "prompts.jsonl"
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(run / "world/dialogue/train.jsonl"))
-    prompts.write_text(text, encoding="utf-8")
+    for split in ("train", "valid"):
+        found = rows(run / f"world/dialogue/{split}.jsonl")
+        write_text(out / f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
     items = rows(run / "world/dialogue/test.jsonl")
     before = ask(run / "assistant", items)
     changes = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in options.set)}
@@ -91,12 +93,12 @@ def effect(options: argparse.Namespace) -> None:
     print(f"{'':34} {'strict':>24} {'lenient':>8} {'cpu s':>6}", flush=True)
     show("assistant", [before], 0.0)
     for method in options.methods.split(","):
-        for shuffle in (False, True):
+        for shuffle in {"both": (False, True), "real": (False,), "control": (True,)}[options.arms]:
             name = f"{method}{' shuffled' if shuffle else ''}"
             found = []
             for seed in map(int, options.seeds.split(",")):
                 folder = out / f"{name.replace(' ', '-')}-{seed}"
-                seconds = train(run, prompts, folder, method, seed, shuffle, changes)
+                seconds = train(run, out, folder, method, seed, shuffle, changes)
                 found.append(ask(folder, items))
                 show(f"{name} seed {seed}", found[-1:], seconds)
                 for family in FAMILIES:
@@ -108,7 +110,6 @@ def effect(options: argparse.Namespace) -> None:
             show(name, found, 0.0)
             interval = f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
             print(f"{name} over the assistant: {100 * gain.difference:+.1f} points {interval}, p {gain.p_value:.4f}")
-    del bootstrap_mean
 
 
 def show(name: str, runs: list[list[tuple[bool, bool]]], seconds: float) -> None:
@@ -130,7 +131,8 @@ def main() -> None:
     one.add_argument("run")
     one.add_argument("--methods", default="grpo")
     one.add_argument("--seeds", default="0,1,2")
-    one.add_argument("--out", default="")
+    one.add_argument("--arms", choices=("both", "real", "control"), default="both")
+    one.add_argument("--out", default="", help="kept; what is finished in it is not done again")
     one.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
     effect(options)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from luhuo.align.prompts import Prompt
-from luhuo.align.rollout import Sample
+from luhuo.align.group_value import GroupValue
+from luhuo.align.methods import METHODS
+from luhuo.align.policy_gradient import PolicyGradient
+from luhuo.align.prompts import Prompt, PromptOrder
+from luhuo.align.rollout import Rollout, Sample
+from luhuo.align.rollout_loader import Judge, Judgement, Plan, RolloutLoader
 from luhuo.align.rollout_rows import Judged, Scored, lay_out
+from luhuo.core.artifact import Workspace
+from luhuo.core.metrics import MetricsLog
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
 from luhuo.model.decoder import Decoder
+from luhuo.train.config import TrainerConfig
 from luhuo.train.objective import Batch
+from luhuo.train.trainer import Trainer
 from tests.small_chat import small_model, small_tokenizer
 
 CPU = torch.device("cpu")
@@ -76,11 +86,71 @@ def even(item: Any, text: str, info: Any) -> float:
     return sum(ord(letter) % 2 == 0 for letter in text) / max(1, len(text))
 
 
-def write_prompts(folder: Path, count: int = 24) -> Path:
-    """A file of prompts."""
-    import json
+def judged_by(function: Any) -> Judge:
+    """A judge that gives each sample function(item, text, info)."""
 
-    path = folder / "prompts.jsonl"
-    rows = [{"messages": [{"role": "user", "content": f"say {n}"}], "answer": str(n)} for n in range(count)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    def score(samples: Any) -> Judgement:
+        scores = [function(sample.prompt.item, sample.text, sample) for sample in samples]
+        return Judgement(scores, {"even": [score for score in scores if score is not None]})
+
+    return score
+
+
+def loader(
+    folder: Path,
+    model: Decoder,
+    *,
+    method: str = "grpo",
+    kl: float = 0.1,
+    score: Any = None,
+    plan: dict[str, int] | None = None,
+    max_tokens: int = 12,
+) -> RolloutLoader:
+    """A loader of rollouts on eight prompts, with a reference that is another model."""
+
+    start = policy(2)
+
+    @contextmanager
+    def starting() -> Iterator[Decoder]:
+        yield start
+
+    asked = [prompt(f"say {number}", number=number) for number in range(8)]
+    chosen = Plan(**{"prompts": 4, "minibatches": 2, "epochs": 2} | (plan or {}))
+    value = GroupValue(
+        model, METHODS[method], temperature=1.0, reference=starting, kl=kl, recompute=chosen.updates > 1
+    )
+    return RolloutLoader(
+        Rollout(model, samples=4, max_tokens=max_tokens, length=64, at_once=8),
+        PromptOrder(asked, 0),
+        judged_by(score or even),
+        value,
+        chosen,
+        seed=0,
+        folder=folder,
+        device=CPU,
+        pad_id=small_tokenizer().pad_id,
+    )
+
+
+def train(folder: Path, *, steps: int = 7, evaluate: Any = None, **settings: Any) -> Decoder:
+    """A small run in `folder`, four updates a round; returns the trained model."""
+
+    folder.mkdir(exist_ok=True, parents=True)
+    out, model = Workspace(folder, MetricsLog(folder / "metrics.jsonl")), policy()
+    config = TrainerConfig(
+        steps=steps,
+        learning_rate=1e-3,
+        optimiser="adamw",
+        dtype="fp32",
+        prefetch=0,
+        spike=0.0,
+        eval_every=1,
+        checkpoint_every=1,
+        checkpoint_every_s=0,
+        background=False,
+    )
+    method = settings.get("method", "grpo")
+    source = loader(folder / ".checkpoint", model, **settings)
+    task = PolicyGradient(METHODS[method], kl=settings.get("kl", 0.1), constant=12.0)
+    Trainer(model, task, source, config, out, evaluate=evaluate).run()
+    return model
