@@ -77,15 +77,16 @@ def peer_of(model: Decoder) -> Any:
 
 
 def reference(model: Decoder, prompts: list[list[int]], new: int) -> list[list[int]]:
-    """Greedy tokens of `transformers`."""
+    """Greedy tokens of `transformers`, which goes on behind an end token as the engine is told to."""
     peer, found = peer_of(model), dict[int, list[int]]()
+    peer.generation_config.eos_token_id = None
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for length, places in itertools.groupby(order, key=lambda i: len(prompts[i])):
         same = list(places)
         for group in (same[at : at + BATCH] for at in range(0, len(same), BATCH)):
             ids = torch.tensor([prompts[i] for i in group])
             out = peer.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new, min_new_tokens=new,
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new,
                 repetition_penalty=1.0, pad_token_id=0,
             )  # fmt: skip
             found |= {i: row[length:] for i, row in zip(group, out.tolist(), strict=True)}
