@@ -21,8 +21,8 @@ from luhuo.train.ranks import Ranks
 
 
 class RRHF:
-    """Batches are those of `UnitLoader`: a unit is the answers to one prompt; `score`, `unit` (its number in the row,
-    from 1; 0: nothing) and `best` (1 for one answer of each unit): (rows, sequences)."""
+    """Batches are those of `UnitLoader`: a unit is the answers to one prompt, with `score` and `best` (1 for one
+    answer of each unit): (rows, sequences)."""
 
     def __init__(self, *, sft: float = 1.0) -> None:
         self.sft = sft

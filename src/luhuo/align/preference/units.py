@@ -62,7 +62,8 @@ class Units:
 
 
 class UnitLoader:
-    """Endless batches of `batch` units: `ids`, `segments`, `mask` (rows, length + 1), and `numbers` (rows, sequences).
+    """Endless batches of `batch` units: `ids`, `segments`, `mask` (rows, length + 1), and the `numbers` of the units
+    and `unit` (its number in the row, from 1; 0: nothing), each (rows, sequences).
 
     The sequences of a row are its segments 1, 2, … in order, column k of the numbers is segment k + 1. Units come in
     an order of (seed, epoch). All processes see the same units and take their share of each batch; all have the same
@@ -130,6 +131,10 @@ class UnitLoader:
         for prefix, store in {"": self._units.store, **self._units.planes}.items():
             batch |= {prefix + name: value for name, value in self._plane(store, sequences, width).items()}
         columns = max(1, *(len(row) for row in sequences))
+        batch["unit"] = np.zeros((count, columns), dtype=np.int32)
+        for i, row in enumerate(rows):
+            numbers = [place for place, unit in enumerate(row, 1) for _ in self._units.sequences(unit)]
+            batch["unit"][i, : len(numbers)] = numbers
         for name, values in self._units.numbers.items():
             batch[name] = np.zeros((count, columns), dtype=np.float32)
             for i, row in enumerate(sequences):
