@@ -64,11 +64,12 @@ def edited(requests: Sequence[Request], logits: Tensor, end_tokens: Set[int] = f
 
 def choose(logits: Tensor, settings: Sequence[Sampling], uniforms: Sequence[float]) -> Tensor:
     """Next tokens (batch,) int64 from logits (batch, vocab) and one number in [0, 1) a row (greedy rows ignore it)."""
-    best = logits.argmax(-1)
     rows = [i for i, s in enumerate(settings) if not s.greedy]
+    if len(rows) == len(settings):
+        return inverse_cdf(probabilities(logits, settings), uniforms)
+    best = logits.argmax(-1)
     if rows:
-        some = logits if len(rows) == len(settings) else logits[rows]
-        chances = probabilities(some, [settings[i] for i in rows])
+        chances = probabilities(logits[rows], [settings[i] for i in rows])
         best[rows] = inverse_cdf(chances, [uniforms[i] for i in rows])
     return best
 
@@ -103,8 +104,9 @@ def inverse_cdf(chances: Tensor, uniforms: Sequence[float]) -> Tensor:
     Sums of blocks first, then the running sum inside of one: a running sum over a whole vocabulary is slow.
     """
     batch, vocab = chances.shape
-    blocks = F.pad(chances, (0, -vocab % BLOCK)).view(batch, -1, BLOCK)
-    edges = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    padded = F.pad(chances, (0, -vocab % BLOCK)) if vocab % BLOCK else chances
+    blocks = padded.reshape(batch, -1, BLOCK)
+    edges = blocks.sum(-1).double().cumsum(-1)
     points = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None] * edges[:, -1:]
     block = _first_above(edges, points)
     before = F.pad(edges, (1, 0)).gather(-1, block)

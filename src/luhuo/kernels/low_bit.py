@@ -1,30 +1,19 @@
-"""Matrices of weights in 8 and 4 bits: rounding, packing, and products of the compiled kernels or of plain PyTorch.
-
-A weight is scale · q, or scale · q + low, with a scale (and a low) for each row and each group of columns. Packed, the
-rows are taken in units of sixteen: the 32-bit lane r of sixteen neighbours holds `32 / bits` columns of row r, column
-k of them at bit `bits · (k // 2) + 16 · (k % 2)`, so that a pair of columns lies in the two halves of its lane (why:
-native/products.cpp). Rows are filled up to whole units and columns to whole groups, with zeros.
-"""
+"""Matrices of weights in 8 and 4 bits: rounding, and products of the compiled kernels or of plain PyTorch."""
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from luhuo.kernels import torch_int4
 from luhuo.kernels.native import library
+from luhuo.kernels.packed import PIECE, UNIT, Bits, Packed, integers, shifts
 
-Bits = Literal[8, 4]
-
-UNIT = 16
-MOST_ROWS = 16
+MOST_ROWS = 160
 """Rows of activations up to which a product unpacks as it goes; above, the matrix is made dense first."""
-PIECE = 4096
-"""Rows packed or unpacked at a time where that is done by PyTorch."""
 FORMS = {torch.float32: 0, torch.bfloat16: 1}
 NUMBERS = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 SHRUNK = tuple(1 - 0.025 * step for step in range(11))
@@ -48,24 +37,6 @@ class Matrix(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("bias_number", ctypes.c_int64),
     )
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed matrix (rows, columns)."""
-
-    bits: Bits
-    rows: int
-    columns: int
-    group: int
-    weight: Tensor
-    """(units, padded columns · bits / 32, 16) int32."""
-    scale: Tensor
-    """(units, groups, 16), bf16, fp16 or fp32."""
-    low: Tensor | None = None
-    """Like `scale`. Without it 4-bit integers are -8 … 7, with it 0 … 15; 8-bit ones are -128 … 127."""
-    order: Tensor | None = None
-    """(columns,) int32: the activation that belongs to each column, where the columns were moved."""
 
 
 def quantise(weight: Tensor, bits: Bits, group: int) -> tuple[Tensor, Tensor]:
@@ -101,49 +72,6 @@ def _error(wide: Tensor, scale: Tensor, least: int, most: int) -> Tensor:
     return rounded.sub_(wide).square_().sum(-1, keepdim=True)
 
 
-def pack(
-    q: Tensor, scale: Tensor, low: Tensor | None = None, *, bits: Bits, group: int, order: Tensor | None = None
-) -> Packed:
-    """Pack integers (rows, columns) with scales and lows (rows, groups); see `Packed` for their meaning."""
-    rows, columns = q.shape
-    step, zero = 32 // bits, 8 if bits == 4 and low is None else 0
-    shifts = _shifts(bits, q.device)
-    packed = []
-    for start in range(0, rows, PIECE):
-        piece = q[start : start + PIECE].int() + zero
-        piece = F.pad(piece, (0, -columns % group, 0, -len(piece) % UNIT), value=zero) & (2**bits - 1)
-        lanes = piece.view(len(piece) // UNIT, UNIT, -1, step).transpose(1, 2)
-        packed.append((lanes << shifts).sum(-1, dtype=torch.int32))
-    by_unit = [None if part is None else _by_unit(part) for part in (scale, low)]
-    assert by_unit[0] is not None
-    return Packed(bits, rows, columns, group, torch.cat(packed), by_unit[0], by_unit[1], order)
-
-
-def _shifts(bits: int, device: torch.device) -> Tensor:
-    places = torch.arange(32 // bits, dtype=torch.int32, device=device)
-    return bits * (places // 2) + 16 * (places % 2)
-
-
-def _by_unit(part: Tensor) -> Tensor:
-    padded = F.pad(part, (0, 0, 0, -len(part) % UNIT))
-    return padded.view(-1, UNIT, part.shape[1]).transpose(1, 2).contiguous()
-
-
-def integers(packed: Packed, units: Tensor | None = None) -> Tensor:
-    """The integers (rows, columns) int8 in the order of the columns; of some `units` (n,) only, all sixteen rows."""
-    weight = packed.weight if units is None else packed.weight[units]
-    zero = 8 if packed.bits == 4 and packed.low is None else 0
-    shifts, mask = _shifts(packed.bits, weight.device), 2**packed.bits - 1
-    found = ((weight[..., None] >> shifts) & mask).sub_(zero).to(torch.int8)  # (units, lanes, 16, step)
-    found = found.transpose(1, 2).reshape(len(weight) * UNIT, -1)[:, : packed.columns]
-    return found[: packed.rows] if units is None else found
-
-
-def by_row(packed: Packed, part: Tensor) -> Tensor:
-    """Scales or lows as (rows, groups)."""
-    return part.transpose(1, 2).reshape(-1, part.shape[1])[: packed.rows]
-
-
 def dense(packed: Packed, dtype: torch.dtype) -> Tensor:
     """The matrix (rows, columns) in `dtype`, its columns in the order of the activations."""
     if dtype == torch.bfloat16 and _native(packed.weight):
@@ -162,7 +90,7 @@ def rows_at(packed: Packed, ids: Tensor, dtype: torch.dtype) -> Tensor:
     flat = ids.flatten()
     lanes = packed.weight[flat // UNIT, :, flat % UNIT]  # (n, lanes)
     zero = 8 if packed.bits == 4 and packed.low is None else 0
-    q = ((lanes[..., None] >> _shifts(packed.bits, flat.device)) & (2**packed.bits - 1)).sub_(zero).to(torch.int8)
+    q = ((lanes[..., None] >> shifts(packed.bits, flat.device)) & (2**packed.bits - 1)).sub_(zero).to(torch.int8)
     scale, low = (None if p is None else p[flat // UNIT, :, flat % UNIT] for p in (packed.scale, packed.low))
     return _scaled(q.flatten(1), scale, low, packed).to(dtype).view(*ids.shape, packed.columns)
 
@@ -223,13 +151,18 @@ def describe_dense(weight: Tensor, bias: Tensor | None = None) -> Matrix:
 def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     """x (…, columns) times the matrix, plus the bias: (…, rows) in x's dtype.
 
-    Few rows of x take the kernel, which rounds them to bf16; many, or a machine without it, a dense matrix.
+    Few rows of x take the compiled kernel, which rounds them to bf16, or without it and in bf16 PyTorch's routine for
+    4 bits; many rows, and what neither knows, a dense matrix.
     """
     rows = x.numel() // packed.columns
     if rows <= MOST_ROWS and _native(x):
         y = torch.empty(rows, packed.rows)
         _call("matrix_product", describe(packed, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
         return y.view(*x.shape[:-1], -1).to(x.dtype)
+    if torch_int4.fits(x, packed):
+        y = torch_int4.product(x.reshape(rows, -1), packed)
+        y = y if bias is None else y + bias.to(x.dtype)
+        return y.view(*x.shape[:-1], -1)
     return F.linear(x, dense(packed, x.dtype), None if bias is None else bias.to(x.dtype))
 
 
