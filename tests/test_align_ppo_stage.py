@@ -29,9 +29,9 @@ from tests.small_chat import small_model, small_tokenizer, with_template
 
 REWARD = """
 def reward(item, text, info):
-    return text.count("a") / max(1, len(text))
+    return sum(ord(letter) % 2 == 0 for letter in text) / max(1, len(text))
 """
-"""The share of one letter: a random model hardly ever writes it, and any policy can learn to."""
+"""How many letters are even in Unicode: about half by chance, and any policy can learn it."""
 
 CPU = {"device": "cpu", "dtype": "fp32", "threads": 1}
 
@@ -255,22 +255,13 @@ def test_two_processes_reach_what_one_reaches(base: Path, tmp_path: Path):
                 assert other[name] == pytest.approx(row[name], rel=1e-3, abs=1e-6), (row["step"], name)
 
 
-def test_the_reward_rises_and_with_shuffled_rewards_it_does_not(base: Path):
-    learned, control = [], []
-    for seed in (0, 1, 2):
-        for shuffle, found in ((False, learned), (True, control)):
-            stage = stage_of(
-                base,
-                steps=60,
-                prompts_per_round=32,
-                epochs=2,
-                minibatches=1,
-                seed=seed,
-                shuffle_rewards=shuffle,
-                learning_rate=4e-3,
-                kl=0.0,
-            )
-            done = produce("ppo", stage, base / f"out{seed}{shuffle}")
-            rewards = [row["reward"] for row in metrics_of(done) if "reward" in row]
-            found.append(sum(rewards[-5:]) / 5 - sum(rewards[:3]) / 3)
-    assert min(learned) > 0.2 and max(control) < 0.1
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_the_reward_rises_and_with_shuffled_rewards_it_does_not(base: Path, seed: int):
+    gain = {}
+    for shuffle in (False, True):
+        changes = {"steps": 48, "prompts_per_round": 32, "minibatches": 1, "learning_rate": 1e-2, "kl": 0.0}
+        stage = stage_of(base, **changes, seed=seed, shuffle_rewards=shuffle)
+        done = produce("ppo", stage, base / f"out{shuffle}")
+        rewards = [row["reward"] for row in metrics_of(done) if "reward" in row]
+        gain[shuffle] = sum(rewards[-5:]) / 5 - sum(rewards[:3]) / 3
+    assert gain[False] > 0.2 and gain[True] < 0.1

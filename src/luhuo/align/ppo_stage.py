@@ -152,11 +152,14 @@ class PpoStage(Stage, RolloutConfig):
         from luhuo.align.policy import keep_policy
         from luhuo.align.ppo_run import open_run
         from luhuo.train.ranks import Ranks
+        from luhuo.train.samples import sampler
         from luhuo.train.trainer import Trainer
 
         model, loader, evaluate = open_run(self, out.path / ".checkpoint", device)
         config = self.trainer_config(prefetch=0)
-        trainer = Trainer(model, self.objective(), loader, config, out, evaluate=evaluate, title="ppo")  # type: ignore[arg-type]
+        written = sampler(config, self.seed, chat=True)
+        sample = None if written is None else lambda pair: written(pair.policy)
+        trainer = Trainer(model, self.objective(), loader, config, out, evaluate=evaluate, sample=sample, title="ppo")  # type: ignore[arg-type]
         metrics = trainer.run()
         if not Ranks().main:
             return
@@ -164,7 +167,7 @@ class PpoStage(Stage, RolloutConfig):
         trainer.clean()
         told = ("reward", "kl", "kl_coefficient", "explained_variance", "entropy", "eos", "length")
         out.results |= {"steps": config.steps} | {name: metrics[name] for name in told if name in metrics}
-        out.results |= {name: value for name, value in metrics.items() if name.startswith("valid.")}
+        out.results |= {name: value for name, value in metrics.items() if name.startswith(("valid.", "reward."))}
 
     def objective(self) -> PPO:
         """The loss of an update."""

@@ -59,17 +59,17 @@ class ActorCritic(LanguageModel):
         return [module for module in self.modules() if isinstance(module, Decoder)]
 
     @property
-    def recompute(self) -> Recompute:  # type: ignore[override]
+    def recompute(self) -> Recompute:
         """What a training pass of either computes again in its backward pass instead of keeping it."""
         return self.policy.recompute
 
     @recompute.setter
-    def recompute(self, wanted: Recompute) -> None:
+    def recompute(self, wanted: Recompute) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         for decoder in self.decoders:
             decoder.recompute = wanted
 
     @property
-    def in_blocks(self) -> bool:  # type: ignore[override]
+    def in_blocks(self) -> bool:
         """Whether training passes over packed rows go through flex attention."""
         return self.policy.in_blocks
 
