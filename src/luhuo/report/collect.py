@@ -112,6 +112,22 @@ def charts(parts: list[Part]) -> list[Chart]:
             chart = line_chart(title, tr("step", "步"), label, curves)
             if chart:
                 drawn.append(chart)
+    return drawn + reliability(parts)
+
+
+def reliability(parts: list[Part]) -> list[Chart]:
+    """Of each reward model: how often it is right where it says how sure it is; the diagonal would be calibrated."""
+    drawn = []
+    for part in parts:
+        file = part.path / "reward.json"
+        bins = _read_json(file).get("calibration", {}).get("bins", []) if file.is_file() else []
+        points = [(one["confidence"], one["accuracy"]) for one in bins]
+        ideal = [(points[0][0], points[0][0]), (points[-1][0], points[-1][0])] if len(points) > 1 else []
+        sure, right = tr("confidence", "置信度"), tr("share right", "正确比例")
+        names = {part.name: points, tr("calibrated", "完全校准"): ideal}
+        chart = line_chart(f"{part.name}: {tr('reliability', '可靠性')}", sure, right, names)
+        if chart:
+            drawn.append(chart)
     return drawn
 
 
