@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from luhuo.kernels import low_bit
-from luhuo.kernels.low_bit import Bits, Packed, dense, describe_dense, integers, pack, product, quantise, rows_at
+from luhuo.kernels import low_bit, torch_int4
+from luhuo.kernels.low_bit import dense, describe_dense, product, quantise, rows_at
 from luhuo.kernels.native import library
+from luhuo.kernels.packed import Bits, Packed, integers, pack
 
 SHAPES = [(48, 64), (37, 100), (16, 520)]
 KINDS: list[tuple[Bits, int, bool, bool]] = [
@@ -72,6 +73,28 @@ def test_products_are_those_of_the_matrix(way: str, shape: tuple[int, int], kind
     narrow = product(x.bfloat16().view(1, count, -1), packed)
     assert narrow.dtype == torch.bfloat16 and narrow.shape == (1, count, shape[0])
     torch.testing.assert_close(narrow[0].float(), expected - bias, atol=0.3, rtol=0.02)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[1] in torch_int4.GROUPS])
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_torchs_own_routine_multiplies_in_bf16_as_exactly_as_a_dense_matrix(kind: tuple, count: int) -> None:
+    packed, whole = made(37, 128, kind)
+    x = torch.randn(count, 128).bfloat16()
+    assert torch_int4.fits(x, packed) and not torch_int4.fits(x.float(), packed)
+    expected = F.linear(x.double(), whole.double())
+    errors = [
+        (found.double() - expected).abs().max()
+        for found in (torch_int4.product(x, packed), F.linear(x, whole.bfloat16()))
+    ]
+    assert errors[0] < 2 * errors[1] and errors[0] < 0.01 * expected.abs().max()
+
+
+def test_torchs_own_routine_sees_that_a_matrix_was_written_to() -> None:
+    packed, _ = made(32, 64, KINDS[0])
+    x = torch.randn(1, 64).bfloat16()
+    before = torch_int4.product(x, packed)
+    packed.scale.mul_(2)
+    assert torch.equal(torch_int4.product(x, packed), 2 * before)
 
 
 @pytest.mark.skipif(library() is None, reason="no C++ compiler here")

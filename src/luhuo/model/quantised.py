@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from luhuo.core.device import fast_bf16
-from luhuo.kernels.low_bit import Bits, Matrix, Packed, dense, describe, pack, product, quantise, rows_at
+from luhuo.kernels.low_bit import Matrix, dense, describe, product, quantise, rows_at
+from luhuo.kernels.packed import Bits, Packed, pack
 from luhuo.model.adaptable import Adaptable
 from luhuo.model.families.links import Link
 from luhuo.model.layers import Linear

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.kernels.low_bit import Bits
+from luhuo.kernels.packed import Bits
 from luhuo.model.quantised import Rounded
 from luhuo.model.weights import Weights
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.kernels.low_bit import Packed, by_row, integers
+from luhuo.kernels.packed import Packed, by_row, integers
 from luhuo.model.families import links
 from luhuo.model.layers import Linear
 from luhuo.model.quantised import QuantisedLinear
