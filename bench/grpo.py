@@ -1,7 +1,7 @@
 """Reinforcement learning without a critic: does it teach anything, and how fast is it?
 
     python bench/grpo.py effect RUN [--methods grpo,rloo] [--seeds 0,1,2] [--out DIR] [--set steps=120 …]
-    python bench/grpo.py speed [--steps 3] [--threads 0]
+    python bench/grpo.py speed [--steps 2] [--turns 3] [--dtype bf16] [--threads 0]
 
 `effect`: arithmetic of the world from the assistant of a quickstart run (RUN/assistant, RUN/world). The policy is
 trained on questions of the train split and asked those of the test split, whose operands and wordings never occur in
@@ -17,6 +17,7 @@ their answers, so all have `max_tokens` tokens in both.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -124,6 +125,131 @@ def show(name: str, runs: list[list[tuple[bool, bool]]], seconds: float) -> None
     print(f"{name:34} {shown:>24} {100 * statistics.mean(lenient):8.1f} {seconds:6.0f}", flush=True)
 
 
+class Ours:
+    """One GRPO step of Luhuo after the other, on a model directory."""
+
+    def __init__(self, folder: Path, prompts: Path, options: argparse.Namespace) -> None:
+        from luhuo.align.grpo_stage import GrpoStage
+
+        self.values = {
+            "model": str(folder),
+            "prompts": str(prompts),
+            "rewards": [{"kind": "length", "high": 1}],
+            "prompts_per_round": options.samples // options.group,
+            "samples": options.group,
+            "max_tokens": options.tokens,
+            "at_once": options.samples,
+            "micro_batch": options.micro,
+            "learning_rate": 1e-6,
+            "dtype": options.dtype,
+            "threads": options.threads,
+            "checkpoint_every_s": 0,
+        }
+        self.stage = GrpoStage
+
+    def __call__(self, steps: int) -> list[float]:
+        """Seconds of each step, the first (warm-up) left out."""
+        from luhuo.core.artifact import Workspace
+        from luhuo.core.metrics import MetricsLog
+
+        with tempfile.TemporaryDirectory() as folder:
+            out = Workspace(Path(folder), MetricsLog(Path(folder) / "metrics.jsonl"))
+            self.stage.parse(self.values | {"steps": steps + 1}).run(out)
+            rows = out.metrics.read()
+        told(rows[-1])
+        return [row["step_ms"] / 1000 for row in rows if "step_ms" in row][1:]
+
+
+def told(row: dict[str, float]) -> None:
+    """How the last step's time is divided, and how long its answers were."""
+    parts = ("generate", "score", "log_probs", "update")
+    print("    " + ", ".join(f"{part} {row[f'time.{part}']:.2f} s" for part in parts), f"length {row['length']:.1f}")
+
+
+class Theirs:
+    """The same with trl's GRPOTrainer on transformers' model."""
+
+    def __init__(self, folder: Path, prompts: Path, options: argparse.Namespace) -> None:
+        self.folder, self.options = folder, options
+        with prompts.open(encoding="utf-8") as handle:
+            self.rows = [{"prompt": json.loads(line)["messages"]} for line in handle]
+
+    def __call__(self, steps: int) -> list[float]:
+        """Seconds of each step, the first (warm-up) left out."""
+        import torch
+        from datasets import Dataset
+        from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+        from trl import GRPOConfig, GRPOTrainer
+
+        options, stamps = self.options, [time.perf_counter()]
+
+        class Clock(TrainerCallback):
+            def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+                stamps.append(time.perf_counter())
+
+        with tempfile.TemporaryDirectory() as folder:
+            config = GRPOConfig(
+                output_dir=folder,
+                max_steps=steps + 1,
+                per_device_train_batch_size=options.micro,
+                gradient_accumulation_steps=options.samples // options.micro,
+                num_generations=options.group,
+                max_completion_length=options.tokens,
+                learning_rate=1e-6,
+                beta=0.0,
+                temperature=1.0,
+                bf16=options.dtype == "bf16",
+                use_cpu=True,
+                gradient_checkpointing=False,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+            )
+            model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32)
+            trainer = GRPOTrainer(
+                model,
+                reward_funcs=lambda completions, **_: [float(len(one[0]["content"]) % 7) for one in completions],
+                args=config,
+                train_dataset=Dataset.from_list(self.rows),
+                processing_class=AutoTokenizer.from_pretrained(self.folder),
+                callbacks=[Clock()],
+            )
+            stamps[:] = [time.perf_counter()]
+            trainer.train()
+        return [later - earlier for earlier, later in itertools.pairwise(stamps)][1:]
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Alternate both sides, and print medians and their ratio."""
+    import torch
+
+    from luhuo.core.device import cpu_threads
+    from luhuo.model.initialise import initialise
+    from luhuo.model.load import load_decoder
+    from luhuo.model.save import save
+
+    options.threads = options.threads or cpu_threads()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = load_decoder(options.model, dtype="fp32", device="cpu")
+        save(initialise(model, 0), folder / "model")
+        del model
+        prompts = folder / "prompts.jsonl"
+        asked = ({"messages": [{"role": "user", "content": f"What is {n} plus {n + 3}?"}]} for n in range(512))
+        prompts.write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+        sides = {"luhuo": Ours(folder / "model", prompts, options), "trl": Theirs(folder / "model", prompts, options)}
+        found: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(options.turns):
+            for side, run in sides.items():
+                found[side] += run(options.steps)
+                rate = options.samples / statistics.median(found[side])
+                print(f"turn {turn + 1} {side:6} {rate:8.2f} samples/s", flush=True)
+    rates = {side: options.samples / statistics.median(seconds) for side, seconds in found.items()}
+    print(f"luhuo / trl: {rates['luhuo'] / rates['trl']:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
@@ -134,8 +260,20 @@ def main() -> None:
     one.add_argument("--arms", choices=("both", "real", "control"), default="both")
     one.add_argument("--out", default="", help="kept; what is finished in it is not done again")
     one.add_argument("--set", nargs="*", default=[])
+    one.set_defaults(work=effect)
+    two = parts.add_parser("speed")
+    two.add_argument("--model", default="smollm2-135m-instruct", help="its shape and tokenizer; weights are random")
+    two.add_argument("--samples", type=int, default=32, help="a step")
+    two.add_argument("--group", type=int, default=8)
+    two.add_argument("--micro", type=int, default=8, help="rows of a training pass, in both")
+    two.add_argument("--tokens", type=int, default=64)
+    two.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16")
+    two.add_argument("--threads", type=int, default=0)
+    two.add_argument("--steps", type=int, default=2)
+    two.add_argument("--turns", type=int, default=3)
+    two.set_defaults(work=speed)
     options = parser.parse_args()
-    effect(options)
+    options.work(options)
 
 
 if __name__ == "__main__":
