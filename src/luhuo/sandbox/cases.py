@@ -70,11 +70,12 @@ Case = Call | Program
 
 @dataclass(frozen=True)
 class Result:
-    """How a case went. `found`: the value (or text) that came out, or why none did."""
+    """How a case went. `found`: the value (or text) that came out, or why none did; `value`: that of a call."""
 
     passed: bool
     status: Status | Literal["wrong"]
     found: str
+    value: Any = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _judged_value(case: Case, number: int, line: str) -> Result | None:
             return Result(False, "error", str(answer["error"])[:500])
         value = values.decoded(answer["value"])
         passed = values.equal(case.wanted, value)
-        return Result(passed, "ok" if passed else "wrong", repr(value)[:500])
+        return Result(passed, "ok" if passed else "wrong", repr(value)[:500], value)
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 

@@ -1,4 +1,4 @@
-"""Rewards that compare a reply with a gold answer: exact, number, check."""
+"""Rewards that compare a reply with a gold answer: exact, number, check, schema."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from luhuo.align.rewards.config import AnswerReward, CheckReward, ExactReward, NumberReward, ReadReward
+from luhuo.align.rewards.config import AnswerReward, CheckReward, ExactReward, NumberReward, ReadReward, SchemaReward
 from luhuo.align.rewards.score import NOT_APPLICABLE, CompletionInfo, Failure, Item, Mark, Scorer, each
 from luhuo.core.language import tr
 from luhuo.verify import checks
 from luhuo.verify.answers import Match, match_exact
+from luhuo.verify.json_schema import match_schema, validator
 from luhuo.verify.quantities import match_number, value_of
 
 
@@ -46,6 +47,19 @@ def check(config: CheckReward) -> Scorer:
 
     def score(item: Item, text: str, info: CompletionInfo) -> Mark | Failure:
         return graded(checks.match(item, text), config) if item.get("check") else NOT_APPLICABLE
+
+    return each(score)
+
+
+def schema(config: SchemaReward) -> Scorer:
+    """See `SchemaReward`."""
+    shared = None if config.json_schema is None else validator(config.json_schema)
+
+    def score(item: Item, text: str, info: CompletionInfo) -> Mark | Failure:
+        own = item.get(config.key) if shared is None else None
+        if shared is None and own is None:
+            return NOT_APPLICABLE
+        return graded(match_schema(text, shared if own is None else validator(own)), config)
 
     return each(score)
 

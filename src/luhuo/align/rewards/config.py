@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from luhuo.core.config import Config, Input, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from luhuo.align.rewards.score import Scorer
@@ -201,6 +202,59 @@ class RepetitionReward(Reward):
         return repetition(self)
 
 
+class MathReward(AnswerReward):
+    """1 if the reply's answer is mathematically equal to the gold answer (1/2 = 0.5, x+1 = 1+x, sets), else 0.
+
+    Numbers are compared here; everything else by the package math-verify (`pip install 'luhuo[math]'`), in the
+    sandbox, because it evaluates what a model wrote. Without the package only numbers can be scored.
+    """
+
+    kind: Literal["math"] = field("math", "The kind of reward.", "奖励类型。")
+    seconds: float = field(20.0, "Longest time for one comparison.", "单次比较的最长秒数。", gt=0)
+
+    def open(self) -> Scorer:
+        """See `Reward.open`."""
+        from luhuo.align.rewards.mathematics import mathematics
+
+        return mathematics(self)
+
+
+class SchemaReward(ReadReward):
+    """1 if the reply is JSON that keeps a schema, else 0. Needs `pip install 'luhuo[schema]'`."""
+
+    kind: Literal["schema"] = field("schema", "The kind of reward.", "奖励类型。")
+    json_schema: dict[str, Any] | None = field(
+        None, "The schema for all prompts; null: each row has its own.", "所有提示共用的 schema；null：各行自带。"
+    )
+    key: str = field("schema", "Where a row has its schema.", "数据行中 schema 的键。")
+
+    def open(self) -> Scorer:
+        """See `Reward.open`."""
+        from luhuo.align.rewards.answers import schema
+
+        return schema(self)
+
+
+class CodeReward(ReadReward):
+    """The reply's Python program, tried on the row's test cases in the sandbox: 1 if all pass, else 0."""
+
+    kind: Literal["code"] = field("code", "The kind of reward.", "奖励类型。")
+    key: str = field("tests", "Where the test cases stand in a row (docs/sandbox.md).", "测试用例在数据行中的键。")
+    partial: bool = field(False, "The share of cases passed instead of 1 or 0.", "用通过比例代替 0/1。")
+    limits: Limits = field(Limits(), "What a program may use in each case.", "每个用例的资源上限。")
+    packages: bool = field(False, "Installed packages can be imported.", "可导入已安装的软件包。")
+    weak: bool = field(
+        False, "Run it also where protections are missing (`luhuo doctor`).", "缺少防护时也运行（见 luhuo doctor）。"
+    )
+    workers: int = field(0, "Programs tried at the same time; 0: one a core.", "同时测试的程序数；0：每核一个。", ge=0)
+
+    def open(self) -> Scorer:
+        """See `Reward.open`."""
+        from luhuo.align.rewards.code import code
+
+        return code(self)
+
+
 class FunctionReward(Reward):
     """A function of yours: `def reward(item, text, info) -> float | None` in a Python file. The file is run."""
 
@@ -220,16 +274,57 @@ class FunctionReward(Reward):
         return function(self)
 
 
+class HttpReward(Reward):
+    """The rewards that a server of yours gives: it is sent {"items": […], "completions": […]} and answers
+    {"rewards": […]}, numbers or null (does not apply)."""
+
+    kind: Literal["http"] = field("http", "The kind of reward.", "奖励类型。")
+    url: str = field(..., "Where it is sent (POST).", "发送地址（POST）。", pattern=r"^https?://")
+    key_from: str = field(
+        "", "Environment variable with a bearer token for the server.", "存放服务器令牌的环境变量名。"
+    )
+    batch: int = field(64, "Completions in one request.", "每个请求的回答数。", ge=1)
+    seconds: float = field(60.0, "Longest time for one answer.", "单次应答的最长秒数。", gt=0)
+    tries: int = field(3, "Tries before a request counts as failed.", "请求失败前的尝试次数。", ge=1)
+
+    def open(self) -> Scorer:
+        """See `Reward.open`."""
+        from luhuo.align.rewards.server import server
+
+        return server(self)
+
+
+class ModelReward(Reward):
+    """The score of a reward model: made by the stage `reward`, or any published one with one label."""
+
+    kind: Literal["model"] = field("model", "The kind of reward.", "奖励类型。")
+    model: Input = field(..., "The reward model.", "奖励模型。")
+    tokens: int = field(16384, "Most tokens scored at once.", "一次打分的最多词元数。", ge=1)
+    dtype: str = field("auto", "Number format.", "数值格式。")
+    device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
+
+    def open(self) -> Scorer:
+        """See `Reward.open`."""
+        from luhuo.align.rewards.model import model
+
+        return model(self)
+
+
 RewardConfig = Annotated[
     ExactReward
     | NumberReward
+    | MathReward
     | CheckReward
+    | SchemaReward
+    | CodeReward
     | FormatReward
     | LanguageReward
     | LengthReward
     | OverlongReward
     | RepetitionReward
-    | FunctionReward,
+    | FunctionReward
+    | HttpReward
+    | ModelReward,
     Field(discriminator="kind"),
 ]
 """One reward of a stage: `rewards: list[RewardConfig]`."""
