@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
@@ -24,6 +26,8 @@ from luhuo.dialogue.mixing import Share, chosen
 from luhuo.dialogue.packing import ConversationLoader, TokenStore
 from luhuo.dialogue.render import Rendered, render
 from luhuo.dialogue.texts import Passage, pieces, render_passage
+from luhuo.model.decoder import Decoder
+from luhuo.model.initialise import initialise
 from luhuo.model.load import load
 from luhuo.model.save import save
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -48,6 +52,18 @@ def batch_of(*conversations: list[dict[str, Any]], length: int = 64, **options: 
 def weighted(*weights: float) -> list[dict[str, Any]]:
     answers = iter(weights)
     return [turn | ({"weight": next(answers)} if turn["role"] == "assistant" else {}) for turn in TURNS]
+
+
+def test_packed_conversations_have_the_loss_they_have_alone_padded():
+    model, objective = small_model(), SupervisedLM()
+    store = TokenStore(render(Conversation.of(c), small_tokenizer()) for c in (TURNS, weighted(0.5, 3), TURNS[2:]))
+    packed, alone = (
+        ConversationLoader(store, batch=size, length=length, seed=0, pad_id=1) for size, length in ((1, 136), (3, 60))
+    )
+    assert [len(loader.rows(0)) for loader in (packed, alone)] == [1, 3]
+    batches = [{n: torch.from_numpy(a) for n, a in next(iter(loader)).items()} for loader in (packed, alone)]
+    (one, weight, _), (three, same, _) = (objective.loss(model, batch) for batch in batches)
+    assert one.item() == pytest.approx(three.item(), rel=1e-5) and weight.item() == pytest.approx(same.item())
 
 
 # Weights and turns
@@ -186,8 +202,6 @@ def test_stretching_twice_in_the_same_way_changes_nothing_and_in_another_is_refu
 
 
 def test_a_model_without_rotary_positions_is_not_stretched():
-    from luhuo.model.decoder import Decoder
-
     config = small_config().model_copy(update={"positions": "learned", "family": "gpt2"})
     with pytest.raises(LuhuoError, match="cannot be stretched"):
         stretched(Decoder(config), RopeStretch(factor=2.0))
@@ -241,6 +255,29 @@ def test_chatml_gives_a_base_model_a_template_a_turn_end_and_its_tokens():
     assert model.tokenizer is not None
     row = render(Conversation.of(TURNS[:2]), model.tokenizer)
     assert model.tokenizer.decode([i for i, t in zip(row.ids, row.mask, strict=True) if t]) == "world<|im_end|>"
+
+
+def test_chatml_for_a_vocabulary_without_its_tokens_ends_turns_with_a_new_one():
+    core = tokenizers.Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    core.train_from_iterator([], trainer)
+    model = Decoder(small_config().model_copy(update={"vocab_size": core.get_vocab_size()}))
+    initialise(model, 0)
+    model.tokenizer = Tokenizer(core, {"eos_token": "</s>", "bos_token": "<s>"}, None)
+    model = with_template(model, None)
+    assert model.tokenizer is not None and model.config.vocab_size == 258 + 2
+    ends = model.tokenizer.end_of_turn_id
+    assert (
+        model.tokenizer.token_text(ends) == "<|im_end|>"
+        and model.tokenizer.token_text(model.tokenizer.eos_id) == "</s>"
+    )
+    row = render(Conversation.of(TURNS[:2]), model.tokenizer)
+    assert (
+        row.ids[row.mask.index(1) :].count(ends) == 1 and row.mask[len(row.ids) - 1 - row.ids[::-1].index(ends)] == 1
+    )
 
 
 # Mixed sets

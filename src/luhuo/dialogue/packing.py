@@ -32,7 +32,7 @@ class TokenStore:
     def add(self, rendered: Rendered) -> None:
         """Append one."""
         if rendered.weights and self._weights is None:
-            self._weights = array("f", self._mask)
+            self._weights = array("f", map(float, self._mask))  # bytes themselves would be taken for floats
         self._ids.extend(rendered.ids)
         self._mask.extend(rendered.mask)
         self._ends.append(len(self._mask))

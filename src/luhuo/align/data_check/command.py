@@ -13,8 +13,8 @@ from luhuo.files.gguf import GGUF
 from luhuo.files.readers import list_files
 from luhuo.files.references import resolve
 from luhuo.model.families import read_config
+from luhuo.model.gguf import read_tokenizer
 from luhuo.model.load import read_values
-from luhuo.tokenizer.gguf import from_gguf_metadata
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 LONGEST = 2048
@@ -45,9 +45,13 @@ def _read_model(reference: str) -> tuple[Tokenizer, int]:
         config = read_config(read_values(folder), folder / "config.json")
         return Tokenizer.load(folder), getattr(config, "max_positions", LONGEST)
     if folder.suffix == ".gguf":
-        with GGUF(folder) as file:
-            context = file.metadata.get(f"{file.metadata.get('general.architecture')}.context_length")
-            return from_gguf_metadata(file.metadata), context if isinstance(context, int) else LONGEST
+        metadata = GGUF(folder).metadata
+        context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+        tokenizer = read_tokenizer(metadata)
+        if tokenizer is not None:
+            return tokenizer, context if isinstance(context, int) else LONGEST
     raise LuhuoError(
-        tr("This is no model.", "这不是模型。"), expected="tokenizer.json, config.json | .gguf", where=reference
+        tr("This is no model with a tokenizer.", "这不是带分词器的模型。"),
+        expected="tokenizer.json, config.json | .gguf",
+        where=reference,
     )
