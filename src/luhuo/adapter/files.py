@@ -80,7 +80,9 @@ def load(model: LanguageModel, folder: str | Path, *, base: str = "") -> dict[st
             fix=tr("Name the model it was trained on.", "请指定训练它时的模型。"),
         )
     tensors = {name.removeprefix(PREFIX).removeprefix("base_model."): file.tensor(name) for name in file.tensors}
-    adapter = attach(model, config)
+    modules = {n.rpartition(".")[0] for link in links(model.config) for n in link.theirs}  # type: ignore[attr-defined]
+    here = [name for name in config.train if any(module.endswith(name) for module in modules)]
+    adapter = attach(model, config.model_copy(update={"train": here}))
     adapter.base = base
     mine = {name: tensors.pop(name) for name in list(tensors) if adapter.owns(name)}
     adapter.load(mine)

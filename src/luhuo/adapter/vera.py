@@ -68,6 +68,7 @@ class Vera(MatrixMethod):
     """Vectors on a shared random pair."""
 
     peft_type = "VERA"
+    rate = 100.0  # ten times LoRA's, as in the paper's experiments (appendix A)
 
     def __init__(self, model: LanguageModel, config: AdapterConfig, seed: int) -> None:
         self.seed = seed

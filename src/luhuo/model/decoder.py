@@ -39,6 +39,9 @@ Rotation = tuple[Tensor, Tensor]
 class Decoder(LanguageModel):
     """A causal language model. Parameters may be fp32 while it computes in bf16: see `compute_in`."""
 
+    virtual: nn.Module | None
+    """Virtual tokens in front of every text: called with the model, gives their keys and values by layer."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
