@@ -94,6 +94,21 @@ STAGES = {
         "Train a reward model on comparisons, labels, scores or steps.",
         "用比较、标签、分数或步骤数据训练奖励模型。",
     ),
+    "rrhf": Entry(
+        "luhuo.align.preference_stages:RrhfStage",
+        "Learn from several scored answers a prompt (RRHF).",
+        "从每个提示的多个带分回答中学习（RRHF）。",
+    ),
+    "online-dpo": Entry(
+        "luhuo.align.online_dpo_stage:OnlineDpoStage",
+        "Learn preferences among the policy's own answers.",
+        "在策略自己的回答之间学习偏好。",
+    ),
+    "rejection": Entry(
+        "luhuo.align.rejection:RejectionStage",
+        "Best of n: sample, score, and keep what is good as data.",
+        "n 选优：采样、评分，把好的回答留作数据。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

@@ -1,4 +1,4 @@
-"""The stages `dpo`, `kto`, `orpo`, `simpo` and `cpo`: preference data to a better policy, without sampling."""
+"""The stages `dpo`, `kto`, `orpo`, `simpo`, `cpo` and `rrhf`: preference data to a better policy, without sampling."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from luhuo.core.stage import Stage
 if TYPE_CHECKING:
     from luhuo.align.preference.kto import KTO
     from luhuo.align.preference.objective import AsBefore, PairObjective
+    from luhuo.align.preference.rrhf import RRHF
     from luhuo.core.artifact import Workspace
 
 
@@ -23,7 +24,7 @@ class PreferenceStage(Stage, PreferenceConfig):
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 
-    def objective(self, reference: AsBefore | None) -> PairObjective | KTO:
+    def objective(self, reference: AsBefore | None) -> PairObjective | KTO | RRHF:
         """The loss."""
         raise AssertionError(f"{type(self).__name__} has no objective")
 
@@ -149,3 +150,17 @@ class CpoStage(PreferenceStage):
         from luhuo.align.preference.cpo import CPO
 
         return CPO(beta=self.beta, label_smoothing=self.label_smoothing, sft=self.sft_weight)
+
+
+class RrhfStage(PreferenceStage):
+    """Rank responses to align with human feedback: several scored answers a prompt, the better the likelier."""
+
+    sft_weight: float = field(1.0, "Weight of the best answer's own loss.", "最佳回答自身损失的权重。", ge=0)
+    batch: int = field(16, "Prompts per optimiser step.", "每个优化步的提示数。", ge=1)
+    learning_rate: float = field(2e-6, "Peak learning rate.", "峰值学习率。", gt=0)
+
+    def objective(self, reference: AsBefore | None) -> RRHF:
+        """RRHF."""
+        from luhuo.align.preference.rrhf import RRHF
+
+        return RRHF(sft=self.sft_weight)

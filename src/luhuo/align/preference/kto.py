@@ -32,6 +32,8 @@ class KTO:
     `desirable` is λ_D, `undesirable` λ_U: the paper wants λ_D · good answers to λ_U · bad ones between 1 and 3/2.
     """
 
+    has_reference = True
+
     def __init__(
         self,
         *,

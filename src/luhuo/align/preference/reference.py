@@ -7,6 +7,7 @@ a run that is cut off goes on where it was.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from luhuo.adapter.attach import attached
 from luhuo.align.log_probs import token_log_probs
 from luhuo.align.policy import reference
 from luhuo.align.preference.objective import AsBefore, answer_sums
@@ -70,18 +72,23 @@ def answer_log_probs(model: Decoder, store: TokenStore, folder: Path, weights: s
     return found.numpy()
 
 
-def live(copy: Decoder | None) -> AsBefore:
+def live(before: Decoder | None) -> AsBefore:
     """The reference computed in each step: by a frozen copy, or by the model itself with its adapter switched off."""
 
     @contextmanager
     def as_before(model: Decoder) -> Iterator[Decoder]:
-        if copy is not None:
-            yield copy.compute_in(model.dtype).eval()
+        if before is not None:
+            yield before.compute_in(model.dtype).eval()
             return
         with reference(model):
             yield model
 
     return as_before
+
+
+def live_of(model: Decoder) -> AsBefore:
+    """`live`, with a copy of the model as it is now where there is no adapter that could be switched off."""
+    return live(copy.deepcopy(model).requires_grad_(False) if attached(model) is None else None)
 
 
 def weights_digest(model: Decoder) -> str:

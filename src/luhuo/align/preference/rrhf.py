@@ -24,6 +24,8 @@ class RRHF:
     """Batches are those of `UnitLoader`: a unit is the answers to one prompt, with `score` and `best` (1 for one
     answer of each unit): (rows, sequences)."""
 
+    has_reference = False
+
     def __init__(self, *, sft: float = 1.0) -> None:
         self.sft = sft
 

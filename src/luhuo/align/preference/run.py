@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,8 +17,10 @@ from luhuo.align.preference.judged import prepare_judged
 from luhuo.align.preference.kto import KTO
 from luhuo.align.preference.objective import PairObjective
 from luhuo.align.preference.pairs import prepare_pairs
-from luhuo.align.preference.reference import add_references, live, weights_digest
+from luhuo.align.preference.ranked import prepare_ranked
+from luhuo.align.preference.reference import add_references, live_of, weights_digest
 from luhuo.align.preference.rendering import Prepared
+from luhuo.align.preference.rrhf import RRHF
 from luhuo.align.preference.units import UnitLoader, Units
 from luhuo.align.stages import note_sources
 from luhuo.core.artifact import Workspace
@@ -62,10 +63,10 @@ def run_preference(stage: PreferenceStage, out: Workspace, device: torch.device)
 
     objective = stage.objective(None)
     dtype = pick_dtype(stage.dtype, device)
-    has_reference = isinstance(objective, KTO) or objective.has_reference
+    has_reference = objective.has_reference
     ahead = has_reference and getattr(stage, "reference_log_probs", "") == "ahead"
     if has_reference and not ahead:
-        objective = stage.objective(live(_copy(model, device)))
+        objective = stage.objective(live_of(model.to(device)))
     weights = weights_digest(model) if ahead else ""
     model = spread(model.to(device), stage.parallel, dtype)
     model.compute_in(None if dtype == torch.float32 else dtype)
@@ -105,7 +106,7 @@ def run_preference(stage: PreferenceStage, out: Workspace, device: torch.device)
 
 
 def held_out(
-    objective: PairObjective | KTO, units: Units, batch: int, options: dict[str, Any]
+    objective: PairObjective | KTO | RRHF, units: Units, batch: int, options: dict[str, Any]
 ) -> Callable[[Decoder], dict[str, float]]:
     """A scorer for the trainer: the objective's own numbers on held-out units, `valid.loss`, `valid.accuracy`, …"""
     loader = UnitLoader(units, batch=min(batch, len(units)), length=units.row_length(), **options)
@@ -156,19 +157,12 @@ def _prepare(
     shuffle_seed: int | None,
 ) -> Prepared:
     rules: dict[str, Any] = {"overlong": stage.overlong, "quarantine": reject, "shuffle_seed": shuffle_seed}
-    if isinstance(stage.objective(None), KTO):
+    objective = stage.objective(None)
+    if isinstance(objective, KTO):
         prepared = prepare_judged(files, tokenizer, limit, seed=stage.seed, **rules)
+    elif isinstance(objective, RRHF):
+        prepared = prepare_ranked(files, tokenizer, limit, **rules)
     else:
         prepared = prepare_pairs(files, tokenizer, limit, learn_prompt=getattr(stage, "learn_prompt", False), **rules)
     rendering.check(prepared)
     return prepared
-
-
-def _copy(model: Decoder, device: torch.device) -> Decoder | None:
-    """A frozen copy of the model, or None where its adapter can be switched off instead."""
-    from luhuo.adapter.attach import attached
-
-    adapter = attached(model)
-    if adapter is not None and not adapter.whole:
-        return None
-    return copy.deepcopy(model).to(device).requires_grad_(False).eval()
