@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -152,6 +155,14 @@ def _loader(stage: PretrainStage, prepared: Prepared, length: int, rows: int, ra
     return RowLoader(new, batch=rows, rank=rank, world=world, old=old, share=stage.replay.share)
 
 
+def _spaced(texts: PackedLoader, batches: int, rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """At most so many batches of `rows` rows, from all over the texts, so that no small source is missed by chance."""
+    step = max(1, texts.batches_per_epoch // (batches * rows))
+    chosen = itertools.islice(texts.epoch(), 0, step * batches * rows, step)
+    while several := list(itertools.islice(chosen, rows)):
+        yield {name: np.concatenate([row[name] for row in several]) for name in several[0]}
+
+
 def _scores(stage: PretrainStage, prepared: Prepared, length: int, rows: int) -> Callable[[Any], dict[str, float]]:
     """Bits per byte where a model writes on, and how well it fills the gaps of its objective."""
     folder, seed = Path(stage.shards) / "valid", derive_seed(stage.seed, "loader", "valid")
@@ -159,8 +170,8 @@ def _scores(stage: PretrainStage, prepared: Prepared, length: int, rows: int) ->
     if stage.objective in ("causal", "fim"):
         tokenizer, groups = prepared.tokenizer, read_header(folder).get("groups", [])
         sizes = [len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)]
-        texts = lambda: PackedLoader(folder, batch=rows, length=length, seed=seed, groups=True).epoch()  # noqa: E731
-        found.append(bits_per_byte(texts, sizes, batches, groups))
+        texts = lambda: PackedLoader(folder, batch=1, length=length, seed=seed, groups=True)  # noqa: E731
+        found.append(bits_per_byte(lambda: _spaced(texts(), batches, rows), sizes, batches, groups))
     if stage.objective != "causal":
         objective: Any = LOSSES.get(stage.objective, CausalLM)()
         gaps = RowLoader(source(stage, prepared, folder, length, seed, measure=True), batch=rows)
