@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "AdamW": {"trainer": {"optimiser": "adamw"}},
     "AdamW, half the rate": {"trainer": {"optimiser": "adamw", "learning_rate": 2e-3}},
+    "AdamW, a quarter of the rate": {"trainer": {"optimiser": "adamw", "learning_rate": 1e-3}},
     "no copying circuit, small embeddings": {"start": {"circuit": False}},
     "no QK-norm": {"model": {"qk_norm": "none"}},
     "no document masks": {"masks": False},
