@@ -67,15 +67,40 @@ def test_the_inverse_of_the_distribution_hits_each_token_in_its_share():
     assert inverse_cdf(chances, [1 - 1e-16])[0] == 3
 
 
-def test_the_inverse_over_a_large_vocabulary_is_that_of_the_plain_running_sum():
+def test_over_a_large_vocabulary_every_token_has_its_share_and_the_impossible_none():
+    chances = torch.rand(1, 1000, generator=torch.Generator().manual_seed(0)).square()
+    chances[0, ::3] = 0
+    chances /= chances.sum()
+    chance, count = random.Random(0), 200_000
+    picks = inverse_cdf(chances.expand(count, -1), [chance.random() for _ in range(count)])
+    seen = torch.bincount(picks, minlength=1000).double()
+    expected = count * chances[0].double()
+    likely = expected > 5
+    assert not seen[expected == 0].any()
+    chi_square = ((seen - expected).square() / expected)[likely].sum().item()
+    degrees = int(likely.sum())
+    assert abs(chi_square - degrees) < 4 * math.sqrt(2 * degrees)
+
+
+def test_the_ends_of_the_unit_interval_are_tokens_that_can_be():
     for seed, kept in ((0, 0.5), (1, 0.01), (2, 1.0)):
         chances = (random_logits(50, seed) * 2).softmax(-1).double()
         chances *= torch.rand(chances.shape, generator=torch.Generator().manual_seed(seed)) <= kept
-        uniforms = [(i + 0.5) / 50 for i in range(50)]
-        sums = chances.cumsum(-1)
-        expected = torch.searchsorted(sums, torch.tensor(uniforms)[:, None].double() * sums[:, -1:], right=True)[:, 0]
-        assert torch.equal(inverse_cdf(chances, uniforms), expected)
-        assert (chances.gather(1, inverse_cdf(chances, [1 - 1e-17] * 50)[:, None]) > 0).all()
+        for uniform in (0.0, 1 - 2**-53, 1 - 2**-26, 2**-53):
+            assert (chances.gather(1, inverse_cdf(chances, [uniform] * 50)[:, None]) > 0).all()
+
+
+def test_rounding_hardly_ever_changes_a_token_even_in_a_long_tail():
+    generator, chance = torch.Generator().manual_seed(0), random.Random(0)
+    logits = torch.randn(1, 49152, generator=generator) * 2
+    logits[0, 7] = 12  # one likely token, on whose last digits the whole tail depends
+    flips = 0
+    for _ in range(40):
+        uniforms = [chance.random() for _ in range(50)]
+        noisy = logits + 2e-6 * torch.randn(logits.shape, generator=generator)
+        pair = [inverse_cdf(one.softmax(-1).expand(50, -1), uniforms) for one in (logits, noisy)]
+        flips += int((pair[0] != pair[1]).sum())
+    assert flips <= 1
 
 
 def test_sampled_frequencies_agree_with_the_distribution():
