@@ -62,7 +62,7 @@ SCHEMAS = {
         },
         "$ref": "#/$defs/node",
     },
-    "pattern": {"type": "string", "pattern": "^[一二三]{2,4}-\\d+$", "maxLength": 12},
+    "pattern": {"type": "string", "pattern": "^[一二三]{2,4}-[0-9]+$", "maxLength": 12},
     "date": {"type": "string", "format": "date"},
 }
 
@@ -128,8 +128,9 @@ def test_json_mode_gives_an_object():
     assert whole and all(isinstance(value, dict) for value in whole)
 
 
-@pytest.mark.parametrize("pattern", [r"[a-c]{2,5}\d", "(你好|世界){1,3}", r"^[\d一-三]{1,3}@x\.(com|cn)$"])
+@pytest.mark.parametrize("pattern", ["[a-c]{2,5}[0-9]", "(你好|世界){1,3}", r"^[0-9一-三]{1,3}@x\.(com|cn)$"])
 def test_a_regular_expression_matches_the_whole_text(pattern: str):
+    """Digits are spelled out: which characters of the world are digits depends on the edition of Unicode."""
     for seed in range(5):
         out = write(OutputFormat(regex=pattern), seed).completion()
         assert out.finish_reason == "stop" and re.fullmatch(pattern, out.text)
