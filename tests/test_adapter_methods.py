@@ -17,6 +17,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 from luhuo.model.cache import KVCache
+from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.quantised import quantise_model
 from tests.small_chat import random_prompts, small_model
@@ -338,3 +339,18 @@ def test_places_that_are_not_there_are_named(values: dict[str, Any]):
     with pytest.raises(LuhuoError) as caught:
         attach(small_model(), AdapterConfig.parse(values))
     assert "adapter." in str(caught.value.where)
+
+
+def test_latent_attention_is_adapted_in_both_its_forms():
+    """Decoding goes through the matrices themselves, not through their products."""
+    from luhuo.model.initialise import initialise
+    from tests.parallel_cases import DEEPSEEK
+
+    model = initialise(Decoder(ModelConfig(**DEEPSEEK | {"mtp_layers": 0})), 0).eval()
+    adapted("lora", model, moved=0.3)
+    ids = ids_of(2, 20) % 97
+    whole, cache = logits(model, ids), KVCache(model.config, 2)
+    parts = [logits(model, ids[:, start:end], cache=cache) for start, end in ((0, 17), (17, 18), (18, 20))]
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-4)
+    with merged(model):
+        assert torch.allclose(logits(model, ids), whole, atol=1e-4)

@@ -91,6 +91,16 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(transformers.GPT2LMHeadModel(config), tmp_path_factory.mktemp("gpt2"))
 
 
+@pytest.fixture(scope="module")
+def neox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = transformers.GPTNeoXConfig(
+        vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    return written(transformers.GPTNeoXForCausalLM(config), tmp_path_factory.mktemp("neox"))
+
+
 def written(model: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
     return folder
@@ -143,6 +153,16 @@ def test_matrices_published_the_other_way_round_are_adapted_alike(name: str, gpt
     model = ours_of(gpt2, OURS[name])
     save(model, tmp_path)
     assert_equal(logits(opened_by_peft(gpt2, tmp_path)), logits(model))
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "dora", "vera"])
+def test_rows_published_in_another_order_are_adapted_alike(name: str, neox: Path, tmp_path: Path):
+    """GPT-NeoX has query, key and value of each head beside one another."""
+    model = ours_of(neox, OURS[name])
+    save(model, tmp_path)
+    assert_equal(logits(opened_by_peft(neox, tmp_path)), logits(model))
+    with merged(model):
+        assert_equal(logits(model), logits(opened_by_peft(neox, tmp_path)))
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -100,7 +100,9 @@ class Trainer:
         if self.ranks.main:
             say(self.state.optimiser.table())
         dtype = pick_dtype(self.config.dtype, self.model.device)
-        self.model.train().compute_in(None if dtype == torch.float32 else dtype)
+        self.model.train().compute_in(None)
+        if self.model.dtype != dtype:  # frozen weights may be kept in fewer bits than fp32
+            self.model.compute_in(dtype)
         self.model.recompute = self.config.recompute
         if self.ranks.processes == 1:
             self.gradients.halves = half_gradients.matrices(self.model, self.config.optimiser)
