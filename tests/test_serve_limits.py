@@ -21,10 +21,12 @@ import openai
 import pytest
 
 from luhuo.core.errors import LuhuoError
+from luhuo.inference.engine import Engine
+from luhuo.inference.worker import Worker
 from luhuo.model.save import save
 from luhuo.serve.errors import ApiError
 from luhuo.serve.keys import Caller, KeyConfig, Keys
-from luhuo.serve.served import named
+from luhuo.serve.served import Served, named
 from tests.serve_cases import Running, running
 from tests.small_chat import small_model
 
@@ -141,6 +143,26 @@ def test_five_hundred_requests_at_once_are_all_answered():
             connection.close()
         until(lambda: server.house.admission.open == 0)
         assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+def test_with_a_cache_for_two_requests_twenty_get_the_answers_they_get_alone():
+    engine = Engine(small_model(), cache_tokens=2 * 256)
+    with running(models=[Served("small", engine=engine, worker=Worker(engine))]) as server:
+        client = server.client()
+
+        def ask(number: int) -> str:
+            messages = [{"role": "user", "content": "x" * (1 + number * 7)}]
+            found = client.chat.completions.create(
+                model="small", messages=messages, max_tokens=100, temperature=0, **ENDLESS
+            )
+            assert found.usage is not None and found.usage.completion_tokens == 100
+            return found.choices[0].message.content or ""
+
+        alone = [ask(number) for number in range(20)]
+        with ThreadPoolExecutor(20) as pool:
+            assert list(pool.map(ask, range(20))) == alone
+        assert engine.scheduler.preemptions > 0
+        until(lambda: server.house.admission.open == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -51,7 +51,7 @@ def product(x: Tensor, packed: Packed) -> Tensor:
         torch.ops.aten._weight_int4pack_mm_for_cpu(x, weight, packed.group, scales)
         for weight, scales in _matrices(packed)
     ]
-    return sum(results[1:], results[0])[:, : packed.rows]
+    return torch.stack(results).sum(0)[:, : packed.rows] if len(results) > 1 else results[0][:, : packed.rows]
 
 
 def _matrices(packed: Packed) -> list[tuple[Tensor, Tensor]]:
