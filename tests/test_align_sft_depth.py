@@ -13,6 +13,7 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from luhuo.adapter.open import open_decoder
 from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
 from luhuo.align.sft import Rules, prepare
@@ -392,3 +393,27 @@ def test_a_longer_context_does_not_go_with_an_adapter_alone(tmp_path: Path):
         produce("sft", SftStage.parse(stage | {"rope": {"factor": 2}}), tmp_path / "a")
     with pytest.raises(LuhuoError, match="neither be trained nor saved"):
         produce("sft", SftStage.parse(stage | {"new_tokens": ["<|note|>"]}), tmp_path / "b")
+
+
+def test_new_tokens_are_trained_and_saved_with_an_adapter(tmp_path: Path):
+    model = small_model(opinionated=False)
+    save(model, tmp_path / "base")
+    rows = [{"messages": [TURNS[0], {"role": "assistant", "content": "world"}]}]
+    (tmp_path / "x.jsonl").write_text(json.dumps(rows[0]), encoding="utf-8")
+    template = (small_tokenizer().chat_template or "").replace(
+        "{{- '<|im_start|>' + m", "{{- '<|note|><|im_start|>' + m"
+    )
+    (tmp_path / "x.jinja").write_text(template, encoding="utf-8")
+    stage = {"model": str(tmp_path / "base"), "data": str(tmp_path / "x.jsonl"), "length": 64, "steps": 3, "batch": 64}
+    stage |= {"adapter": {"method": "lora", "rank": 2, "train": ["embed_tokens"]}, "new_tokens": ["<|note|>"]}
+    stage |= {"chat_template": str(tmp_path / "x.jinja"), "device": "cpu", "threads": 1, "learning_rate": 0.01}
+    done = produce("sft", SftStage.parse(stage), tmp_path / "out")
+    found = open_decoder(str(done.path), dtype="fp32", device="cpu")
+    assert found.tokenizer is not None and "<|note|>" in found.tokenizer.decode(
+        render(Conversation.of(TURNS[:2]), found.tokenizer).ids
+    )
+    note = found.tokenizer.token_id("<|note|>")
+    ordinary = [i for i in range(310) if i not in small_tokenizer().special_ids]
+    mean = model.embedding[ordinary].mean(0)
+    far, near = ((found.embedding[note] - row).norm() for row in (model.embedding[note], mean))
+    assert near < far and near > 0, "it begins as the mean and is trained from there"

@@ -17,7 +17,7 @@ from luhuo.core.stage import Stage
 class SftStage(Stage, PolicyConfig):
     """Supervised fine-tuning on conversations: the loss counts assistant turns only."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 

@@ -43,7 +43,8 @@ class SupervisedLM(CausalLM):
         """Sum of the weighted losses; in training mode with noise on the embeddings."""
         if not (self.neftune and model.training):
             return super().loss(model, batch)
-        with added(model, embedding_noise(batch, self.neftune, model.embedding.shape[1])):
+        width = model.config.embedding_size or model.config.hidden_size
+        with added(model, embedding_noise(batch, self.neftune, width)):
             return super().loss(model, batch)
 
 

@@ -123,10 +123,10 @@ def _histogram(report: Report) -> list[str]:
 
 
 def _headline(finding: Finding, colour: bool) -> str:
-    share = f" ({finding.share:.1%})" if finding.count > 1 or finding.examples[0].file else ""
     mark = f"{COLOURS[finding.severity]}{MARKS[finding.severity]}{PLAIN}" if colour else MARKS[finding.severity]
-    count = f"{finding.count:,} " if finding.examples[0].file or finding.count > 1 else ""
-    return f"{mark} {count}{finding.title}{share} [{finding.code}]"
+    counted = finding.count > 1 or bool(finding.examples[0].file)  # some things are said of all the data
+    count = tr(": ", "：") + f"{finding.count:,} ({finding.share:.1%})" if counted else ""
+    return f"{mark} {finding.title}{count} [{finding.code}]"
 
 
 def _finding(finding: Finding, colour: bool) -> list[str]:

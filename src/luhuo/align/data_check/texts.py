@@ -54,15 +54,19 @@ def mojibake(text: str) -> str | None:
     if text.isascii():
         return None
     for found in BROKEN.finditer(text):
-        return text[max(0, found.start() - 10) : found.end() + 10]
+        return _around(text, found)
     for found in LATIN_RUN.finditer(text):
         if any(_fixes(found[0], name) for name in ("cp1252", "latin-1")):
-            return found[0]
+            return _around(text, found)
     for found in WIDE_RUN.finditer(text):
         fixed = _fixes(found[0], "gb18030")
         if fixed and HAN.search(fixed):
-            return found[0]
+            return _around(text, found)
     return None
+
+
+def _around(text: str, found: re.Match[str]) -> str:
+    return text[max(0, found.start() - 20) : found.end() + 20]
 
 
 def _fixes(text: str, encoding: str) -> str | None:
