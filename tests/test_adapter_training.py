@@ -154,11 +154,11 @@ def test_rates_are_relative_to_those_of_full_fine_tuning():
 
 
 def test_micro_batches_do_not_change_what_an_adapter_learns(tmp_path: Path):
-    for name in ("lora", "adalora", "dylora", "child-f"):
+    for name in ("adalora", "dylora", "child-d"):
         found = []
-        for rows in (0, 1, 2):
+        for rows in (0, 1):
             model = adapted(ALL[name])
-            trainer(model, tmp_path / f"{name}-{rows}", micro_batch=rows).run()
+            trainer(model, tmp_path / f"{name}-{rows}", micro_batch=rows, steps=3, checkpoint_every=0).run()
             found.append(trained(model))
         for other in found[1:]:
             assert all(torch.allclose(tensor, other[key], atol=1e-4) for key, tensor in found[0].items()), name
@@ -249,7 +249,7 @@ def test_a_stage_trains_an_adapter_that_chats_attached_and_merged(number: str, t
     rows = [{"prompt": question, "completion": answer} for question, answer in PAIRS]
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     adapter = {"method": "lora", "rank": 16, "base": number}
-    settings = {"steps": 40, "batch": 128, "length": 128, "learning_rate": 0.002, "dtype": "fp32", "device": "cpu"}
+    settings = {"steps": 40, "batch": 128, "log_every": 40, "length": 128, "learning_rate": 0.002, "dtype": "fp32", "device": "cpu"}
     stage = SftStage.parse({"model": str(tmp_path / "base"), "data": str(data), "adapter": adapter} | settings)
     done = produce("sft", stage, tmp_path / "tuned")
     names = {file.name for file in done.path.iterdir()}

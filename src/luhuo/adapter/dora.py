@@ -17,6 +17,10 @@ from luhuo.adapter.targets import Target
 from luhuo.model.adaptable import Adaptable
 
 
+SHORTEST = 1e-6
+"""A row of zeros has no direction: it stays what it is."""
+
+
 class Directed(LowRank):
     """Low-rank update with lengths. The norms are kept until the factors change."""
 
@@ -35,7 +39,7 @@ class Directed(LowRank):
 
     def merged(self, weight: Tensor) -> Tensor:
         found = super().merged(weight)
-        return found * (self.length / torch.linalg.vector_norm(found, dim=1))[:, None]
+        return found * (self.length / torch.linalg.vector_norm(found, dim=1).clamp(min=SHORTEST))[:, None]
 
     def published(self) -> dict[str, nn.Parameter | Tensor]:
         return {**super().published(), "lora_magnitude_vector": self.length}
@@ -51,7 +55,7 @@ class Directed(LowRank):
             a, b, weight = self.a.float(), self.b.float(), matrix.dense(torch.float32)[self.target.place]
             square = weight.square().sum(1)
             square += 2 * self.scale * (weight @ a.T * b).sum(1) + self.scale**2 * (b @ (a @ a.T) * b).sum(1)
-            self.known = state, square.clamp_(min=0).sqrt_()
+            self.known = state, square.clamp_(min=0).sqrt_().clamp_(min=SHORTEST)
         return self.known[1]
 
 
