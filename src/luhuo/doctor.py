@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from luhuo.core.device import cpu_threads, fast_bf16
+from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.aliases import CARRIED
 from luhuo.files.cache import cache_folder
@@ -28,7 +29,13 @@ OLDEST_TORCH = (2, 11)
 FREE_BYTES = 2_000_000_000
 TOLERANCE = 1e-3
 """Largest difference allowed between a device and the CPU, relative to the largest value."""
-EXTRAS = {"data": ("pyarrow",), "hub": ("huggingface_hub",), "test": ("pytest", "transformers")}
+EXTRAS = {
+    "data": ("pyarrow",),
+    "hub": ("huggingface_hub",),
+    "math": ("math_verify",),
+    "schema": ("jsonschema",),
+    "test": ("pytest", "transformers"),
+}
 NETWORK_VARIABLES = (
     "LUHUO_OFFLINE",
     "HF_HUB_OFFLINE",
@@ -59,7 +66,7 @@ def checks() -> list[Check]:
     found = [_python(), _torch()]
     if found[-1].ok:
         found += [*_devices(), _bf16(), _compiled(), _threads()]
-    return [*found, _disk(), _cache(), _offline(), _fonts(), *_extras()]
+    return [*found, _disk(), _cache(), _offline(), _sandbox(), _fonts(), *_extras()]
 
 
 def _python() -> Check:
@@ -220,6 +227,26 @@ def _offline() -> Check:
             f"无需模型仓库：{'、'.join(CARRIED)}",
         ),
     )
+
+
+def _sandbox() -> Check:
+    """What untrusted code is kept from here (code rewards). Nothing else needs it, so it is told and does not fail."""
+    from luhuo.sandbox.protections import in_words, protections
+
+    name = tr("sandbox", "沙箱")
+    try:
+        found = protections()
+    except LuhuoError as error:
+        return Check(name, True, str(error).replace("\n", ";"))
+    if not found.missing:
+        detail = tr("untrusted code is kept from everything it should be", "不可信代码受到全部防护的约束")
+        return Check(
+            name, True, detail if not found.namespaces else f"{detail} ({tr('without namespaces', '无命名空间')})"
+        )
+    held = (
+        tr("code is run, without: ", "可运行代码，缺少：") if found.enough else tr("code is not run: ", "不运行代码：")
+    )
+    return Check(name, True, held + in_words(found.missing))
 
 
 def _fonts() -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Self
 
@@ -108,6 +109,13 @@ def _readable(cls: type[Config], errors: list[ErrorDetails], where: str | None) 
             lines.append(tr(f"{path}: unknown key", f"{path}：未知的键"))
             if close:
                 fixes.append(tr(f"Did you mean “{close}” instead of “{path}”?", f"“{path}”是不是“{close}”？"))
+        elif error["type"] == "union_tag_invalid":
+            context = error.get("ctx", {})
+            tag, known = str(context["tag"]), re.findall(r"'([^']+)'", str(context["expected_tags"]))
+            close = nearest(tag, known)
+            lines.append(tr(f"{path}: unknown kind “{tag}”", f"{path}：未知的类型“{tag}”") + f" ({', '.join(known)})")
+            if close:
+                fixes.append(tr(f"Did you mean “{close}” instead of “{tag}”?", f"“{tag}”是不是“{close}”？"))
         elif error["type"] == "missing":
             lines.append(tr(f"{path}: missing, it has no default", f"{path}：缺少，且没有默认值"))
         else:
@@ -121,15 +129,17 @@ def _readable(cls: type[Config], errors: list[ErrorDetails], where: str | None) 
 
 
 def _siblings(cls: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields beside an unknown key, following nested config classes along `path`."""
+    """Names of the fields beside an unknown key, following nested config classes along `path`. Of several classes
+    that a field may hold, told apart by their `kind`, the path names the one."""
+    options: list[type[BaseModel]] = [cls]
     for part in path:
-        info = cls.model_fields.get(str(part))
+        info = next((option.model_fields[str(part)] for option in options if str(part) in option.model_fields), None)
         if info is None:
+            named = [option for option in options if part in (field.default for field in option.model_fields.values())]
+            options = named or options
             continue
-        nested = [t for t in _classes(info.annotation) if issubclass(t, BaseModel)]
-        if nested:
-            cls = nested[0]
-    return list(cls.model_fields)
+        options = [t for t in _classes(info.annotation) if issubclass(t, BaseModel)] or options
+    return list(options[0].model_fields)
 
 
 def _classes(annotation: Any) -> list[type]:

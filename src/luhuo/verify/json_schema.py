@@ -29,14 +29,14 @@ def validator(schema: Mapping[str, Any]) -> Any:
         raise missing_extra("jsonschema", "schema") from None
     kind = validators.validator_for(schema, default=Draft202012Validator)
     try:
-        kind.check_schema(schema)
+        kind.check_schema(dict(schema))
     except SchemaError as error:
         raise LuhuoError(
             tr("This is no valid JSON schema.", "这不是有效的 JSON Schema。"),
             found=error.message,
             where="/".join(map(str, error.absolute_path)) or None,
         ) from None
-    return kind(schema, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+    return kind(dict(schema), registry=Registry(), format_checker=kind.FORMAT_CHECKER)
 
 
 def match_schema(text: str, schema: Any) -> Match:

@@ -300,7 +300,7 @@ class ModelReward(Reward):
     kind: Literal["model"] = field("model", "The kind of reward.", "奖励类型。")
     model: Input = field(..., "The reward model.", "奖励模型。")
     tokens: int = field(16384, "Most tokens scored at once.", "一次打分的最多词元数。", ge=1)
-    dtype: str = field("auto", "Number format.", "数值格式。")
+    dtype: str = field("fp32", "Number format: fp32, bf16, fp16 or auto.", "数值格式：fp32、bf16、fp16 或 auto。")
     device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
 
     def open(self) -> Scorer:
