@@ -54,6 +54,8 @@ class Seen:
     first: list[float] = field(default_factory=list)
     second: list[float] = field(default_factory=list)
     errors: int = 0
+    computed: dict[int, list[int]] = field(default_factory=lambda: {1: [], 2: []})
+    """By turn, tokens of the prompt that were not known from before."""
 
 
 def small_model(folder: Path) -> str:
@@ -90,8 +92,10 @@ async def served(model: str, *more: str) -> AsyncIterator[str]:
         process.wait()
 
 
-async def turn(client: openai.AsyncOpenAI, messages: list, most: int, seen: Seen, times: list[float]) -> str:
-    """One streamed answer; its time to the first token goes to `times`."""
+async def turn(client: openai.AsyncOpenAI, messages: list, most: int, seen: Seen) -> str:
+    """One streamed answer; its time to the first token goes to those of its turn."""
+    number = 1 if len(messages) == 1 else 2
+    times = seen.first if number == 1 else seen.second
     begin, first, text = time.perf_counter(), None, []
     stream = await client.chat.completions.create(
         model="bench", messages=messages, max_tokens=most, temperature=0.8, stream=True,
@@ -105,19 +109,20 @@ async def turn(client: openai.AsyncOpenAI, messages: list, most: int, seen: Seen
             text.append(chunk.choices[0].delta.content or "")
         if chunk.usage:
             seen.tokens += chunk.usage.completion_tokens
+            seen.computed[number].append(chunk.usage.prompt_tokens - chunk.usage.prompt_tokens_details.cached_tokens)
     return "".join(text)
 
 
-async def converse(client: openai.AsyncOpenAI, chance: random.Random, seen: Seen) -> None:
-    """Two turns."""
-    question = " ".join(chance.choices(WORDS, k=chance.randrange(10, 150)))
+async def converse(client: openai.AsyncOpenAI, chance: random.Random, seen: Seen, words: list[int]) -> None:
+    """Two turns, the first message with so many words."""
+    question = " ".join(chance.choices(WORDS, k=chance.randrange(*words)))
     messages = [{"role": "user", "content": question}]
-    answer = await turn(client, messages, chance.randrange(10, 120), seen, seen.first)
+    answer = await turn(client, messages, chance.randrange(10, 120), seen)
     messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "and then?"}]
-    await turn(client, messages, chance.randrange(10, 60), seen, seen.second)
+    await turn(client, messages, chance.randrange(10, 60), seen)
 
 
-async def load(url: str, clients: int, seconds: float) -> tuple[Seen, float]:
+async def load(url: str, clients: int, seconds: float, words: list[int]) -> tuple[Seen, float]:
     """So many clients for so long; what they saw and the time it took."""
     seen, begin = Seen(), time.perf_counter()
 
@@ -126,7 +131,7 @@ async def load(url: str, clients: int, seconds: float) -> tuple[Seen, float]:
         async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=600) as client:
             while time.perf_counter() - begin < seconds:
                 try:
-                    await converse(client, chance, seen)
+                    await converse(client, chance, seen, words)
                 except openai.APIError:
                     seen.errors += 1
 
@@ -148,12 +153,13 @@ async def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--words", type=int, nargs=2, default=[10, 150], help="least and most of the first message")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         async with served(given.model or small_model(Path(folder))) as url:
-            await load(url, 1, 2)  # what is compiled or allocated at the first request
-            alone, _ = await load(url, 1, given.seconds / 3)
-            seen, took = await load(url, given.clients, given.seconds)
+            await load(url, 1, 2, given.words)  # what is compiled or allocated at the first request
+            alone, _ = await load(url, 1, given.seconds / 3, given.words)
+            seen, took = await load(url, given.clients, given.seconds, given.words)
     first, second = statistics.median(alone.first), statistics.median(alone.second)
     report = {
         "clients": given.clients,
@@ -165,6 +171,7 @@ async def main() -> None:
         "alone_first_turn_ms": round(1e3 * first, 1),
         "alone_second_turn_ms": round(1e3 * second, 1),
         "second_to_first": round(second / first, 3),
+        "alone_computed_tokens": [statistics.mean(alone.computed[number]) for number in (1, 2)],
         "machine": platform.platform(),
     }
     print(json.dumps(report, indent=2))

@@ -70,6 +70,24 @@ def test_a_stream_adds_up_to_the_whole_answer_and_tells_its_usage(client: openai
     assert len({c.id for c in chunks}) == 1
 
 
+def test_the_second_turn_of_a_conversation_computes_what_is_new_and_says_so(server: Running, client: openai.OpenAI):
+    messages = [{"role": "user", "content": "How far is it from the harbour to the old town?"}]
+    first = client.chat.completions.create(**GREEDY | {"messages": messages})
+    answer = first.choices[0].message.content
+    messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": "and back?"}]  # type: ignore
+    second = client.chat.completions.create(**GREEDY | {"messages": messages})
+    engine = next(iter(server.house.models)).writer
+    plain = Engine(engine.model, prefix_cache=False).chat(messages, Sampling(temperature=0, max_tokens=12))  # type: ignore
+    assert second.choices[0].message.content == plain.text
+    assert first.usage and first.usage.prompt_tokens_details and first.usage.prompt_tokens_details.cached_tokens == 0
+    assert second.usage and second.usage.prompt_tokens_details
+    known = second.usage.prompt_tokens_details.cached_tokens or 0
+    assert known >= first.usage.prompt_tokens // 32 * 32 > 0
+    response = client.responses.create(model="small", input=messages, max_output_tokens=1)  # type: ignore
+    assert response.usage and response.usage.input_tokens_details.cached_tokens >= known
+    assert "luhuo_cached_tokens_total" in httpx2.get(f"{server.url}/metrics").text
+
+
 def test_without_the_option_a_stream_has_no_usage(client: openai.OpenAI):
     assert all(chunk.usage is None for chunk in client.chat.completions.create(**GREEDY, stream=True))
 

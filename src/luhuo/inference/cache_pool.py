@@ -136,6 +136,8 @@ class CachePool:
         if self.prefix:
             self.prefix.load(chain, self.cache, row)
         one.filled = self.cache.lengths[row]
+        if not one.request.tokens:
+            one.request.cached_tokens = one.filled
 
     def _resize(self, rows: Sequence[int | None], width: int) -> None:
         if self.prefix:

@@ -87,6 +87,8 @@ class Request:
         self.logprobs: list[float] = []
         self.top_logprobs: list[dict[int, float]] = []
         self.prompt_logprobs: list[tuple[float, dict[int, float]] | None] | None = None
+        self.cached_tokens = 0
+        """Tokens of the prompt that were known from earlier requests."""
         self.finish_reason: str | None = None
         self.stop_reason: str | int | None = None
         self.error: str | None = None

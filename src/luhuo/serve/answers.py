@@ -52,9 +52,14 @@ def new_id(kind: str) -> str:
     return f"{kind}-{uuid.uuid4().hex[:24]}"
 
 
-def usage(prompt: int, completion: int) -> dict[str, int]:
-    """Tokens read and written."""
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+def usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
+    """Tokens read and written, and of those read the ones that were known from earlier requests."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
 
 
 class Envelope:
@@ -64,7 +69,7 @@ class Envelope:
         self.id, self._object, self._model = new_id(kind), object_name, model
         self._created = int(time.time())
 
-    def whole(self, choices: list[dict[str, Any]], tokens: dict[str, int]) -> dict[str, Any]:
+    def whole(self, choices: list[dict[str, Any]], tokens: dict[str, Any]) -> dict[str, Any]:
         """The object of an answer that is not streamed."""
         return {**self._head(self._object), "choices": choices, "usage": tokens}
 

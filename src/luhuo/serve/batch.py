@@ -281,7 +281,8 @@ def _record(served: Served, line: _Line) -> dict[str, Any]:
     if isinstance(line.body, ChatBody):
         pairs = enumerate(zip(answers, line.requests, strict=True))
         choices = [chat_choice(served, line.body, index, answer, request) for index, (answer, request) in pairs]
-        tokens = usage(len(line.requests[0].prompt), sum(len(answer.tokens) for answer in answers))
+        first = line.requests[0]
+        tokens = usage(len(first.prompt), sum(len(answer.tokens) for answer in answers), first.cached_tokens)
         body = Envelope("chatcmpl", "chat.completion", served.name).whole(choices, tokens)
     else:
         assert line.body is not None  # a line without a body has an error

@@ -37,7 +37,7 @@ async def chat_completions(request: HttpRequest, body: ChatBody) -> Response:
 async def _whole(generation: Generation, served: Served, body: ChatBody) -> dict[str, Any]:
     pairs = enumerate(zip(await collect(generation), generation.requests, strict=True))
     choices = [chat_choice(served, body, index, answer, request) for index, (answer, request) in pairs]
-    tokens = usage(generation.prompt_tokens, generation.completion_tokens)
+    tokens = usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
     return Envelope("chatcmpl", "chat.completion", served.name).whole(choices, tokens)
 
 
@@ -52,7 +52,7 @@ async def _events(generation: Generation, served: Served, body: ChatBody) -> Asy
             yield event(envelope.chunk([choice], **counted))
         begun.add(update.index)
     if counted:
-        tokens = usage(generation.prompt_tokens, generation.completion_tokens)
+        tokens = usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
         yield event(envelope.chunk([], usage=tokens))
     yield DONE
 

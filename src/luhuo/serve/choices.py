@@ -45,8 +45,9 @@ def completion_object(
             choice = {"index": len(choices), "text": answer.text, "logprobs": logprobs}
             choices.append(choice | {"finish_reason": answer.finish_reason})
     read = sum(len(group[0].prompt) for group in groups)
+    cached = sum(group[0].cached_tokens for group in groups)
     written = sum(len(answer.tokens) for answer in answers)
-    return Envelope("cmpl", "text_completion", served.name).whole(choices, usage(read, written))
+    return Envelope("cmpl", "text_completion", served.name).whole(choices, usage(read, written, cached))
 
 
 def logprobs_of(

@@ -72,6 +72,11 @@ class Generation:
         return sum(len(request.prompt) for request in self.requests if request.choice == 0)
 
     @property
+    def cached_tokens(self) -> int:
+        """Of these the ones that were known from earlier requests."""
+        return sum(request.cached_tokens for request in self.requests if request.choice == 0)
+
+    @property
     def completion_tokens(self) -> int:
         """Tokens generated so far."""
         return sum(len(request.tokens) for request in self.requests)

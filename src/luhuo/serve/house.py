@@ -124,6 +124,8 @@ class Exchange:
         read, written = generation.prompt_tokens, generation.completion_tokens
         self._ticket.close(read + written)
         metrics.count("luhuo_prompt_tokens_total", "Tokens of prompts.", read, model=model)
+        known = generation.cached_tokens
+        metrics.count("luhuo_cached_tokens_total", "Tokens of prompts that were known.", known, model=model)
         metrics.count("luhuo_generated_tokens_total", "Tokens generated.", written, model=model)
         first = generation.first_token_s
         if first is not None:
@@ -132,6 +134,7 @@ class Exchange:
             self._request,
             model=model,
             prompt_tokens=read,
+            cached_tokens=generation.cached_tokens,
             completion_tokens=written,
             first_token_s=None if first is None else round(first, 4),
             finish=[r.finish_reason for r in generation.requests] if len(generation.requests) < 9 else None,

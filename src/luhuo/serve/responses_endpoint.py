@@ -145,7 +145,7 @@ class _Reply:
         read, written = generation.prompt_tokens, generation.completion_tokens
         usage = {
             "input_tokens": read,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": generation.cached_tokens},
             "output_tokens": written,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": read + written,

@@ -60,7 +60,11 @@ async def _events(generation: Generation, served: Served, body: CompletionBody) 
         choice = {"index": update.index, "text": update.text, "logprobs": logprobs}
         yield event(envelope.chunk([choice | {"finish_reason": reason(update.finish_reason)}], **counted))
     if counted:
-        yield event(envelope.chunk([], usage=usage(generation.prompt_tokens, generation.completion_tokens)))
+        yield event(
+            envelope.chunk(
+                [], usage=usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
+            )
+        )
     yield DONE
 
 
