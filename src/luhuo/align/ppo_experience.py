@@ -38,7 +38,6 @@ class Worth:
     missing_eos_penalty: float = 1.0
     """Taken off the score of an answer that did not end by itself."""
     whiten_rewards: bool = False
-    whiten_advantages: bool = True
     normalise_scores: bool = False
     """Shift and scale all scores so that those of the first rollout have mean 0 and deviation 1."""
     critic_warmup: int = 0
@@ -78,8 +77,7 @@ class Experience:
         if self.worth.whiten_rewards:
             rewards = whiten(rewards, valid, self.ranks.sum, keep_mean=True)
         advantages, returns = estimate(rewards, values, valid, segments, gamma=self.worth.gamma, lam=self.worth.lam)
-        if self.worth.whiten_advantages:
-            advantages = whiten(advantages, valid, self.ranks.sum)
+        advantages = whiten(advantages, valid, self.ranks.sum)
         episodes, score, kl = self._means(batch, scores, there, divergence)
         self.control.update(kl, round(episodes))
         gap = self.ranks.sum(
