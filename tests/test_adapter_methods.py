@@ -354,3 +354,14 @@ def test_latent_attention_is_adapted_in_both_its_forms():
     assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-4)
     with merged(model):
         assert torch.allclose(logits(model, ids), whole, atol=1e-4)
+
+
+def test_both_pages_list_every_field_and_method():
+    from luhuo.adapter.config import USES
+
+    pages = [
+        (Path(__file__).parent.parent / "docs" / name).read_text("utf-8") for name in ("adapters.md", "adapters.zh.md")
+    ]
+    for page in pages:
+        assert all(f"| `{field}` |" in page for field in AdapterConfig.model_fields)
+        assert all(f"`{method}`" in page for method in USES)
