@@ -19,6 +19,8 @@ ROWS = {
     "sharegpt": {"conversations": [{"from": "human", "value": "问"}, {"from": "gpt", "value": "答"}]},
     "alpaca": {"instruction": "问", "input": "", "output": "答"},
     "prompt-completion": {"prompt": "问", "completion": "答"},
+    "prompt-completion-messages": {"prompt": TURNS[:1], "completion": TURNS[1:]},
+    "query-response": {"query": "问", "response": "答", "history": []},
     "world": {"id": "7", "family": "fact", "lang": "zh", "messages": TURNS[:1], "answer": "答", "response": "答"},
 }
 
@@ -103,3 +105,16 @@ def test_a_folder_names_the_files_inside(tmp_path: Path):
     write(tmp_path / "train.jsonl", ROWS["openai"])
     with pytest.raises(LuhuoError, match=r"train\.jsonl"):
         read_conversations(tmp_path)
+
+
+def test_parquet_s_nulls_are_nothing(tmp_path: Path):
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet files are an extra")
+    from pyarrow import parquet
+
+    nulls = {"train": None, "weight": None, "tool_calls": None, "from": None}
+    rows = [{"messages": [turn | nulls for turn in TURNS], "tools": None}, {"messages": TURNS, "tools": "[]"}]
+    rows[1]["messages"] = [TURNS[0], TURNS[1] | {"train": False, "weight": 1.0}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "x.parquet")
+    _, conversations = read_conversations(tmp_path / "x.parquet")
+    first, second = conversations
+    assert first.plain() == TURNS and first.has_target and not second.has_target

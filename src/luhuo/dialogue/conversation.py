@@ -149,7 +149,7 @@ def _message(values: Mapping[str, Any]) -> Message:
         )
     extra = {name: value for name in EXTRA if isinstance(value := values.get(name), str)}
     weight = _weight(values.get("weight"))
-    train = bool(values.get("train", weight > 0))
+    train = weight > 0 if values.get("train") is None else bool(values["train"])  # Parquet writes None for nothing
     return Message(role, content, train, tuple(_call(call, role) for call in calls), extra, weight or 1.0)
 
 

@@ -83,7 +83,7 @@ def has_tools(row: Row) -> bool:
     turns = unpacked(row.get("messages") or row.get("conversations"))
     listed = turns if isinstance(turns, list) else []
     calls = any(isinstance(t, Mapping) and (t.get("tool_calls") or t.get("from") == "function_call") for t in listed)
-    return bool(row.get("tools")) or calls
+    return bool(unpacked(row.get("tools"))) or calls
 
 
 def alpaca_turns(row: Row) -> list[Row]:
@@ -92,13 +92,13 @@ def alpaca_turns(row: Row) -> list[Row]:
     if not all(isinstance(part, str) for part in parts):
         raise LuhuoError(tr("instruction and input must be text.", "instruction 与 input 必须是文本。"))
     turns = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    for question, answer in row.get("history") or []:
+    for question, answer in unpacked(row.get("history")) or []:
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return [*turns, {"role": "user", "content": "\n\n".join(part for part in parts if part)}]
 
 
 def _turn(turn: Row) -> Row:
-    if "from" not in turn:
+    if turn.get("from") is None:
         role = turn.get("role")
         return {**turn, "role": OTHER_NAMES[role]} if role in OTHER_NAMES else turn
     speaker, value = str(turn["from"]), turn.get("value", turn.get("content"))
@@ -130,6 +130,11 @@ def _alpaca(row: Row) -> Conversation:
     return Conversation.of([*alpaca_turns(row), {"role": "assistant", "content": row["output"]}])
 
 
+def _query_response(row: Row) -> Conversation:
+    turns = alpaca_turns({**row, "instruction": row["query"], "input": ""})
+    return Conversation.of([*turns, {"role": "assistant", "content": row["response"]}])
+
+
 def _prompt_completion(row: Row) -> Conversation:
     """Text on both sides, or message lists on both sides; only the completion's answers are targets."""
     asked = Conversation.of(prompt_of(row["prompt"])).messages
@@ -152,6 +157,12 @@ LAYOUTS: tuple[Layout[Conversation], ...] = (
         "instruction, input, output",
         lambda row: "instruction" in row and "output" in row,
         _alpaca,
+    ),
+    Layout(
+        "query-response",
+        "query, response, history",
+        lambda row: "query" in row and "response" in row,
+        _query_response,
     ),
     Layout(
         "prompt-completion",
