@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from luhuo.align.reward_data import assemble, read_reward_data
 from luhuo.align.reward_files import is_reward_model, load_reward_model
+from luhuo.align.reward_measures import score
 from luhuo.align.reward_model import RewardModel, with_head
 from luhuo.align.reward_objective import PairwiseReward
 from luhuo.align.reward_stage import RewardStage
@@ -32,6 +34,7 @@ from luhuo.train.pieces import gathered, local
 from luhuo.train.ranks import Ranks
 from tests.parallel_cases import together
 from tests.small_chat import small_model, small_tokenizer
+from tests.test_align_reward_model import encoder
 
 WORDS = [f"word {i}" for i in range(8)]
 
@@ -159,6 +162,18 @@ def test_an_adapter_takes_its_head_along_and_peft_scores_the_same(folder: Path, 
     with torch.no_grad():
         logits = theirs(input_ids=ids).logits
     torch.testing.assert_close(logits + values["reward_offset"], scores(done.path), rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoders_adapter_takes_its_whole_head_along(folder: Path, tmp_path: Path) -> None:
+    save(encoder(), tmp_path / "encoder")
+    adapter = {"method": "lora", "rank": 2, "targets": ["attention"]}
+    values = {"model": str(tmp_path / "encoder"), "adapter": adapter, "steps": 2, "seed": 5}
+    done = produce("reward", stage(folder, **values), tmp_path / "lora")
+    told = [json.loads(line)["scores"] for line in (done.path / "scores.jsonl").read_text().splitlines()]
+    model = load_reward_model(done.path, device="cpu")
+    data = read_reward_data([folder / "test.jsonl"], small_tokenizer(), 128, print)
+    again = score(model, data.items, pad_id=small_tokenizer().pad_id)
+    assert torch.allclose(torch.tensor(told), torch.tensor(np.stack(again)).float(), atol=1e-3)
 
 
 def test_a_frozen_base_does_not_move_under_an_adapter(folder: Path, tmp_path: Path) -> None:

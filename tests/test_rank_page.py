@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,6 +155,22 @@ def test_a_judgement_that_cannot_be_meant_is_refused_with_words(
     told = httpx2.post(f"{two[0]}api/judgements", json=body)
     assert told.status_code == status and told.json()["error"]
     assert judgements(two[1]) == []
+
+
+def test_the_command_serves_until_it_is_stopped_and_leaves_in_good_order(tmp_path: Path) -> None:
+    path = tmp_path / "served.db"
+    with Store.create(path, {"seed": 0, "each": 0, "title": ""}) as store:
+        store.add(items(2))
+    command = [sys.executable, "-m", "luhuo", "rank", "serve", str(path), "--port", "0"]
+    environment = os.environ | {"LUHUO_LANG": "en"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stderr is not None
+        address = running.stderr.readline().removeprefix("Rank at").strip()
+        body = {"item": 1, "annotator": "ann", "verdict": "bad"}
+        assert httpx2.post(f"{address}api/judgements", json=body).status_code == 201
+        running.send_signal(signal.SIGINT)
+        assert "every judgement is kept" in running.stderr.read()
+    assert running.returncode == 0 and len(judgements(path)) == 1
 
 
 # The page

@@ -290,9 +290,10 @@ def _shared(chosen: Any, rejected: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _truth(label: Any) -> float:
-    if label not in (0, 1):
+    known = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+    if (found := known.get(str(label).lower())) is None:  # a table of text has no booleans
         raise ValueError(f"label {label!r}: true or false")
-    return float(label)
+    return found
 
 
 def _meta(row: Mapping[str, Any]) -> dict[str, Any]:

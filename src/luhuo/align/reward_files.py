@@ -29,7 +29,7 @@ from luhuo.core.language import tr
 from luhuo.files.references import resolve
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
-from luhuo.model.families import families, read_config, write_config
+from luhuo.model.families import families, links, read_config, write_config
 from luhuo.model.load import load, read_tokenizer, read_values
 from luhuo.model.quantised import SCHEMES
 from luhuo.model.save import TOKENIZER_KEY, save, with_stops, write_shards
@@ -38,8 +38,6 @@ from luhuo.model.weights import SafetensorsWeights, fill, published_tensors
 SUFFIX = "ForSequenceClassification"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 HEAD, OFFSET = "score.weight", "reward_offset"
-HEADS = {HEAD: HEAD, "text_labels.out.weight": "classifier.weight", "text_labels.out.bias": "classifier.bias"}
-"""Our parameters of the head to what they are called beside an adapter."""
 
 
 def save_reward_model(model: AnyRewardModel, directory: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -119,14 +117,22 @@ def open_with_head(reference: str, dtype: str, seed: int) -> AnyRewardModel:
     return with_head(open_model(reference, dtype, "cpu"), seed)
 
 
+def head_names(model: AnyRewardModel) -> dict[str, str]:
+    """The parameters of the head, an encoder's dense layer included, to their published names."""
+    if isinstance(model, RewardModel):
+        return {HEAD: HEAD}
+    return {link.ours: link.theirs[0] for link in links(model.config) if link.ours.startswith("text_labels.")}
+
+
 def _save_adapter(model: AnyRewardModel, root: Path) -> None:
     """The adapter as peft keeps that of a classifier: the head goes with it."""
-    head = {name: tensor for name, tensor in model.named_parameters() if name in HEADS}
-    keep_policy(model, root, {HEADS[name]: tensor for name, tensor in head.items()})
+    parameters, names = dict(model.named_parameters()), head_names(model)
+    keep_policy(model, root, {theirs: parameters[ours] for ours, theirs in names.items()})
     file = root / ADAPTER_CONFIG
     values = json.loads(file.read_text(encoding="utf-8"))
+    whole = {*needed(model).config.train, *(theirs.rpartition(".")[0] for theirs in names.values())}
     offset = {OFFSET: model.offset} if isinstance(model, RewardModel) else {}
-    write_json(file, values | {"task_type": "SEQ_CLS"} | offset)
+    write_json(file, values | {"task_type": "SEQ_CLS", "modules_to_save": sorted(whole)} | offset)
 
 
 def _load_adapter(root: Path, dtype: str, device: str) -> AnyRewardModel:
@@ -135,15 +141,16 @@ def _load_adapter(root: Path, dtype: str, device: str) -> AnyRewardModel:
     values = read_adapter_values(root)
     found = load_adapter(model, root, base=base)
     parameters = dict(model.named_parameters())
-    wanted = {ours: theirs for ours, theirs in HEADS.items() if ours in parameters}
-    missing = [theirs for theirs in wanted.values() if theirs not in found]
+    wanted = head_names(model)
+    missing = [o for o, theirs in wanted.items() if theirs not in found and o not in needed(model).extra]
     if missing:
         raise LuhuoError(
             tr("The adapter has no reward head.", "该适配器没有奖励头。"), expected=", ".join(missing), where=root
         )
     with torch.no_grad():
         for ours, theirs in wanted.items():
-            parameters[ours].copy_(found[theirs])
+            if theirs in found:
+                parameters[ours].copy_(found[theirs])
     if isinstance(model, RewardModel):
         model.offset = float(values.get(OFFSET, 0.0))
     if needed(model).mergeable and dtype not in SCHEMES:

@@ -14,10 +14,8 @@ from luhuo.core.stage import Stage
 if TYPE_CHECKING:
     import torch
 
-    from luhuo.align.reward_data import RewardData
     from luhuo.core.artifact import Workspace
     from luhuo.files.records import Broken
-    from luhuo.tokenizer.tokenizer import Tokenizer
 
 
 class RewardStage(Stage, PolicyConfig):
@@ -74,9 +72,18 @@ class RewardStage(Stage, PolicyConfig):
             self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
-        from luhuo.align.reward_data import RewardLoader
+        from luhuo.align.reward_data import RewardLoader, read_reward_data
         from luhuo.align.reward_measures import held_out
-        from luhuo.align.reward_training import objective, open_model, report, settle
+        from luhuo.align.reward_training import (
+            announce,
+            check_kinds,
+            local_files,
+            objective,
+            open_model,
+            report,
+            settle,
+        )
+        from luhuo.align.stages import note_sources
         from luhuo.core.device import pick_dtype
         from luhuo.train.parallel import spread, whole
         from luhuo.train.ranks import Ranks
@@ -92,8 +99,15 @@ class RewardStage(Stage, PolicyConfig):
                 line = {"source": row.file, "line": row.line, "reason": row.reason, "excerpt": row.excerpt}
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-            data = self._read([self.data] if isinstance(self.data, str) else self.data, tokenizer, quarantine)
-            test = self._read([self.test], tokenizer, quarantine) if self.test else None
+            files = local_files([self.data] if isinstance(self.data, str) else self.data)
+            data = read_reward_data(files, tokenizer, self.length, quarantine)
+            test = None
+            if self.test:
+                test = read_reward_data(local_files([self.test]), tokenizer, self.length, quarantine)
+        note_sources(files, out)
+        check_kinds(data, test, self)
+        if ranks.main:
+            announce(data, test)
         options: dict[str, Any] = {"length": self.length, "seed": self.seed, "pad_id": tokenizer.pad_id}
         rows = len(RewardLoader(data, batch=1, **options).rows(0))
         batch = max(1, min(self.batch // self.length, rows) // ranks.count)
@@ -113,16 +127,8 @@ class RewardStage(Stage, PolicyConfig):
         out.results |= {"loss": metrics["loss"], "steps": config.steps, "tokens": data.tokens}
         out.results |= {f"rows.{name}": count for name, count in sorted(data.counts.items())}
 
-    def _read(self, files: list[str], tokenizer: Tokenizer, quarantine: Any) -> RewardData:
-        from luhuo.align.reward_data import read_reward_data
-        from luhuo.files.readers import list_files
-        from luhuo.files.references import resolve
-
-        found = [file for value in files for file in list_files(resolve(value).path)]
-        return read_reward_data(found, tokenizer, self.length, quarantine)
-
     def disk_bytes(self) -> int:
         """The model with room for checkpoints (weights and optimiser state, `keep` and one more)."""
-        from luhuo.align.reward_training import bytes_of
-
-        return bytes_of(self.model) * (2 + 3 * (self.keep + 1)) + 50_000_000
+        folder = Path(self.model)
+        weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder.is_dir() else 20_000_000
+        return (2 + 3 * (self.keep + 1)) * weights + 50_000_000

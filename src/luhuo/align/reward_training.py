@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from luhuo.adapter.attach import attach
 from luhuo.adapter.config import AdapterConfig
 from luhuo.align.reward_baselines import BASELINES, baseline_leads
 from luhuo.align.reward_data import Comparison, Kind, RewardData, conversation_text
-from luhuo.align.reward_files import HEADS, open_with_head, save_reward_model
+from luhuo.align.reward_files import head_names, open_with_head, save_reward_model
 from luhuo.align.reward_measures import against, judge, leads, score
 from luhuo.align.reward_model import AnyRewardModel
 from luhuo.align.reward_objective import PairwiseReward, PointwiseReward, ProcessReward, RewardObjective
@@ -29,6 +31,39 @@ if TYPE_CHECKING:
 
 NORMALISED_ON = 1000
 """Answers whose scores give mean and deviation, at most."""
+
+
+def local_files(references: Sequence[str]) -> list[Path]:
+    """The files of paths, folders, globs and references."""
+    return [file for reference in references for file in list_files(resolve(reference).path)]
+
+
+def check_kinds(data: RewardData, test: RewardData | None, stage: RewardStage) -> None:
+    """Raise `LuhuoError` if what is held out is judged in another way than what is learned from."""
+    if test is not None and test.kind != data.kind:
+        raise LuhuoError(
+            tr("Training and test data are of different kinds.", "训练与测试数据的类型不同。"),
+            expected=data.kind,
+            found=test.kind,
+            where=stage.test,
+        )
+
+
+def announce(data: RewardData, test: RewardData | None) -> None:
+    """Tell what was found: layouts, what happened to the rows, tokens."""
+    for part in (data, test):
+        if part is None:
+            continue
+        layouts = ", ".join(f"{Path(name).name}: {layout}" for name, layout in part.layouts.items())
+        counts = ", ".join(f"{name} {count:,}" for name, count in sorted(part.counts.items()))
+        tokens = part.lengths()
+        middle, longest = int(np.median(tokens)), tokens.max()
+        say(
+            tr(
+                f"{layouts}; {counts}; {part.tokens:,} tokens, {middle} (median) to {longest} each",
+                f"{layouts}；{counts}；共 {part.tokens:,} 词元，每条中位数 {middle}，最长 {longest}",
+            )
+        )
 
 
 def open_model(stage: RewardStage) -> AnyRewardModel:
@@ -69,9 +104,9 @@ def _adapt(model: AnyRewardModel, chosen: AdapterConfig, stage: RewardStage) -> 
             fix=tr("Name the adapter's directory as the model: it is merged.", "请将适配器目录作为 model：会先合并。"),
         )
     attach(model, chosen, stage.seed).base = stage.model
-    for name, parameter in model.named_parameters():
-        if name in HEADS:
-            parameter.requires_grad_(True)
+    parameters = dict(model.named_parameters())
+    for name in head_names(model):
+        parameters[name].requires_grad_(True)
 
 
 def objective(kind: Kind, centre: float) -> RewardObjective:
@@ -119,16 +154,10 @@ def _conversations(stage: RewardStage, tokenizer: Any) -> list[Comparison]:
 def report(
     model: AnyRewardModel, stage: RewardStage, data: RewardData, test: RewardData | None, out: Workspace
 ) -> None:
-    """Measure on held-out judgements: `reward.json`, and the headlines for the manifest."""
+    """Measure on held-out judgements: `reward.json`, the scores of each in `scores.jsonl` (of a pair the better text's
+    first), and the headlines for the manifest."""
     if test is None:
         return
-    if test.kind != data.kind:
-        raise LuhuoError(
-            tr("Training and test data are of different kinds.", "训练与测试数据的类型不同。"),
-            expected=data.kind,
-            found=test.kind,
-            where=stage.test,
-        )
     assert model.tokenizer is not None
     scores = score(model, test.items, pad_id=model.tokenizer.pad_id)
     told = {"kind": test.kind, **judge(test.items, test.kind, scores)}
@@ -140,6 +169,10 @@ def report(
             judged = {"accuracy": float(other.mean()), "model": against(right, other, stage.seed)}
             told["baselines"][name] = judged
     write_json(out.path / "reward.json", told)
+    with (out.path / "scores.jsonl").open("w", encoding="utf-8") as handle:
+        for number, (item, mine) in enumerate(zip(test.items, scores, strict=True)):
+            line = {"number": number, **item.meta, "scores": [round(float(value), 5) for value in mine]}
+            handle.write(json.dumps(line, ensure_ascii=False) + "\n")
     out.results |= headline(told)
     say(_sentence(told))
 
@@ -172,9 +205,3 @@ def _sentence(told: dict[str, Any]) -> str:
     )
     others = ", ".join(f"{name} {other['accuracy']:.1%}" for name, other in told.get("baselines", {}).items())
     return line + (tr(f"; baselines: {others}", f"；基线：{others}") if others else "")
-
-
-def bytes_of(reference: str) -> int:
-    """Bytes of the weights of a model on this disk; a guess for others."""
-    folder = Path(reference)
-    return sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 20_000_000

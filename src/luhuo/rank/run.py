@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -42,4 +43,6 @@ def serve(project: Path, host: str, port: int, hosts: tuple[str, ...]) -> None:
         if host not in LOOPBACK:
             say(tr("Whoever reaches this address may judge.", "能访问此地址的任何人都可评判。"))
         config = uvicorn.Config(application, log_level="error", access_log=False, lifespan="off", server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # stopping the page is its proper end
+            uvicorn.Server(config).run(sockets=[listener])
+        say(tr("Stopped; every judgement is kept.", "已停止；所有评判都已保存。"))
