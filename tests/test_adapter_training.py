@@ -249,7 +249,15 @@ def test_a_stage_trains_an_adapter_that_chats_attached_and_merged(number: str, t
     rows = [{"prompt": question, "completion": answer} for question, answer in PAIRS]
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     adapter = {"method": "lora", "rank": 16, "base": number}
-    settings = {"steps": 40, "batch": 128, "log_every": 40, "length": 128, "learning_rate": 0.002, "dtype": "fp32", "device": "cpu"}
+    settings = {
+        "steps": 40,
+        "batch": 128,
+        "log_every": 40,
+        "length": 128,
+        "learning_rate": 0.002,
+        "dtype": "fp32",
+        "device": "cpu",
+    }
     stage = SftStage.parse({"model": str(tmp_path / "base"), "data": str(data), "adapter": adapter} | settings)
     done = produce("sft", stage, tmp_path / "tuned")
     names = {file.name for file in done.path.iterdir()}
@@ -262,6 +270,23 @@ def test_a_stage_trains_an_adapter_that_chats_attached_and_merged(number: str, t
     if number == "fp32":
         merge([str(done.path)], tmp_path / "merged")
         assert answers(load_decoder(tmp_path / "merged", dtype="fp32", device="cpu")) == wanted
+
+
+def test_what_was_trained_on_few_bits_is_merged_into_what_they_stand_for(base: Path, tmp_path: Path):
+    from luhuo.merge import merge
+
+    model = policy(base, METHODS["lora"] | {"base": "int4"})
+    shaken(model)
+    keep_policy(model, tmp_path / "adapter")
+    opened = open_decoder(tmp_path / "adapter", device="cpu")
+    assert attached(opened) is not None and not isinstance(opened.embedding, torch.nn.Parameter)
+    merge([str(tmp_path / "adapter")], tmp_path / "merged")
+    found = logits(load_decoder(tmp_path / "merged", dtype="fp32", device="cpu"))
+    expected = logits(model.compute_in(torch.float32))
+    plain = load_decoder(base, dtype="fp32", device="cpu")
+    load(plain, tmp_path / "adapter", base=str(base))
+    gap, other = ((each - expected).norm() for each in (found, logits(plain)))
+    assert gap < 0.1 * other
 
 
 def test_a_saved_config_is_read_as_the_config_it_was(tmp_path: Path):

@@ -36,17 +36,19 @@ def merge(
 ) -> None:
     """Merge adapters into their base and write a model directory in `dtype`, or (`keep`) one adapter into `out`.
 
-    The weights are merged in fp32 whatever they are kept in, and the logits before and after are compared. Raises
-    `LuhuoError` for adapters that do not go together, `RunFailed` if the merged model computes something else.
+    The weights are merged in fp32 whatever they are kept in, and the logits before and after are compared. An adapter
+    that was trained on weights in few bits is merged into what these stand for, since it makes up for their errors.
+    Raises `LuhuoError` for adapters that do not go together, `RunFailed` if the merged model computes something else.
     """
     import torch
 
     from luhuo.adapter.attach import merge as merge_in
     from luhuo.adapter.combine import combine
-    from luhuo.adapter.files import load, save
+    from luhuo.adapter.files import base_format, load, save
     from luhuo.adapter.open import base_of
     from luhuo.files.references import resolve
     from luhuo.model.load import load_decoder, read_tokenizer
+    from luhuo.model.quantised import round_like
     from luhuo.model.save import save as save_model
 
     if dtype not in KINDS:
@@ -60,7 +62,10 @@ def merge(
             fix=tr("Name one with --base.", "请用 --base 指定其一。"),
         )
     reference = found.pop()
+    formats = {base_format(folder) for folder in folders}
     model = load_decoder(reference, dtype="fp32", device="cpu")
+    if len(formats) == 1 and not formats <= set(KINDS):
+        round_like(model, load_decoder(reference, dtype=formats.pop(), device="cpu"))
     if len(folders) == 1 and not rank:
         load(model, folders[0], base=reference)
     else:

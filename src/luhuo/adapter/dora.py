@@ -16,7 +16,6 @@ from luhuo.adapter.matrices import Part
 from luhuo.adapter.targets import Target
 from luhuo.model.adaptable import Adaptable
 
-
 SHORTEST = 1e-6
 """A row of zeros has no direction: it stays what it is."""
 

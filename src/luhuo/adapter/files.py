@@ -35,6 +35,8 @@ PREFIX = "base_model.model."
 OTHER_PREFIX = {"vera_A": "base_model.", "vera_B": "base_model.", "prompt_embeddings": ""}
 BASE_KEY = "luhuo.base"
 """Key in the weights' metadata that holds the digest of the model they were trained on."""
+FORMAT_KEY = "luhuo.base.dtype"
+"""The same for the number format in which that model was kept."""
 
 
 def save(model: nn.Module, folder: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
@@ -50,7 +52,8 @@ def save(model: nn.Module, folder: str | Path, extra: Mapping[str, Tensor] | Non
         for name, tensor in sorted(tensors.items())
     }
     with atomic_path(root / WEIGHTS) as temporary:
-        save_file(held, temporary, {"format": "pt", BASE_KEY: base_digest(adapter.base)})
+        told = {BASE_KEY: base_digest(adapter.base), FORMAT_KEY: adapter.config.base}
+        save_file(held, temporary, {"format": "pt", **told})
     values = {
         "base_model_name_or_path": adapter.base or None,
         "task_type": "CAUSAL_LM",
@@ -82,7 +85,8 @@ def load(model: LanguageModel, folder: str | Path, *, base: str = "") -> dict[st
     tensors = {name.removeprefix(PREFIX).removeprefix("base_model."): file.tensor(name) for name in file.tensors}
     modules = {n.rpartition(".")[0] for link in links(model.config) for n in link.theirs}  # type: ignore[attr-defined]
     here = [name for name in config.train if any(module.endswith(name) for module in modules)]
-    adapter = attach(model, config.model_copy(update={"train": here}))
+    kept = file.metadata.get(FORMAT_KEY, config.base)
+    adapter = attach(model, config.model_copy(update={"train": here, "base": kept}))
     adapter.base = base
     mine = {name: tensors.pop(name) for name in list(tensors) if adapter.owns(name)}
     adapter.load(mine)
@@ -107,6 +111,11 @@ def read_values(root: Path) -> dict[str, Any]:
 def read_config(root: Path) -> AdapterConfig:
     """The config of a saved adapter. Raises `LuhuoError` for a method or an option that is not read."""
     return config_of(read_values(root), root / CONFIG)
+
+
+def base_format(root: Path) -> str:
+    """The number format in which the model was kept that an adapter was trained on: fp32, bf16, int8 or int4."""
+    return Safetensors(root / WEIGHTS).metadata.get(FORMAT_KEY, "fp32")
 
 
 def is_adapter(path: str | Path) -> bool:

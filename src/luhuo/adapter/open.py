@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from luhuo.adapter.attach import merge, needed
-from luhuo.adapter.files import CONFIG, is_adapter, load, read_values
+from luhuo.adapter.files import CONFIG, base_format, is_adapter, load, read_values
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.references import resolve
@@ -27,14 +27,17 @@ def open_model(
     """Like `model.load.load`, where `reference` may be an adapter's directory, or `adapter` names one.
 
     The adapter is merged where its method allows it, and stays attached otherwise, or where the weights are kept in
-    few bits. A tokenizer beside the adapter is the one that counts.
+    few bits; with "auto" they are kept as they were when it was trained, if that was in few bits. A tokenizer beside
+    the adapter is the one that counts.
     """
     if adapter is None:
         if not is_adapter(reference):
             return load_model(reference, dtype, device, mtp=mtp)
         reference, adapter = base_of(reference), reference
-    model = load_model(reference, dtype, device, mtp=mtp)
     folder = resolve(str(adapter)).path
+    if dtype == "auto" and base_format(folder) in SCHEMES:
+        dtype = base_format(folder)
+    model = load_model(reference, dtype, device, mtp=mtp)
     load(model, folder, base=str(reference))
     if needed(model).mergeable and dtype not in SCHEMES:
         merge(model)

@@ -244,3 +244,12 @@ def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> N
         if kept is not None:
             inside = name.startswith("blocks.")
             put(model, name, round_matrix(parameter.detach(), kept, group if inside else None), dtype)
+
+
+@torch.no_grad()
+def round_like(model: nn.Module, rounded: nn.Module) -> None:
+    """Give a model of floats the numbers that another, of the same weights in few bits, computes with."""
+    for name, module in rounded.named_modules():
+        if isinstance(module, QuantisedLinear):
+            table = isinstance(module, QuantisedEmbedding)
+            model.get_parameter(name if table else f"{name}.weight").copy_(module.dense(torch.float32))
