@@ -21,9 +21,9 @@ from luhuo.inference.sampling import Sampling
 
 HEADS = (64, 1024)
 """Best logits of a row that top-k and top-p look at first: finding them costs a fraction of sorting the vocabulary."""
-BLOCK = 256
-"""Tokens whose chances are summed at once when a number is turned into a token."""
-FIRST_BITS = 2.0**26
+BRANCHES = 16
+"""Of the tree by which a number is turned into a token."""
+WORD = 2**64 - 1
 
 
 def next_tokens(requests: Sequence[Request], logits: Tensor, end_tokens: Set[int] = frozenset()) -> list[int]:
@@ -102,23 +102,38 @@ def warped(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:
 def inverse_cdf(chances: Tensor, uniforms: Sequence[float]) -> Tensor:
     """Tokens (batch,) of the distributions `chances` (batch, vocab) for one number in [0, 1) a row.
 
-    Where there is more than one block of tokens, the number's first 26 bits choose a block by the running sum of the
-    blocks' chances, and its other bits a token by the running sum inside of it. One running sum over the vocabulary
-    is slow, and worse: in its tail tokens are as narrow as the last digits of fp32, so that what else is in the batch
-    would change the token in one place of a thousand. Two short sums have hundreds of borders, not tens of thousands.
+    Tokens are the leaves of a tree whose nodes have `BRANCHES` branches; from the root on a branch is chosen by the
+    running sum of its sisters' chances, with the number at the root and with numbers hashed from it further down.
+    One running sum over the vocabulary is slow, and worse: in its tail tokens are as narrow as the last digits of
+    fp32, so that what else is in the batch would change the token in one place of a thousand. Here some sixty borders
+    are looked at, not tens of thousands.
     """
-    batch, vocab = chances.shape
-    padded = F.pad(chances, (0, -vocab % BLOCK)) if vocab % BLOCK else chances
-    blocks = padded.reshape(batch, -1, BLOCK)
-    chance = torch.tensor(uniforms, dtype=torch.float64, device=chances.device)[:, None]
-    block = torch.zeros(batch, 1, dtype=torch.long, device=chances.device)
-    if vocab > BLOCK:
-        scaled = chance * FIRST_BITS
-        edges = blocks.sum(-1).double().cumsum(-1)
-        block = _first_above(edges, scaled.floor() / FIRST_BITS * edges[:, -1:])
-        chance = scaled.frac()
-    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(-1)
-    return (block * BLOCK + _first_above(inside, chance * inside[:, -1:])).squeeze(-1)
+    sums = [_in_branches(chances)]
+    while sums[-1].shape[1] > 1:
+        sums.append(_in_branches(sums[-1].sum(-1)))
+    numbers = torch.tensor([_numbers(u, len(sums)) for u in uniforms], dtype=torch.float64, device=chances.device)
+    place = torch.zeros(len(chances), 1, dtype=torch.long, device=chances.device)
+    for level, nodes in enumerate(reversed(sums)):  # (batch, nodes, branches)
+        inside = nodes.gather(1, place[..., None].expand(-1, -1, BRANCHES))[:, 0].double().cumsum(-1)
+        place = place * BRANCHES + _first_above(inside, numbers[:, level, None] * inside[:, -1:])
+    return place.squeeze(-1)
+
+
+def _in_branches(chances: Tensor) -> Tensor:
+    """(batch, n) as (batch, nodes, branches), filled up with zeros."""
+    missing = -chances.shape[-1] % BRANCHES
+    return (F.pad(chances, (0, missing)) if missing else chances).reshape(len(chances), -1, BRANCHES)
+
+
+def _numbers(uniform: float, count: int) -> list[float]:
+    """`count` numbers in [0, 1): this one, and as many as it takes made of it (Steele et al. 2014: SplitMix64)."""
+    seed, found = int(uniform * 2**53), [uniform]
+    for step in range(1, count):
+        bits = (seed + step * 0x9E3779B97F4A7C15) & WORD
+        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & WORD
+        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & WORD
+        found.append(((bits ^ bits >> 31) >> 11) / 2**53)
+    return found
 
 
 def _first_above(sums: Tensor, points: Tensor) -> Tensor:
