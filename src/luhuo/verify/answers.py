@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from luhuo.verify import extraction
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOXES = 20
+"""Boxes at a reply's end of which the last whole one is looked for, so that no reply takes long."""
 _MARKER = re.compile(r"^\s*####\s*(.+?)\s*$", re.M)
 
 
@@ -46,7 +48,7 @@ def tagged(text: str, tag: str) -> list[str]:
 
 def boxed(text: str) -> str | None:
     r"""The content of the last \boxed{…} whose braces are balanced; None without one."""
-    for match in reversed(list(_BOX.finditer(text))):
+    for match in list(_BOX.finditer(text))[: -_BOXES - 1 : -1]:
         depth = 1
         for place in range(match.end(), len(text)):
             depth += (text[place] == "{") - (text[place] == "}")

@@ -29,6 +29,7 @@ def value_of(text: str) -> float | None:
 
     3/4, \\frac{3}{4}, 四分之三, 75%, 百分之七十五 and 0.75 are the same number; so are 1.2e3, 1.2×10^3 and 1,200.
     """
+    text = re.sub(r"(?<=[^\W\d])[²³]", "", text)  # square and cubic units
     body = unicodedata.normalize("NFKC", text).replace("−", "-").replace("–", "-").strip().rstrip(".。!?")
     percent = body.endswith(("%", "\\%"))
     body = _DRESS.sub(" ", body.removesuffix("%").removesuffix("\\")).strip()
@@ -44,7 +45,7 @@ def _plain_value(body: str) -> float | None:
     if match := _FRACTION.fullmatch(body):
         return _ratio(match[1], match[2])
     if match := _DECIMAL.fullmatch(body):
-        return _number(match[1]) * 10.0 ** int(match[2] or match[3] or 0)
+        return float(f"{match[1].replace(',', '')}e{match[2] or match[3] or 0}")
     found = list(numbers(body))
     rest = re.sub(r"[\d.,+\-]|[零〇一二三四五六七八九十百千万亿两负点]", "", body)
     return found[0] if len(found) == 1 and _is_unit(rest) else None

@@ -44,7 +44,7 @@ _NO_LANGUAGE = re.compile(
     r"|`[^`\n]*`"
     r"|\$\$.*?\$\$|\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]"  # formulas
     r"|\\[A-Za-z]+"
-    r"|https?://\S+|[\w.+-]+@[\w-]+\.\w+"
+    r"|https?://\S+|[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9-]{1,64}\.\w+"
     r"|</?[A-Za-z_]+>",  # tags such as <think>
     re.S,
 )
