@@ -1,7 +1,7 @@
 """Preference optimisation: does it teach what was preferred, and how fast is it?
 
     python bench/dpo.py effect RUN [--seeds 0,1,2] [--stages dpo,kto,simpo] [--out DIR] [--set epochs=2 …]
-    python bench/dpo.py speed [--pairs 8] [--length 256] [--rounds 3] [--threads 0]
+    python bench/dpo.py speed [--shape smollm2] [--pairs 8] [--length 256] [--rounds 3] [--threads 0]
 
 `effect`: pairs of the world (a right answer against one with a planted defect) from the assistant of a quickstart run
 (RUN/assistant, RUN/world). Measured on the test split, whose entities and wordings never occur in training:
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -144,6 +145,178 @@ def effect(options: argparse.Namespace) -> None:
         )
 
 
+def texts(pairs: int, length: int, vocabulary: int) -> list[dict[str, list[int]]]:
+    """Random pairs: a prompt of half the length, answers of a quarter to a half, as sets of preferences have them."""
+    chance = np.random.default_rng(0)
+
+    def ids(count: int) -> list[int]:
+        return chance.integers(3, vocabulary, count).tolist()
+
+    answers = [[ids(int(chance.integers(length // 4, length // 2))) for _ in range(2)] for _ in range(pairs)]
+    return [{"prompt": ids(length // 2), "chosen": one, "rejected": other} for one, other in answers]
+
+
+class Ours:
+    """Our step: forward and backward passes, gradients' norm, AdamW."""
+
+    def __init__(self, folder: Path, rows: list[dict[str, list[int]]], options: argparse.Namespace) -> None:
+        import torch
+
+        from luhuo.align.preference.dpo import DPO
+        from luhuo.align.preference.reference import add_references
+        from luhuo.align.preference.units import UnitLoader, Units
+        from luhuo.core.memory import keep_freed_memory
+        from luhuo.dialogue.render import Rendered
+        from luhuo.model.load import load_decoder
+        from luhuo.train import half_gradients
+        from luhuo.train.config import TrainerConfig
+        from luhuo.train.gradients import Gradients
+        from luhuo.train.optimisers import Optimiser
+        from luhuo.train.ranks import Ranks
+
+        keep_freed_memory()
+        units = Units()
+        for row in rows:
+            units.add(
+                [
+                    Rendered(row["prompt"] + row[side] + [2], [0] * len(row["prompt"]) + [1] * (len(row[side]) + 1))
+                    for side in ("chosen", "rejected")
+                ]
+            )
+        self.model = load_decoder(folder, dtype="fp32", device="cpu")
+        self.model.compute_in(torch.bfloat16 if options.dtype == "bf16" else None)
+        with tempfile.TemporaryDirectory() as scratch:
+            add_references(self.model, units, Path(scratch), "random", Ranks())
+        self.model.train()
+        loader = UnitLoader(units, batch=len(units), length=units.row_length(), seed=0, pad_id=1)
+        self.batch = {name: torch.from_numpy(array) for name, array in loader.assemble(range(len(units))).items()}
+        config = TrainerConfig(steps=1, optimiser="adamw", learning_rate=1e-6, embedding_rate=1.0, weight_decay=0.0)
+        self.gradients = Gradients(self.model, DPO(beta=0.1), Ranks(), options.micro)
+        self.gradients.halves = half_gradients.matrices(self.model, "adamw")
+        self.optimiser = Optimiser(self.model, config)
+
+    def __call__(self) -> float:
+        """Seconds of one step."""
+        start = time.monotonic()
+        self.gradients.compute(self.batch, 1)
+        self.gradients.reduce(1.0)
+        self.optimiser.step(1.0)
+        self.model.zero_grad(set_to_none=True)
+        return time.monotonic() - start
+
+
+class Theirs:
+    """trl's trainer, its own loop: seconds from the beginning of a step to its end."""
+
+    def __init__(self, folder: Path, rows: list[dict[str, list[int]]], options: argparse.Namespace) -> None:
+        import tokenizers
+        import torch
+        from datasets import Dataset
+        from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+        from trl import DPOConfig, DPOTrainer
+
+        words = {"<unknown>": 0, "<pad>": 1, "<end>": 2} | {f"w{i}": i for i in range(3, options.vocabulary)}
+        core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unknown>"))
+        core.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>")
+        plain = [{side: " ".join(f"w{i}" for i in ids) for side, ids in row.items()} for row in rows]
+        times: list[float] = []
+
+        class Clock(TrainerCallback):
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                times.append(-time.monotonic())
+
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                times[-1] += time.monotonic()
+
+        micro = options.micro or len(rows)
+        settings = DPOConfig(
+            output_dir=tempfile.mkdtemp(),
+            use_cpu=True,
+            bf16=options.dtype == "bf16",
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=-(-len(rows) // micro),
+            gradient_checkpointing=False,
+            precompute_ref_log_probs=True,
+            learning_rate=1e-6,
+            weight_decay=0.0,
+            max_length=None,
+            max_steps=1,
+            beta=0.1,
+        )
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        data = Dataset.from_list(plain)
+        self.trainer = DPOTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer)
+        self.trainer.add_callback(Clock())
+        self.times = times
+
+    def __call__(self) -> float:
+        """Seconds of one step."""
+        self.trainer.train()
+        return self.times[-1]
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Alternate both sides, and print medians and their ratio."""
+    import torch
+    from train_step import SHAPES
+
+    from luhuo.core.device import cpu_threads
+    from luhuo.model.decoder import Decoder
+    from luhuo.model.initialise import initialise
+    from luhuo.model.save import save
+
+    torch.set_num_threads(options.threads or cpu_threads())
+    config = SHAPES[options.shape][0]
+    options.vocabulary = config.vocab_size
+    rows = texts(options.pairs, options.length, config.vocab_size)
+    tokens = sum(2 * len(row["prompt"]) + len(row["chosen"]) + len(row["rejected"]) + 2 for row in rows)
+    with tempfile.TemporaryDirectory() as folder:
+        save(initialise(Decoder(config), 0), folder)
+        sides = {"luhuo": Ours(Path(folder), rows, options), "trl": Theirs(Path(folder), rows, options)}
+        found: dict[str, list[float]] = {name: [] for name in sides}
+        for side in sides.values():
+            side()  # the first step makes buffers and states
+        for turn in range(options.rounds):
+            for name, side in sides.items():
+                found[name].append(side())
+                print(f"round {turn + 1} {name:6} {tokens / found[name][-1]:9.0f} tokens/s", flush=True)
+    rates = {name: tokens / statistics.median(seconds) for name, seconds in found.items()}
+    print(f"{tokens} tokens a step; " + ", ".join(f"{name} {rate:.0f} tokens/s" for name, rate in rates.items()))
+    print(f"luhuo / trl: {rates['luhuo'] / rates['trl']:.2f}")
+    _log_probs(config, options)
+
+
+def _log_probs(config: Any, options: argparse.Namespace) -> None:
+    """Seconds of log-probabilities and their gradients, in chunks and plainly."""
+    import torch
+
+    from luhuo.align.log_probs import selected_log_probs
+    from luhuo.model.decoder import Decoder
+    from luhuo.model.initialise import initialise
+
+    model = initialise(Decoder(config), 0)
+    dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
+    states = torch.randn(1024, config.hidden_size, dtype=dtype, requires_grad=True)
+    targets = torch.randint(0, config.vocab_size, (1024,))
+
+    def plain() -> torch.Tensor:
+        logits = torch.nn.functional.linear(states, model.head_weight.to(dtype)).float()
+        return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+    for name, make in (("in chunks", lambda: selected_log_probs(model, states, targets)[0]), ("plainly", plain)):
+        seconds = []
+        for _ in range(options.rounds + 1):
+            start = time.monotonic()
+            make().sum().backward()
+            seconds.append(time.monotonic() - start)
+        print(f"1024 log-probabilities {name}: {statistics.median(seconds[1:]):.3f} s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -154,8 +327,18 @@ def main() -> None:
     one.add_argument("--answers", type=int, default=4, help="sampled of each held-out question")
     one.add_argument("--out")
     one.add_argument("--set", nargs="*", default=[], help="fields of the stage: key=value")
+    one.set_defaults(work=effect)
+    two = commands.add_parser("speed")
+    two.add_argument("--shape", default="smollm2", help="of bench/train_step.py")
+    two.add_argument("--pairs", type=int, default=8)
+    two.add_argument("--length", type=int, default=256, help="most tokens of a prompt with its answer")
+    two.add_argument("--micro", type=int, default=0, help="rows (ours) or pairs (trl) of a pass; 0: all")
+    two.add_argument("--dtype", choices=("fp32", "bf16"), default="bf16")
+    two.add_argument("--rounds", type=int, default=3)
+    two.add_argument("--threads", type=int, default=0)
+    two.set_defaults(work=speed)
     options = parser.parse_args()
-    effect(options)
+    options.work(options)
 
 
 if __name__ == "__main__":
