@@ -141,9 +141,10 @@ SCHEMA = {
 }
 
 
-def test_a_json_schema_holds_for_every_answer_streamed_or_not(client: openai.OpenAI):
+def test_a_json_schema_holds_for_every_answer_streamed_or_not(roomy: Running):
+    client = roomy.client()
     wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
-    ask = GREEDY | {"max_tokens": 120, "temperature": 1, "response_format": wanted}
+    ask = GREEDY | {"max_tokens": 1000, "temperature": 1, "response_format": wanted}
     for seed in range(3):
         whole = client.chat.completions.create(**ask, seed=seed).choices[0]
         parts = client.chat.completions.create(**ask, seed=seed, stream=True)
