@@ -1,4 +1,8 @@
-"""The same batch and weights give the loss and the gradients of trl's GRPO and RLOO trainers."""
+"""The same batch and weights give the loss and the gradients of trl's GRPO and RLOO trainers.
+
+Log-probabilities on trl's side are those of transformers' logits: trl's own fused head is off by up to 3e-5 in the
+gradient of a tied embedding, where both transformers in fp32 and ours are within 1e-7 of transformers in fp64.
+"""
 
 from __future__ import annotations
 
@@ -93,9 +97,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Decoder, Any]:
 def log_probs_of(model: Any, given: dict[str, Tensor]) -> Tensor:
     """By transformers: (samples, answer)."""
     mask = torch.cat([given["prompts"], given["answers"]], 1).long()
-    with torch.no_grad():
-        logits = model(given["ids"], attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
-    chosen = logits[:, PROMPT - 1 : -1].log_softmax(-1)
+    chosen = model(given["ids"], attention_mask=mask).logits[:, PROMPT - 1 : -1].log_softmax(-1)
     return chosen.gather(-1, given["ids"][:, PROMPT:, None])[..., 0]
 
 
@@ -128,7 +130,7 @@ def trainer(name: str, model: Any, folder: Path, **settings: Any) -> Any:
 def test_loss_and_gradients_are_those_of_trl(name: str, models: tuple[Decoder, Any], tmp_path: Path) -> None:
     method, settings = TRL_LOSSES[name]
     (mine, other), given = models, case()
-    log_probs = log_probs_of(other, given)
+    log_probs = log_probs_of(other, given).detach()
     task = PolicyGradient(
         method,
         clip_low=method.clip_low,
@@ -144,6 +146,12 @@ def test_loss_and_gradients_are_those_of_trl(name: str, models: tuple[Decoder, A
 
     peer = trainer(name, other, tmp_path, **settings)
     model = peer.model.train()
+    model.zero_grad(set_to_none=True)
+    peer._get_per_token_logps_and_entropies = lambda *_, **__: (
+        log_probs_of(model, given),
+        torch.zeros(SAMPLES, ANSWER),
+        None,
+    )
     expected = peer._compute_loss(model, theirs(given, log_probs))
     expected.backward()
     assert (loss / weight).item() == pytest.approx(expected.item(), abs=1e-5)
@@ -154,7 +162,4 @@ def test_loss_and_gradients_are_those_of_trl(name: str, models: tuple[Decoder, A
         "blocks.1.attention.out.weight": "model.layers.1.self_attn.o_proj.weight",
     }
     for key, peer_key in pairs.items():
-        expected_slope = names[peer_key].grad
-        largest = expected_slope.abs().max().item()
-        assert (found[key] - expected_slope).abs().max().item() < 1e-5 * max(1.0, largest), (key, largest)
-    other.zero_grad(set_to_none=True)
+        assert (found[key] - names[peer_key].grad).abs().max().item() < 1e-5, key
