@@ -195,6 +195,13 @@ def test_plain_text_needs_no_template(checked):
     assert report.files[0][1:] == ("text", "text") and "no_template" not in found(report)
 
 
+def test_prompts_and_completions_may_be_plain_text(tmp_path: Path):
+    file = write(tmp_path / "x.jsonl", [{"prompt": f"{LONG}{i}:", "completion": f" {i} birds"} for i in range(3)])
+    report = check([file], with_template(None), 512, plain=True)
+    assert report.files[0][1:] == ("text", "prompt-completion") and not report.errors
+    assert found(check([file], with_template(None), 512))["no_template"] == "error"
+
+
 def test_a_file_of_nothing_known_is_refused(checked):
     with pytest.raises(LuhuoError, match="No known layout"):
         checked([{"foo": 1}])
@@ -291,7 +298,7 @@ def test_the_verb_ends_with_one_on_errors_and_zero_on_warnings(tmp_path: Path):
     from luhuo.model.save import save
 
     save(small_model(), tmp_path / "m")
-    options: dict[str, Any] = {"length": 0, "against": [], "html": tmp_path / "x.html", "show": 1}
+    options: dict[str, Any] = {"length": 0, "against": [], "html": tmp_path / "x.html", "show": 1, "plain": False}
     good = write(tmp_path / "good.jsonl", [*clean(), PLANTED["special_text"]])
     assert data_check([str(good)], str(tmp_path / "m"), **options) == 0 and (tmp_path / "x.html").is_file()
     bad = write(tmp_path / "bad.jsonl", [chat("a", "", x=i) for i in range(9)])

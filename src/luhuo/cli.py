@@ -454,10 +454,13 @@ def data_check(
     ] = None,
     html: Annotated[Path | None, typer.Option(help=tr("Page to write.", "要写出的网页。"))] = None,
     show: Annotated[int, typer.Option(min=0, help=tr("Rendered rows to show.", "显示几行渲染结果。"))] = 2,
+    plain: Annotated[
+        bool, typer.Option("--plain", help=tr("Plain text, no chat template.", "纯文本，不用对话模板。"))
+    ] = False,
 ) -> None:
     from luhuo.align.data_check.command import data_check as verb
 
-    raise typer.Exit(verb(data, model, length=length, against=against or [], html=html, show=show))
+    raise typer.Exit(verb(data, model, length=length, against=against or [], html=html, show=show, plain=plain))
 
 
 @app.command(

@@ -176,10 +176,13 @@ class Checker:
         return f"= {Path(file).name}:{line}  {text}"
 
 
-def check(files: Sequence[Path], tokenizer: Tokenizer, length: int, against: Sequence[Path] = ()) -> Report:
+def check(
+    files: Sequence[Path], tokenizer: Tokenizer, length: int, against: Sequence[Path] = (), *, plain: bool = False
+) -> Report:
     """Check files of training data as `tokenizer` and its chat template would show them to a model.
 
-    `length` is that of a row in training, `against` are evaluation sets whose questions must not be in the data.
+    `length` is that of a row in training, `against` are evaluation sets whose questions must not be in the data;
+    `plain`: prompts and completions are plain text, without a chat template.
     Raises `LuhuoError` for a file of no known layout.
     """
     leaks = remembered(against) if against else None
@@ -192,7 +195,7 @@ def check(files: Sequence[Path], tokenizer: Tokenizer, length: int, against: Seq
 
     kinds: set[Kind] = set()
     for file in files:
-        kind, layout, samples = read_samples(file, reject)
+        kind, layout, samples = read_samples(file, reject, plain=plain)
         if not kinds:
             checker.rendering.tokenizer_alone(templated=kind != "text")
         kinds.add(kind)

@@ -21,12 +21,14 @@ LONGEST = 2048
 """Tokens of a row where neither the person nor the model says."""
 
 
-def data_check(data: list[str], model: str, *, length: int, against: list[str], html: Path | None, show: int) -> int:
+def data_check(
+    data: list[str], model: str, *, length: int, against: list[str], html: Path | None, show: int, plain: bool
+) -> int:
     """Check the data, print the report and write the page; the exit code: 1 if there is an error, else 0."""
     tokenizer, context = _read_model(model)
     files = [file for one in data for file in list_files(resolve(one).path)]
     evaluation = [file for one in against for file in list_files(resolve(one).path)]
-    report = check(files, tokenizer, length or min(context, LONGEST), evaluation)
+    report = check(files, tokenizer, length or min(context, LONGEST), evaluation, plain=plain)
     print("\n".join(lines(report, tokenizer, colour=sys.stdout.isatty(), examples=show)))
     if html is not None:
         title = tr(

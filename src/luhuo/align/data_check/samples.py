@@ -58,10 +58,13 @@ class Sample:
         return "\n".join(m.content for c in self.conversations for m in c.messages)
 
 
-def read_samples(file: Path, reject: Reject) -> tuple[Kind, str, Iterator[Sample]]:
-    """(kind, layout, rows) of a file; rows that cannot be used go to `reject`. `LuhuoError` if there are none."""
+def read_samples(file: Path, reject: Reject, *, plain: bool = False) -> tuple[Kind, str, Iterator[Sample]]:
+    """(kind, layout, rows) of a file; rows that cannot be used go to `reject`. `LuhuoError` if there are none.
+
+    `plain`: a prompt and its completion are plain text and no conversation.
+    """
     row = first_row(file)
-    for kind, layouts, make in KINDS:
+    for kind, layouts, make in KINDS[-1:] if plain else KINDS:
         if row is not None and any(layout.meant_by(row) for layout in layouts):
             name, found = read_layout(file, layouts, kind, reject)
             return kind, name, (make(file.as_posix(), one) for one in found)
