@@ -28,7 +28,7 @@ from typing import Any
 
 FAMILIES = ("addition_subtraction", "word_problem")
 SETTINGS: dict[str, Any] = {
-    "steps": 48,
+    "steps": 120,
     "prompts_per_round": 16,
     "samples": 16,
     "max_tokens": 48,
