@@ -166,7 +166,7 @@ def test_an_adapter_takes_its_head_along_and_peft_scores_the_same(folder: Path, 
 
 def test_an_encoders_adapter_takes_its_whole_head_along(folder: Path, tmp_path: Path) -> None:
     save(encoder(), tmp_path / "encoder")
-    adapter = {"method": "lora", "rank": 2, "targets": ["attention"]}
+    adapter = {"method": "lora", "rank": 2}
     values = {"model": str(tmp_path / "encoder"), "adapter": adapter, "steps": 2, "seed": 5}
     done = produce("reward", stage(folder, **values), tmp_path / "lora")
     told = [json.loads(line)["scores"] for line in (done.path / "scores.jsonl").read_text().splitlines()]
