@@ -167,7 +167,7 @@ def test_the_attempts_of_an_ordinary_users_guest_are_held_back(
         timeout=120,
     )
     report = json.loads(done.stdout)
-    if "failed" in report:
+    if "PermissionError" in report.get("failed", ""):
         pytest.skip(f"no namespaces for ordinary users here: {report['failed']}")
     assert report["missing"] == []
     went = lines(report["stdout"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from luhuo import sandbox
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.sandbox import Limits, Outcome
 from luhuo.sandbox.runner import launch, outcome, request
 
@@ -292,3 +292,19 @@ def test_what_is_missing_here_is_told_in_words() -> None:
     found = sandbox.protections()
     assert found.enough
     assert set(found.missing) <= {"user", "kernel"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_program_that_cannot_be_started_is_a_failure_and_not_an_empty_run(mode: str, tmp_path: Path) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("no program")
+    wanted = request("print(1)", without=MODES[mode])
+    wanted["command"][0] = str(broken)
+    wanted["readable"].append(str(broken))
+    with pytest.raises(RunFailed, match="could not be set up"):
+        launch(wanted)
+
+
+def test_the_code_itself_cannot_be_given_twice() -> None:
+    with pytest.raises(LuhuoError, match=r"main\.py"):
+        sandbox.run("print(1)", files={"main.py": "print(2)"})

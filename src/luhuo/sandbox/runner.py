@@ -65,6 +65,8 @@ def request(
 ) -> dict[str, Any]:
     """What the launcher is told. `answers`: lines on file descriptor 3 that each start the clock anew; `without`:
     protections not to use, of "namespaces", "landlock" and "seccomp", as on a machine that does not have them."""
+    if MAIN in (files or {}):
+        raise LuhuoError(tr(f"{MAIN} is the code itself.", f"{MAIN} 就是代码本身。"), where="files")
     given = {MAIN: code, **(files or {})}
     for name in given:
         path = PurePosixPath(name)

@@ -15,6 +15,8 @@ from . import calls, landlock, seccomp, system
 
 OWN_IDS = 1 << 30
 """From here on, users that no system gives to a person; each sandbox of root's takes one of them."""
+SMALL_OWN_IDS = 60_000
+"""The same in containers that have 65,536 users."""
 SLACK = 128 << 20
 """Address space beyond the memory limit: libraries and stacks are mapped and hardly used."""
 OPEN_FILES = 64
@@ -34,7 +36,16 @@ class Isolation:
 def enter(request: dict[str, Any], isolation: Isolation, box: str, streams: tuple[int, ...], report: int) -> None:
     """Become the guest and run its program; never returns. `streams` become its files 0 to 3; `report` hears what
     protections are missing, or why it came to nothing, and is closed when the program starts."""
-    report = _only_these(streams, report)
+    try:
+        report = _only_these(streams, report)
+        _become(request, isolation, box, report)
+    except BaseException as error:  # nothing of this process may run on, and no failure may look like an empty run
+        tell(report, failed=f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
+def _become(request: dict[str, Any], isolation: Isolation, box: str, report: int) -> None:
     reset_signals()
     os.umask(0o077)
     os.chdir(box)
@@ -46,7 +57,7 @@ def enter(request: dict[str, Any], isolation: Isolation, box: str, streams: tupl
     missing += ["user"] if keeps_root else []
     if any(name in ("files", "network", "processes") for name in missing) and not request["weak"]:
         tell(report, refused=missing)
-        os._exit(0)
+        return
     tell(report, missing=missing)
     os.execve(request["command"][0], request["command"], request["environment"] | {"HOME": box, "TMPDIR": box})
 

@@ -58,9 +58,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 def _isolate(request: dict[str, Any]) -> tuple[Isolation, str]:
     """Leave the parent's namespaces, as root or through a user namespace; ("" or why there are none)."""
-    root = os.getuid() == 0
-    needed = 1 << system.CAP_CHOWN | 1 << system.CAP_SETGID | 1 << system.CAP_SETUID
-    own = guest.OWN_IDS + os.getpid() if root and system.capabilities() & needed == needed else None
+    own = _own_user()
     if "namespaces" in request["without"]:
         reason = "not asked for"
     elif calls.machine() not in calls.MACHINES:
@@ -73,6 +71,16 @@ def _isolate(request: dict[str, Any]) -> tuple[Isolation, str]:
     if own is not None and not guest.open_to_all(request["command"][0]):
         own = None
     return Isolation(False, own, 0 if own is not None else family.tasks_of(os.getuid())), reason
+
+
+def _own_user() -> int | None:
+    """A user that no other process has, if this one is root and may become it; in containers not all users exist."""
+    needed = 1 << system.CAP_CHOWN | 1 << system.CAP_SETGID | 1 << system.CAP_SETUID
+    if os.getuid() != 0 or system.capabilities() & needed != needed:
+        return None
+    candidates = (guest.OWN_IDS + os.getpid(), guest.SMALL_OWN_IDS + os.getpid() % 5000)
+    maps = [system.mapped(name) for name in ("uid_map", "gid_map")]
+    return next((user for user in candidates if all(any(user in some for some in each) for each in maps)), None)
 
 
 def _unshare(own: int | None, python: str) -> Isolation:

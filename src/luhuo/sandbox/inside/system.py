@@ -97,6 +97,13 @@ def capabilities() -> int:
         return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
 
 
+def mapped(name: str) -> list[range]:
+    """The users (`uid_map`) or groups (`gid_map`) that exist in this namespace."""
+    with open(f"/proc/self/{name}", encoding="ascii") as lines:
+        entries = [tuple(map(int, line.split())) for line in lines]
+    return [range(first, first + count) for first, _, count in entries]
+
+
 def _passed(value: object) -> object:
     return ctypes.c_long(value) if isinstance(value, int) else value
 
