@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,9 +25,9 @@ class PreferenceStage(Stage, PreferenceConfig):
     resumable: ClassVar[bool] = True
     distributed: ClassVar[bool] = True
 
+    @abc.abstractmethod
     def objective(self, reference: AsBefore | None) -> PairObjective | KTO | RRHF:
         """The loss."""
-        raise AssertionError(f"{type(self).__name__} has no objective")
 
     def run(self, out: Workspace) -> None:
         """Train, resuming from the last checkpoint if there is one, and write a model directory or an adapter."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from luhuo.align.policy import PolicyConfig
 from luhuo.core.config import Input, field
+from luhuo.core.language import tr
 
 DpoLoss = Literal["sigmoid", "robust", "hinge", "ipo", "exo", "apo_zero", "apo_down"]
 """The losses of `dpo.DPO`."""
@@ -70,6 +73,17 @@ class PreferenceConfig(PolicyConfig):
         "Control experiment: chosen and rejected change places in half of the pairs (kto: labels are permuted).",
         "对照实验：随机对调一半偏好对的胜负（kto 为打乱全部标签）。",
     )
+
+    @model_validator(mode="after")
+    def _whole_units(self) -> Self:
+        if self.batch_warmup:
+            raise ValueError(
+                tr(
+                    "batch_warmup cuts batches by rows, and a step here has so many pairs: leave it at 0",
+                    "batch_warmup 按行切分批次，而这里每步以偏好对计数：请保持为 0",
+                )
+            )
+        return self
 
 
 class ReferenceConfig(PreferenceConfig):

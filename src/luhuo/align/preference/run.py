@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from luhuo.align.log_probs import by_rows
 from luhuo.align.policy import keep_policy, open_policy
 from luhuo.align.preference import comments, rendering
 from luhuo.align.preference.judged import prepare_judged
@@ -110,18 +112,21 @@ def held_out(
 ) -> Callable[[Decoder], dict[str, float]]:
     """A scorer for the trainer: the objective's own numbers on held-out units, `valid.loss`, `valid.accuracy`, …"""
     loader = UnitLoader(units, batch=min(batch, len(units)), length=units.row_length(), **options)
-    size = min(batch, len(units))
+    edges = [*range(0, len(units), min(batch, len(units))), len(units)]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:  # of one answer alone KTO has no baseline
+        edges.pop(-2)
 
     def score(model: Decoder) -> dict[str, float]:
         totals: dict[str, float] = {}
         weight = 0.0
-        for start in range(0, len(units), size):
-            arrays = loader.assemble(range(start, min(start + size, len(units))))
+        for start, end in itertools.pairwise(edges):
+            arrays = loader.assemble(range(start, end))
             given = {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
-            loss, count, metrics = objective.loss(model, objective.prepare(model, given))
-            for name, value in {"loss": loss, **metrics}.items():
-                totals[name] = totals.get(name, 0.0) + value.item()
-            weight += count.item()
+            for part in by_rows(objective.prepare(model, given), model.device):
+                loss, count, metrics = objective.loss(model, part)
+                for name, value in {"loss": loss, **metrics}.items():
+                    totals[name] = totals.get(name, 0.0) + value.item()
+                weight += count.item()
         return {f"valid.{name}": value / weight for name, value in totals.items()}
 
     return score
