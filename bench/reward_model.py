@@ -70,7 +70,8 @@ def comparisons(run: Path, pairs: int, out: Path) -> Path:
 
 def print_tables(told: list[dict[str, Any]]) -> None:
     """Accuracies by defect and in all, what the other judges reach, calibration and length: means over the seeds."""
-    print(f"\n{len(told)} seeds, {told[0]['n']} held-out pairs; 95% intervals over the seeds (Student's t)\n")
+    over = "over the seeds (Student's t)" if told[1:] else "over the pairs (Wilson)"
+    print(f"\nseeds: {len(told)}; {told[0]['n']} held-out pairs; 95% intervals {over}\n")
     print("| defect | kind | n | accuracy | worst seed |\n| --- | --- | --: | --: | --: |")
     for kind, names in (("surface", SURFACE), ("semantic", SEMANTIC)):
         for name in names:
@@ -95,8 +96,11 @@ def row(name: str, kind: str, shares: list[dict[str, Any]]) -> None:
     """One line of the table of accuracies."""
     values = [share["accuracy"] for share in shares]
     mean = statistics.mean(values)
-    half = STUDENT.get(len(values), math.nan) * statistics.stdev(values) / math.sqrt(len(values)) if values[1:] else 0
-    bounds = f"{max(0, mean - half):.1%} to {min(1, mean + half):.1%}"
+    low, high = shares[0]["low"], shares[0]["high"]
+    if values[1:]:
+        half = STUDENT.get(len(values), math.nan) * statistics.stdev(values) / math.sqrt(len(values))
+        low, high = max(0, mean - half), min(1, mean + half)
+    bounds = f"{low:.1%} to {high:.1%}"
     print(f"| {name} | {kind} | {shares[0]['n']} | {mean:.1%} ({bounds}) | {min(values):.1%} |")
 
 

@@ -92,6 +92,9 @@ def test_a_model_is_trained_measured_and_compared_with_judges_that_cannot_read(f
     assert found["test.baseline.words"] == 1.0, "one word says it all here"
     assert 0 <= told["calibration"]["ece"] <= 1 and sum(b["n"] for b in told["calibration"]["bins"]) == 24
     assert {"rows.read": 24, "rows.used": 24}.items() <= found.items()
+    logged = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text().splitlines()]
+    held_out = next(line["valid.loss"] for line in reversed(logged) if "valid.loss" in line)
+    assert told["loss"] == pytest.approx(held_out, abs=1e-3), "measured on the scale of training"
     assert is_reward_model(done.path) and not (done.path / ".checkpoint").exists()
     model = load_reward_model(done.path, device="cpu")
     data = read_reward_data([folder / "train.jsonl"], small_tokenizer(), 128, print)

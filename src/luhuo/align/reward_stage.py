@@ -121,8 +121,8 @@ class RewardStage(Stage, PolicyConfig):
         finished = whole(model)
         if finished is None:
             return
-        settle(finished, self, data, out)
-        report(finished, self, data, test, out)
+        unit = settle(finished, self, data, out)
+        report(finished, self, data, test, out, unit)
         trainer.clean()
         out.results |= {"loss": metrics["loss"], "steps": config.steps, "tokens": data.tokens}
         out.results |= {f"rows.{name}": count for name, count in sorted(data.counts.items())}

@@ -116,9 +116,10 @@ def objective(kind: Kind, centre: float) -> RewardObjective:
     return ProcessReward() if kind == "process" else PointwiseReward(kind)
 
 
-def settle(model: AnyRewardModel, stage: RewardStage, data: RewardData, out: Workspace) -> None:
-    """Give good answers mean 0 and deviation 1 where only differences were learned, and write the model."""
-    tokenizer = model.tokenizer
+def settle(model: AnyRewardModel, stage: RewardStage, data: RewardData, out: Workspace) -> float:
+    """Give good answers mean 0 and deviation 1 where only differences were learned, and write the model; returns what
+    a unit of the scores was in training, where a lead of 1 meant odds of e."""
+    tokenizer, unit = model.tokenizer, 1.0
     assert tokenizer is not None
     if data.kind == "pairwise":
         texts = _conversations(stage, tokenizer) if stage.normalise else [_best(item) for item in data.items]
@@ -127,8 +128,10 @@ def settle(model: AnyRewardModel, stage: RewardStage, data: RewardData, out: Wor
         mean, deviation = float(found.mean()), float(found.std())
         if len(found) > 1 and deviation > 0:
             model.normalise(mean, deviation)
+            unit = deviation
         out.results |= {"normalised.mean": mean, "normalised.deviation": deviation, "normalised.n": len(found)}
     save_reward_model(model, out.path)
+    return unit
 
 
 def _best(item: Comparison) -> Comparison:
@@ -152,15 +155,20 @@ def _conversations(stage: RewardStage, tokenizer: Any) -> list[Comparison]:
 
 
 def report(
-    model: AnyRewardModel, stage: RewardStage, data: RewardData, test: RewardData | None, out: Workspace
+    model: AnyRewardModel,
+    stage: RewardStage,
+    data: RewardData,
+    test: RewardData | None,
+    out: Workspace,
+    unit: float,
 ) -> None:
     """Measure on held-out judgements: `reward.json`, the scores of each in `scores.jsonl` (of a pair the better text's
-    first), and the headlines for the manifest."""
+    first), and the headlines for the manifest. `unit` is that of `settle`."""
     if test is None:
         return
     assert model.tokenizer is not None
     scores = score(model, test.items, pad_id=model.tokenizer.pad_id)
-    told = {"kind": test.kind, **judge(test.items, test.kind, scores)}
+    told = {"kind": test.kind, **judge(test.items, test.kind, [unit * mine for mine in scores])}
     if test.kind == "pairwise":
         right = leads(test.items, scores) > 0
         told["baselines"] = {}
