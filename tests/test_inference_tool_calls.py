@@ -418,7 +418,7 @@ def test_a_forced_call_is_one_that_the_parser_reads_and_the_schema_accepts(name:
     tokenizer = with_template(TEMPLATES[name])
     finished = 0
     for seed in range(6):
-        wanted = "weather" if seed % 2 else None
+        wanted = (None, "weather", "now")[seed % 3]
         reader, calls, reason = write(tokenizer, forced(TOOLS, tokenizer, name=wanted), seed)
         if reason != "stop":
             continue
