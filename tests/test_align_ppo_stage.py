@@ -23,6 +23,7 @@ from luhuo.core.errors import Interrupted, LuhuoError
 from luhuo.core.metrics import MetricsLog
 from luhuo.model.decoder import Decoder
 from luhuo.model.save import save
+from luhuo.tokenizer.tokenizer import Tokenizer
 from luhuo.train.trainer import Trainer
 from tests.parallel_cases import together
 from tests.small_chat import small_model, small_tokenizer, with_template
@@ -220,11 +221,17 @@ def test_text_rows_stand_beside_the_samples_and_their_place_is_kept(base: Path, 
     assert all(row["text_loss"] > 0 for row in metrics_of(done) if "policy_loss" in row)
 
 
-def text_shards(base: Path) -> Path:
+def test_text_of_another_tokenizer_is_refused(base: Path, tmp_path: Path):
+    shards = text_shards(base, with_template("{{ messages[0].content }}"))
+    with pytest.raises(LuhuoError):
+        open_run(stage_of(base, pretraining=str(shards)), tmp_path, torch.device("cpu"))
+
+
+def text_shards(base: Path, tokenizer: Tokenizer | None = None) -> Path:
     """Shards of a few sentences in the model's tokenizer."""
     from luhuo.corpus.shards import ShardWriter
 
-    writer = ShardWriter(base / "shards" / "train", small_tokenizer(), 1_000_000)
+    writer = ShardWriter(base / "shards" / "train", tokenizer or small_tokenizer(), 1_000_000)
     for number in range(20):
         ids = small_tokenizer().encode("hello world, how are you today")
         writer.add({"id": str(number), "source": "x", "lang": "en", "text": "hello"}, ids)

@@ -39,6 +39,7 @@ from luhuo.corpus.loader import PackedLoader
 from luhuo.model.decoder import Decoder
 from luhuo.train.parallel import spread
 from luhuo.train.prefetch import Arrays
+from luhuo.train.pretraining import other_tokenizer
 from luhuo.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def open_run(
     )
     valid = held_out(stage, policy, score)
     evaluate = None if valid is None else lambda pair: valid(pair.policy)
-    return model, _with_text(stage, loader), evaluate
+    return model, _with_text(stage, model, loader), evaluate
 
 
 def open_critic(stage: PpoStage, scorer: AnyRewardModel | None, device: torch.device) -> RewardModel:
@@ -185,8 +186,8 @@ class WithText:
         return self.loader.report(metrics)
 
 
-def _with_text(stage: PpoStage, loader: RolloutLoader) -> RolloutLoader | WithText:
-    """The loader, with text where the stage names some."""
+def _with_text(stage: PpoStage, model: ActorCritic, loader: RolloutLoader) -> RolloutLoader | WithText:
+    """The loader, with text where the stage names some. Raises `LuhuoError` if another tokenizer cut it."""
     if stage.pretraining is None:
         return loader
     from luhuo.files.references import resolve
@@ -200,4 +201,7 @@ def _with_text(stage: PpoStage, loader: RolloutLoader) -> RolloutLoader | WithTe
         rank=ranks.rank,
         world=ranks.count,
     )
+    tokenizer = tokenizer_of(model.policy, stage.model)
+    if text.header["tokenizer"] != tokenizer.fingerprint:
+        raise other_tokenizer(text.header["tokenizer"], tokenizer, stage.model)
     return WithText(loader, text)
