@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,16 @@ NEIGHBOUR = (
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def outside() -> Iterator[Path]:
+    """A folder that every user can reach; pytest closes its own ones to others whenever a run begins."""
+    with tempfile.TemporaryDirectory(prefix="luhuo-outside-") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def world(outside: Path) -> Iterator[dict[str, Any]]:
     """Prizes outside the sandbox: files that all may read, servers that answer, a process of the same user."""
-    outside = tmp_path_factory.mktemp("outside")
-    for folder in (outside, outside.parent, outside.parent.parent):
-        folder.chmod(0o777)
     for name, mode in (("secret", 0o644), ("private", 0o600)):
         (outside / name).write_text("the prize")
         (outside / name).chmod(mode)
@@ -141,9 +147,7 @@ def open_interpreter() -> str | None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="the user is an ordinary one: all other tests show it")
 @pytest.mark.parametrize("mode", MODES)
-def test_the_attempts_of_an_ordinary_users_guest_are_held_back(
-    world: dict[str, Any], tmp_path: Path, mode: str
-) -> None:
+def test_the_attempts_of_an_ordinary_users_guest_are_held_back(world: dict[str, Any], mode: str) -> None:
     python = open_interpreter()
     rooms = Path(attempts.__file__).resolve().parents[1] / "src/luhuo/sandbox"
     if python is None or not open_to_all(str(rooms)):
