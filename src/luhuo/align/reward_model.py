@@ -134,7 +134,7 @@ def with_head(model: Model, seed: int) -> AnyRewardModel:
 
 def _take_over(result: nn.Module, model: nn.Module) -> None:
     """Put the parts of `model` in the places of `result` that are for them: modules as they are, whatever they keep
-    their weights in; of a head for texts only what comes before its last layer."""
+    their weights in; of a head for texts what fits one label."""
     for name, parameter in model._parameters.items():
         if result._parameters.get(name) is not None:
             result._parameters[name] = parameter
@@ -151,10 +151,12 @@ def _take_over(result: nn.Module, model: nn.Module) -> None:
 
 
 def _take_transform(place: TextLabels, head: TextLabels) -> None:
-    """Keep the dense layer in front of the labels, where the two heads have the same."""
+    """Keep the dense layer in front of the labels, where the two heads have the same, and a last layer of one row."""
     shapes = [{name: p.shape for name, p in one.transform.named_parameters()} for one in (place, head)]
     if shapes[0] == shapes[1]:
         place.transform = head.transform
+    if head.out is not None and place.out is not None and head.out.weight.shape == place.out.weight.shape:
+        place.out = head.out  # one number already: a reward model, or what was trained as a score
 
 
 def _kept_in(model: Model) -> torch.dtype:
