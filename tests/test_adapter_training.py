@@ -250,6 +250,7 @@ def test_a_stage_trains_an_adapter_that_chats_attached_and_merged(number: str, t
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     adapter = {"method": "lora", "rank": 16, "base": number}
     settings = {
+        "threads": 1,
         "steps": 40,
         "batch": 128,
         "log_every": 40,
