@@ -65,7 +65,7 @@ def test_no_english_word_is_left_in_a_chinese_help_page():
 @pytest.mark.parametrize(
     ("words", "english", "chinese"),
     [
-        (("rn",), "No such command 'rn'. Did you mean 'run'?", "没有这个命令：rn。是不是 'run'？"),
+        (("doctr",), "No such command 'doctr'. Did you mean 'doctor'?", "没有这个命令：doctr。是不是 'doctor'？"),
         (("run",), "Missing argument 'recipe'.", "缺少参数：recipe。"),
         (("run", "a", "--bad"), "No such option: --bad", "没有这个选项：--bad。"),
         (("chat", "a", "--seed", "y"), "Invalid value for '--seed': ", "--seed 的值无效：应为整数。"),

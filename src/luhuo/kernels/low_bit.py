@@ -18,6 +18,8 @@ FORMS = {torch.float32: 0, torch.bfloat16: 1}
 NUMBERS = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 SHRUNK = tuple(1 - 0.025 * step for step in range(11))
 """Shares of a group's range that are tried as that of the integers: cutting off the largest can cost less."""
+REFITS = 2
+"""Times that a 4-bit scale is fitted anew to the integers it gave."""
 
 
 class Matrix(ctypes.Structure):
@@ -42,34 +44,51 @@ class Matrix(ctypes.Structure):
 def quantise(weight: Tensor, bits: Bits, group: int) -> tuple[Tensor, Tensor]:
     """Round to the nearest: q (rows, columns) int8 and bf16 scales (rows, groups) of a matrix (rows, columns).
 
-    Integers are symmetric, -8 … 7 or -127 … 127. Of 4-bit groups the scale is the one of `SHRUNK` with the least
-    squared error. Columns must be whole groups, or are filled up with zeros for the scales' sake.
+    Integers are -8 … 7 or -127 … 127. A 4-bit scale has the sign that puts the group's largest number on the side with
+    eight steps, and is the one with the least squared error of those in `SHRUNK` and of what fits their integers best;
+    an error counts by the square of the weight, because large weights carry more (bench/rounding.py).
+    Columns must be whole groups, or are filled up with zeros for the scales' sake.
     """
     rows, columns = weight.shape
     wide = F.pad(weight.float(), (0, -columns % group)).view(rows, -1, group)
     largest = wide.abs().amax(-1, keepdim=True)
-    most, least = (7, -8) if bits == 4 else (127, -127)
-    best = _scale(largest / (7.5 if bits == 4 else 127))
-    if bits == 4:
-        error = _error(wide, best, least, most)
-        for share in SHRUNK[1:]:
-            scale = _scale(largest * share / 7.5)
-            other = _error(wide, scale, least, most)
+    if bits == 8:
+        best = _above(largest / 127)
+        q = (wide / best).round_().clamp_(-127, 127)
+    else:
+        best = _best_of_four_bits(wide, largest)
+        q = (wide / best).round_().clamp_(-8, 7)
+    return q.to(torch.int8).view(rows, -1)[:, :columns], best[..., 0].bfloat16()
+
+
+def _best_of_four_bits(wide: Tensor, largest: Tensor) -> Tensor:
+    """Scales (rows, groups, 1) of numbers (rows, groups, group) whose largest magnitudes are `largest`."""
+    weight = wide.square()
+    sign = torch.where(wide.amax(-1, keepdim=True) == largest, -1.0, 1.0)
+    best = _above(largest / 8) * sign
+    error = _error(wide, best)
+    for share in SHRUNK:
+        scale = _above(largest * share / 8) * sign
+        for _ in range(REFITS + 1):
+            other = _error(wide, scale)
             best, error = torch.where(other < error, scale, best), torch.minimum(other, error)
-    q = (wide / best).round_().clamp_(least, most).to(torch.int8)
-    return q.view(rows, -1)[:, :columns], best[..., 0].bfloat16()
+            q = (wide / scale).round_().clamp_(-8, 7)
+            above = (q * wide * weight).sum(-1, keepdim=True)
+            fitted = (above / (q.square() * weight).sum(-1, keepdim=True)).bfloat16().float()
+            scale = torch.where(fitted.isfinite() & (fitted != 0), fitted, scale)
+    return best
 
 
-def _scale(wanted: Tensor) -> Tensor:
+def _above(wanted: Tensor) -> Tensor:
     """The next bf16 number from `wanted` on upwards, so that rounding the scale cuts nothing off; 1 for 0."""
     bits = wanted.contiguous().view(torch.int32)
     up = ((bits + 0xFFFF) >> 16 << 16).view(torch.float32)
     return torch.where(up > 0, up, 1.0)
 
 
-def _error(wide: Tensor, scale: Tensor, least: int, most: int) -> Tensor:
-    rounded = (wide / scale).round_().clamp_(least, most).mul_(scale)
-    return rounded.sub_(wide).square_().sum(-1, keepdim=True)
+def _error(wide: Tensor, scale: Tensor) -> Tensor:
+    rounded = (wide / scale).round_().clamp_(-8, 7).mul_(scale)
+    return rounded.sub_(wide).square_().mul_(wide.square()).sum(-1, keepdim=True)
 
 
 def dense(packed: Packed, dtype: torch.dtype) -> Tensor:
