@@ -123,6 +123,21 @@ def readme_commands() -> list[str]:
     return [line for line in lines + inline if line]
 
 
+def served_and_stopped(*words: str, cwd: Path, stdin: str) -> subprocess.CompletedProcess[str]:
+    """A command that serves until it is told to stop: told so as soon as it says where."""
+    command = [sys.executable, "-m", "luhuo", *words, "--port", "0"]
+    with subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if "http://" in line:
+                process.terminate()
+                break
+        told.append(process.stderr.read())
+    return subprocess.CompletedProcess(command, process.returncode, "", "".join(told))
+
+
 def test_the_commands_of_the_readme_work(road: Path, tmp_path: Path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(road)
@@ -140,7 +155,8 @@ def test_the_commands_of_the_readme_work(road: Path, tmp_path: Path):
         elif words[0].endswith("luhuo"):
             words = words[:2] if words[1] == "pull" else words  # without a name it lists them: no network is needed
             small = {"run": ["--dry-run"], "sft": ["steps=2"]}.get(words[1], [])
-            result = luhuo(*words[1:], *small, cwd=tmp_path, stdin="你好\n/exit\n")
+            call = served_and_stopped if words[1] == "serve" else luhuo
+            result = call(*words[1:], *small, cwd=tmp_path, stdin="你好\n/exit\n")
         else:
             continue
         assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
