@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ from luhuo.model.weights import published_tensors
 from luhuo.train.objective import Batch
 from tests.small_chat import small_tokenizer
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 PAIRS, VOCAB = 4, 310
 Sequences = list[tuple[list[int], list[int]]]
 """Prompts and answers."""

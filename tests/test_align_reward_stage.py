@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -205,7 +204,6 @@ def test_loss_and_gradients_are_trls(folder: Path, tmp_path: Path) -> None:
     from luhuo.align.reward_files import save_reward_model
     from luhuo.model.weights import published_tensors
 
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     model = with_head(small_model(), seed=0)
     assert isinstance(model, RewardModel)
     save_reward_model(model, tmp_path)

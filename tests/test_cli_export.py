@@ -45,7 +45,6 @@ def test_a_gguf_file_comes_back_as_a_directory_with_equal_logits(source: Path, t
 
 
 def test_the_root_loads_directories_and_gguf_files_and_names_the_forms_otherwise(source: Path, tmp_path: Path):
-    assert luhuo.load is load
     export(str(source), "gguf", "f16", tmp_path / "m.gguf")
     for reference in (source, str(source), tmp_path / "m.gguf", f"gguf:{tmp_path}/m.gguf"):
         assert luhuo.load(reference, dtype="fp32", device="cpu").config.hidden_size == 32
