@@ -166,9 +166,16 @@ def test_with_a_cache_for_two_requests_twenty_get_the_answers_they_get_alone():
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_its_place(stream: bool):
+def test_a_client_that_leaves_frees_its_place(stream: bool, monkeypatch: pytest.MonkeyPatch):
     with running() as server:
         engine = next(iter(server.house.models)).writer
+        step = engine.step
+
+        def as_slow_as_a_real_model() -> None:
+            time.sleep(0.01)
+            step()
+
+        monkeypatch.setattr(engine, "step", as_slow_as_a_real_model)
         body = {"model": "small", "messages": HELLO, "max_tokens": 230, "n": 16, "ignore_eos": True}
         connections = [raw(server, body | {"stream": stream}) for _ in range(4)]
         until(lambda: server.house.admission.open == 64)
