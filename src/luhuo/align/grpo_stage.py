@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
 from luhuo.align.methods import METHODS, Method
 from luhuo.align.rewards.config import OverlongReward
-from luhuo.align.rollout_config import RolloutConfig
+from luhuo.align.rollout_stage import RolloutStage
 from luhuo.core.artifact import Workspace
 from luhuo.core.config import field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +21,9 @@ if TYPE_CHECKING:
     from luhuo.model.decoder import Decoder
 
 
-class GrpoStage(Stage, RolloutConfig):
+class GrpoStage(RolloutStage):
     """Reinforcement learning from rewards: the policy answers each prompt several times and learns from the better
     answers."""
-
-    version: ClassVar[int] = 1
-    resumable: ClassVar[bool] = True
-    distributed: ClassVar[bool] = True
 
     method: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce++", "reinforce++-baseline"] = field(
         "grpo",
@@ -121,36 +116,18 @@ class GrpoStage(Stage, RolloutConfig):
                     "old = sampler 时概率比已包含校正：correction 应为 none",
                 )
             )
-        divided = [name for name in ("fsdp", "tp", "ep") if getattr(self.parallel, name) != 1]
-        if divided:
-            raise ValueError(
-                tr(
-                    f"parallel.{divided[0]}: sampling needs whole copies of the model; use parallel.dp",
-                    f"parallel.{divided[0]}：采样需要完整的模型副本；请使用 parallel.dp",
-                )
-            )
         if self.batch_warmup:
             raise ValueError(tr("a round has one size: batch_warmup must be 0", "每轮大小固定：batch_warmup 须为 0"))
         return self
 
-    def run(self, out: Workspace) -> None:
-        """Train, resuming from the last checkpoint if there is one, and write a model or an adapter directory."""
-        from luhuo.core.device import use_threads
-        from luhuo.train.parallel import processes
-
-        use_threads(self.threads)
-        with processes(self.device, self.parallel) as device:
-            self._run(out, device)
-
     def _run(self, out: Workspace, device: torch.device) -> None:
         from luhuo.align.judge import judge, shuffled
-        from luhuo.align.policy import keep_policy, open_policy
+        from luhuo.align.policy import open_policy
         from luhuo.align.prompts import PromptOrder
         from luhuo.align.rewards import Rewards
         from luhuo.align.rollout_loader import Plan, RolloutLoader
         from luhuo.align.rollout_run import held_out, open_prompts, open_rollout, reference_of, tokenizer_of
         from luhuo.train.parallel import spread
-        from luhuo.train.ranks import Ranks
         from luhuo.train.trainer import Trainer
 
         model = open_policy(self, str(device), self.seed)
@@ -175,14 +152,8 @@ class GrpoStage(Stage, RolloutConfig):
         config = self.trainer_config(prefetch=0)
         evaluate = held_out(self, model, score)
         trainer = Trainer(model, self._objective(), loader, config, out, evaluate=evaluate, title="grpo")
-        metrics = trainer.run()
-        if not Ranks().main:
-            return
-        keep_policy(model, out.path)
-        trainer.clean()
         told = ("reward", "entropy", "length", "truncated", "zero_variance", "tokens_per_s")
-        out.results |= {name: metrics[name] for name in told if name in metrics} | {"steps": config.steps}
-        out.results |= {name: value for name, value in metrics.items() if name.startswith(("valid.", "reward."))}
+        self._finish(trainer, model, out, told, ("valid.", "reward."))
 
     def _value(self, model: Decoder, reference: Reference | None, updates: int) -> GroupValue:
         from luhuo.align.group_value import GroupValue

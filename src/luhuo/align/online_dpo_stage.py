@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
 from luhuo.align.preference.config import SMOOTHED, DpoLoss
-from luhuo.align.rollout_config import RolloutConfig
+from luhuo.align.rollout_stage import RolloutStage
 from luhuo.core.artifact import Workspace
 from luhuo.core.config import field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
     import torch
 
 
-class OnlineDpoStage(Stage, RolloutConfig):
+class OnlineDpoStage(RolloutStage):
     """Online DPO: in each step the policy answers, rewards judge, and the best answer is preferred to the worst."""
-
-    resumable: ClassVar[bool] = True
-    distributed: ClassVar[bool] = True
 
     samples: int = field(
         2, "Answers to each prompt; the best and the worst count.", "每个提示的回答数；取最好与最差。", ge=2
@@ -44,36 +40,18 @@ class OnlineDpoStage(Stage, RolloutConfig):
             )
         if self.label_smoothing and self.loss not in SMOOTHED:
             raise ValueError(f"label_smoothing has no effect on loss={self.loss}: it goes with {', '.join(SMOOTHED)}")
-        divided = [name for name in ("fsdp", "tp", "ep") if getattr(self.parallel, name) != 1]
-        if divided:
-            raise ValueError(
-                tr(
-                    f"parallel.{divided[0]}: sampling needs whole copies of the model; use parallel.dp",
-                    f"parallel.{divided[0]}：采样需要完整的模型副本；请使用 parallel.dp",
-                )
-            )
         return self
-
-    def run(self, out: Workspace) -> None:
-        """Train, resuming from the last checkpoint if there is one, and write a model or an adapter directory."""
-        from luhuo.core.device import use_threads
-        from luhuo.train.parallel import processes
-
-        use_threads(self.threads)
-        with processes(self.device, self.parallel) as device:
-            self._run(out, device)
 
     def _run(self, out: Workspace, device: torch.device) -> None:
         from luhuo.align.judge import judge, shuffled
         from luhuo.align.online_dpo import OnlinePairLoader
-        from luhuo.align.policy import keep_policy, open_policy
+        from luhuo.align.policy import open_policy
         from luhuo.align.preference.dpo import DPO
         from luhuo.align.preference.reference import live_of
         from luhuo.align.prompts import PromptOrder
         from luhuo.align.rewards import Rewards
         from luhuo.align.rollout_run import held_out, open_prompts, open_rollout, tokenizer_of
         from luhuo.train.parallel import spread
-        from luhuo.train.ranks import Ranks
         from luhuo.train.trainer import Trainer
 
         model = open_policy(self, str(device), self.seed)
@@ -93,11 +71,5 @@ class OnlineDpoStage(Stage, RolloutConfig):
         config = self.trainer_config(prefetch=0)
         evaluate = held_out(self, model, score)
         trainer = Trainer(model, objective, loader, config, out, evaluate=evaluate, title="online-dpo")
-        metrics = trainer.run()
-        if not Ranks().main:
-            return
-        keep_policy(model, out.path)
-        trainer.clean()
         told = ("loss", "reward", "accuracy", "rewards.margin", "length", "truncated")
-        out.results |= {name: metrics[name] for name in told if name in metrics} | {"steps": config.steps}
-        out.results |= {name: value for name, value in metrics.items() if name.startswith("valid.")}
+        self._finish(trainer, model, out, told, ("valid.",))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
 from luhuo.align.rewards.config import RewardConfig
-from luhuo.align.rollout_config import RolloutConfig
+from luhuo.align.rollout_stage import RolloutStage
 from luhuo.core.artifact import Workspace
 from luhuo.core.config import Input, field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
     import torch
@@ -20,13 +19,9 @@ if TYPE_CHECKING:
     from luhuo.align.ppo_experience import Worth
 
 
-class PpoStage(Stage, RolloutConfig):
+class PpoStage(RolloutStage):
     """Proximal policy optimisation: the policy answers, a reward model or rules score, a critic says what was to be
     expected, and the policy moves towards what was better, not far from where it began."""
-
-    version: ClassVar[int] = 1
-    resumable: ClassVar[bool] = True
-    distributed: ClassVar[bool] = True
 
     reward_model: Input | None = field(
         None,
@@ -42,7 +37,6 @@ class PpoStage(Stage, RolloutConfig):
     samples: int = field(
         1, "Answers to each prompt: a critic needs no group.", "每个提示的回答数：有价值网络则无需成组。", ge=1
     )
-    minibatches: int = field(1, "Parts of a round; an optimiser step each.", "每轮分成几份；每份一次优化步。", ge=1)
     epochs: int = field(4, "Times a round is gone through.", "每轮样本使用的遍数。", ge=1)
     schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "linear", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
@@ -128,6 +122,10 @@ class PpoStage(Stage, RolloutConfig):
             raise ValueError(tr("give reward_model, rewards or both", "请给出 reward_model、rewards 或两者"))
         if self.batch_warmup:
             raise ValueError(tr("a round has one size: batch_warmup must be 0", "每轮大小固定：batch_warmup 须为 0"))
+        return self
+
+    @model_validator(mode="after")
+    def _whole_copies(self) -> Self:
         divided = [name for name in ("fsdp", "tp", "ep") if getattr(self.parallel, name) not in (0, 1)]
         if divided:
             names = ", ".join(f"parallel.{name}" for name in divided)
@@ -139,19 +137,8 @@ class PpoStage(Stage, RolloutConfig):
             )
         return self
 
-    def run(self, out: Workspace) -> None:
-        """Train, resuming from the last checkpoint if there is one, and write a model or an adapter directory."""
-        from luhuo.core.device import use_threads
-        from luhuo.train.parallel import processes
-
-        use_threads(self.threads)
-        with processes(self.device, self.parallel) as device:
-            self._run(out, device)
-
     def _run(self, out: Workspace, device: torch.device) -> None:
-        from luhuo.align.policy import keep_policy
         from luhuo.align.ppo_run import open_run
-        from luhuo.train.ranks import Ranks
         from luhuo.train.samples import sampler
         from luhuo.train.trainer import Trainer
 
@@ -160,14 +147,8 @@ class PpoStage(Stage, RolloutConfig):
         written = sampler(config, self.seed, chat=True)
         sample = None if written is None else lambda pair: written(pair.policy)
         trainer = Trainer(model, self.objective(), loader, config, out, evaluate=evaluate, sample=sample, title="ppo")  # type: ignore[arg-type]
-        metrics = trainer.run()
-        if not Ranks().main:
-            return
-        keep_policy(model.policy, out.path)
-        trainer.clean()
         told = ("reward", "kl", "kl_coefficient", "explained_variance", "entropy", "eos", "length")
-        out.results |= {"steps": config.steps} | {name: metrics[name] for name in told if name in metrics}
-        out.results |= {name: value for name, value in metrics.items() if name.startswith(("valid.", "reward."))}
+        self._finish(trainer, model.policy, out, told, ("valid.", "reward."))
 
     def objective(self) -> PPO:
         """The loss of an update."""
