@@ -144,13 +144,18 @@ class RunState:
             )
 
     def keep_result(self, best: bool) -> None:
-        """Put the weights in place that are the result: the averaged, or (`best`) those of the best score."""
+        """Put the weights in place that are the result: the averaged, or (`best`) those of the best score. All ranks
+        call this together, each when its own part of the last checkpoint is written."""
         if self.average is not None:
             self.average.keep(self.model)
-        if best and (found := checkpoint.read_best(self.folder)) is not None:
+        if not best:
+            return
+        self.ranks.barrier()  # the first rank names a checkpoint: only then is the newest best one to be found
+        if (found := checkpoint.read_best(self.folder)) is not None:
             found.cuts = self.cuts
             for name, parameter in self.parameters.items():
                 found.load_into("model", name, parameter)
+        self.ranks.barrier()  # and none removes it before all have read
 
     def _random(self, kind: str) -> str:
         """What the random state of this process is called; that of the first serves processes that had none."""
