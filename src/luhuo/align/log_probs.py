@@ -62,7 +62,7 @@ def selected_log_probs(
 
     The entropies have no gradient, and are 0 unless they are asked for.
     """
-    if _takes_matrix(model):
+    if takes_matrix(model):
         weight = model.head_weight
         kept = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
         return _Selected.apply(hidden, weight, targets, temperature, with_entropy, kept)  # type: ignore[return-value]
@@ -110,7 +110,7 @@ def _by_segment(values: Tensor, batch: Batch) -> Tensor:
     return torch.stack([values.masked_fill(segments != number, 0).sum(1) for number in numbers], 1)
 
 
-def _takes_matrix(model: Decoder) -> bool:
+def takes_matrix(model: Decoder) -> bool:
     """Whether logits are hidden states times one matrix, and nothing is attached to it."""
     plain = type(model.unembedding) is Linear if model.unembedding is not None else True
     return model.plain_head and plain and isinstance(model.head_weight, nn.Parameter)
