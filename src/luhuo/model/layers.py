@@ -135,12 +135,7 @@ class Attention(nn.Module):
             projected = projected.clamp(-config.qkv_clip, config.qkv_clip)
         if self.one_step and asked is None and self._in_one_step(projected, context):
             return self.out(self._one_step(projected, context))
-        heads = projected.view(batch, time, -1, config.head_dim)  # (B, T, H + 2K, D)
-        turned, value = heads.split([config.heads + config.kv_heads, config.kv_heads], 2)
-        query, key = self._positioned(turned, context)  # (B, H, T, D), (B, K, T, D)
-        value = value.transpose(1, 2)
-        if context.query_scale is not None:
-            query = query * context.query_scale
+        query, key, value = self._split(projected, context)
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
         mask = context.masks[self.window]
@@ -157,6 +152,22 @@ class Attention(nn.Module):
             causal=context.causal,
         )
         return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
+
+    def queries_keys_values(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D), keys and values (B, K, T, D) of x (B, T, C), as attention compares them."""
+        projected = self.qkv(x)
+        if self.config.qkv_clip:
+            projected = projected.clamp(-self.config.qkv_clip, self.config.qkv_clip)
+        return self._split(projected, context)
+
+    def _split(self, projected: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        config = self.config
+        heads = projected.view(*projected.shape[:2], -1, config.head_dim)  # (B, T, H + 2K, D)
+        turned, value = heads.split([config.heads + config.kv_heads, config.kv_heads], 2)
+        query, key = self._positioned(turned, context)  # (B, H, T, D), (B, K, T, D)
+        if context.query_scale is not None:
+            query = query * context.query_scale
+        return query, key, value.transpose(1, 2)
 
     def _in_one_step(self, projected: Tensor, context: Context) -> bool:
         spans = isinstance(context.masks, CausalMasks) and context.masks.spans

@@ -58,16 +58,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, context: StackContext) -> Tensor:
         batch, time, _ = x.shape
-        heads = self.qkv(x).view(batch, time, 3, self.config.heads, self.config.head_dim)
-        query, key, value = heads.unbind(2)  # (B, T, H, D)
-        tables = context.local_rope if self.local else context.rope
-        if tables is not None:
-            query, key = (rotate(part, *tables, self.config.rope.interleaved) for part in (query, key))
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        query, key, value = self.queries_keys_values(x, context)
         if context.cache is not None:
             key, value = context.cache.append(self.layer, key, value)
         mixed = self._mix(query, key, value, context)
         return self.out(mixed.transpose(1, 2).reshape(batch, time, -1))
+
+    def queries_keys_values(self, x: Tensor, context: StackContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, D) of x (B, T, C), as attention compares them."""
+        heads = self.qkv(x).view(*x.shape[:2], 3, self.config.heads, self.config.head_dim)
+        query, key, value = heads.unbind(2)  # (B, T, H, D)
+        tables = context.local_rope if self.local else context.rope
+        if tables is not None:
+            query, key = (rotate(part, *tables, self.config.rope.interleaved) for part in (query, key))
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
     def _mix(self, query: Tensor, key: Tensor, value: Tensor, context: StackContext) -> Tensor:
         mask = context.masks[self.window]
