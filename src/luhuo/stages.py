@@ -109,6 +109,11 @@ STAGES = {
         "Best of n: sample, score, and keep what is good as data.",
         "n 选优：采样、评分，把好的回答留作数据。",
     ),
+    "proxy-tuning": Entry(
+        "luhuo.adapter.stages:ProxyTuningStage",
+        "Steer a large model by a small one that was tuned (at decoding time).",
+        "用调优过的小模型在解码时引导大模型（代理调优）。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

@@ -1,11 +1,15 @@
-"""Opening a model by any reference, an adapter's directory included: its base is named in adapter_config.json."""
+"""Opening a model by any reference, an adapter's directory included (its base is named in adapter_config.json), and
+that of a proxy-tuned model (proxy.json names three)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from luhuo.adapter.attach import merge, needed
 from luhuo.adapter.files import CONFIG, base_format, is_adapter, load, read_values
+from luhuo.adapter.proxy_files import NAMES, is_proxy, read_proxy
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.references import resolve
@@ -14,6 +18,8 @@ from luhuo.model.load import load as load_model
 from luhuo.model.load import load_decoder
 from luhuo.model.quantised import SCHEMES
 from luhuo.model.save import Model
+
+NUMBERS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def open_model(
@@ -24,13 +30,16 @@ def open_model(
     adapter: str | Path | None = None,
     mtp: bool = True,
 ) -> Model:
-    """Like `model.load.load`, where `reference` may be an adapter's directory, or `adapter` names one.
+    """Like `model.load.load`, where `reference` may be an adapter's directory, or `adapter` names one; a proxy-tuned
+    model's directory comes as a `ProxyTuned`.
 
     The adapter is merged where its method allows it, and stays attached otherwise, or where the weights are kept in
     few bits; with "auto" they are kept as they were when it was trained, if that was in few bits. A tokenizer beside
     the adapter is the one that counts.
     """
     if adapter is None:
+        if is_proxy(reference):
+            return _open_proxy(reference, dtype, device)
         if not is_adapter(reference):
             return load_model(reference, dtype, device, mtp=mtp)
         reference, adapter = base_of(reference), reference
@@ -53,7 +62,7 @@ def open_decoder(
     reference: str | Path, dtype: str = "auto", device: str = "auto", *, adapter: str | Path | None = None
 ) -> Decoder:
     """Like `open_model`, for those who need a model that writes text on its own. Raises `LuhuoError` for another."""
-    if adapter is None and not is_adapter(reference):
+    if adapter is None and not is_adapter(reference) and not is_proxy(reference):
         return load_decoder(reference, dtype, device)
     model = open_model(reference, dtype, device, adapter=adapter)
     if not isinstance(model, Decoder):
@@ -63,6 +72,25 @@ def open_decoder(
             where=reference,
         )
     return model
+
+
+def _open_proxy(folder: str | Path, dtype: str, device: str) -> Decoder:
+    """The three models of a proxy-tuned one. With "auto" the small ones compute as the large one does."""
+    from luhuo.adapter.proxy_tuning import ProxyTuned
+
+    references, alpha = read_proxy(folder)
+    nested = next((name for name in NAMES if is_proxy(references[name])), None)
+    if nested is not None:  # also one that names itself
+        raise LuhuoError(
+            tr("A proxy-tuned model cannot be made of another one.", "代理调优的模型不能嵌套。"),
+            found=references[nested],
+            where=nested,
+        )
+    large = open_decoder(references["model"], dtype, device)
+    if dtype == "auto":
+        dtype = NUMBERS[large.dtype]
+    tuned, base = (open_decoder(references[name], dtype, device) for name in NAMES[1:])
+    return ProxyTuned(large, tuned, base, alpha)
 
 
 def base_of(folder: str | Path) -> str:
