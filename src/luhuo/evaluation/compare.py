@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,12 @@ def read_outcomes(evaluation: str | Path) -> dict[str, tuple[str, bool]]:
 
 
 def compare_runs(
-    before: dict[str, tuple[str, bool]], after: dict[str, tuple[str, bool]], seed: int = 0
+    before: Mapping[str, tuple[str, float]], after: Mapping[str, tuple[str, float]], seed: int = 0
 ) -> dict[str, Any]:
     """{"mean": …, "families": {name: …}, "n", "only_in_one"}: after minus before in percentage points.
 
-    The mean weighs families equally. Only items in both count. Raises `LuhuoError` if there are none.
+    An item is right (1) or wrong (0), or right in so many of several runs. The mean weighs families equally. Only
+    items in both count. Raises `LuhuoError` if there are none.
     """
     shared = sorted(before.keys() & after.keys())
     if not shared:
