@@ -1,0 +1,221 @@
+"""Every adapter on one task, at tuned learning rates: score, trained numbers, time and memory.
+
+    python bench/adapters.py table RUN [--methods lora,ia3] [--steps 200] [--out DIR]
+    python bench/adapters.py lora RUN [--seeds 0,1,2] [--rate 0.003] [--rank 8] [--out DIR]
+
+RUN is a folder of the quickstart recipe. The task: the assistant (RUN/assistant) is fine-tuned on the arithmetic of
+the world's train split and asked that of the test split, whose operands and wordings never occur in training; answers
+are greedy and strictly read. `table` trains each method at every rate of its row below for a third of the steps, and
+the best (by loss on held-out conversations) with all of them. `lora` compares LoRA with full fine-tuning over seeds,
+at the rates given. Every training is a process of its own, whose processor seconds and peak memory are told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RATES = {
+    "full": (1e-3, 2e-3, 4e-3),
+    "lora": (1e-3, 3e-3, 1e-2),
+    "rslora": (1e-3, 3e-3, 1e-2),
+    "lora+": (5e-4, 1e-3, 3e-3),
+    "pissa": (1e-3, 3e-3, 1e-2),
+    "olora": (1e-3, 3e-3, 1e-2),
+    "qlora": (1e-3, 3e-3, 1e-2),
+    "dora": (1e-3, 3e-3, 1e-2),
+    "adalora": (3e-3, 1e-2, 3e-2),
+    "dylora": (1e-3, 3e-3, 1e-2),
+    "vera": (1e-2, 3e-2, 1e-1),
+    "ia3": (1e-2, 3e-2, 1e-1),
+    "houlsby": (1e-3, 3e-3, 1e-2),
+    "pfeiffer": (1e-3, 3e-3, 1e-2),
+    "prefix": (3e-3, 1e-2, 3e-2),
+    "p-tuning-v2": (1e-2, 3e-2, 1e-1),
+    "prompt": (1e-2, 3e-2, 1e-1),
+    "bitfit": (3e-3, 1e-2, 3e-2),
+    "child-f": (1e-3, 2e-3, 4e-3),
+    "child-d": (1e-3, 2e-3, 4e-3),
+    "fishmask": (3e-3, 1e-2, 3e-2),
+}
+"""Learning rates of what is trained (not relative to another)."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"method": "lora", "rank": 8},
+    "rslora": {"method": "lora", "rank": 8, "rslora": True},
+    "lora+": {"method": "lora", "rank": 8, "lora_plus": 16},
+    "pissa": {"method": "lora", "rank": 8, "init": "pissa"},
+    "olora": {"method": "lora", "rank": 8, "init": "olora"},
+    "qlora": {"method": "lora", "rank": 8, "base": "int4"},
+    "dora": {"method": "dora", "rank": 8},
+    "adalora": {"method": "adalora", "rank": 8},
+    "dylora": {"method": "dylora", "rank": 8},
+    "vera": {"method": "vera", "rank": 64},
+    "houlsby": {"method": "houlsby", "rank": 16},
+    "pfeiffer": {"method": "pfeiffer", "rank": 16},
+    "prefix": {"method": "prefix", "rank": 64},
+}
+
+
+def one(wanted: dict[str, Any]) -> None:
+    """Train, ask, and print what came of it as JSON. Runs in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    from grpo import ask
+
+    from luhuo.core.artifact import produce
+    from luhuo.stages import configured
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    done = produce("sft", configured("sft", wanted["stage"]), Path(wanted["out"]))
+    seconds = time.process_time() - start
+    told: dict[str, Any] = {
+        "seconds": seconds,
+        "loss": done.manifest["metrics"]["valid.loss"],
+        "before": before / 1024,
+    }
+    told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if wanted["items"]:
+        items = [json.loads(line) for line in Path(wanted["items"]).read_text(encoding="utf-8").splitlines()]
+        told["right"] = [strict for strict, _ in ask(done.path, items)]
+    print("\n" + json.dumps(told))
+
+
+def trained(options: argparse.Namespace, method: str, rate: float, seed: int, steps: int, ask: bool) -> dict[str, Any]:
+    """What came of one training; kept, and not made again."""
+    out: Path = options.out
+    name = f"{method}-{rate:g}-{seed}-{steps}"
+    kept = out / f"{name}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    adapter = None if method == "full" else SETTINGS.get(method, {"method": method}) | {"rate": 1.0}
+    if adapter is not None and options.rank and "rank" in adapter:
+        adapter["rank"] = options.rank
+    stage = {"model": str(options.run / "assistant"), "data": str(out / "train.jsonl"), "adapter": adapter}
+    stage |= {"valid": str(out / "valid.jsonl"), "eval_every": steps, "steps": steps, "seed": seed, "threads": 1}
+    stage |= {"batch": 2048, "length": 256, "learning_rate": rate, "device": "cpu", "checkpoint_every_s": 0}
+    wanted = {"stage": stage, "out": str(out / name), "items": str(out / "test.jsonl") if ask else ""}
+    command = [sys.executable, __file__, "one", json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr[-2000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    found["numbers"] = numbers(out / name)
+    kept.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def numbers(folder: Path) -> int:
+    """How many numbers the result holds beside the model below; of full fine-tuning, all."""
+    from safetensors import safe_open
+
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        file = folder / "model.safetensors"
+    total = 0
+    with safe_open(file, "pt") as handle:
+        for name in handle.keys():  # noqa: SIM118
+            size = 1
+            for length in handle.get_slice(name).get_shape():
+                size *= length
+            total += size
+    return total
+
+
+def prepared(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The files of the task; its test items."""
+    from grpo import rows
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "valid", "test"):
+        found = rows(options.run / f"world/dialogue/{split}.jsonl")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        (options.out / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return rows(options.run / "world/dialogue/test.jsonl")
+
+
+def before(options: argparse.Namespace, items: list[dict[str, Any]]) -> list[bool]:
+    """What the assistant answers rightly before it is fine-tuned."""
+    from grpo import ask
+
+    return [strict for strict, _ in ask(options.run / "assistant", items)]
+
+
+def table(options: argparse.Namespace) -> None:
+    """All methods: search a rate, then train, and print a row each."""
+    from luhuo.verify.statistics import bootstrap_mean
+
+    items = prepared(options)
+    start = 100 * statistics.mean(before(options, items))
+    print(f"before: {start:.1f}% of {len(items)} questions; {options.steps} steps of 2,048 tokens, seed 0\n")
+    print("| method | rate | score | 95% interval | trained numbers | share | cpu s | peak MB |")
+    print("| --- | --: | --: | --- | --: | --: | --: | --: |", flush=True)
+    whole = 0
+    for method in options.methods.split(",") if options.methods else RATES:
+        tried = {rate: trained(options, method, rate, 0, options.steps // 3, False)["loss"] for rate in RATES[method]}
+        rate = min(tried, key=lambda rate: tried[rate])
+        found = trained(options, method, rate, 0, options.steps, True)
+        whole = found["numbers"] if method == "full" else whole
+        score = bootstrap_mean([float(right) for right in found["right"]], 0)
+        share = f"{found['numbers'] / whole:.2%}" if whole else ""
+        interval = f"{100 * score.low:.1f} to {100 * score.high:.1f}"
+        print(
+            f"| {method} | {rate:g} | {100 * score.mean:.1f} | {interval} | {found['numbers']:,} | {share} "
+            f"| {found['seconds']:.0f} | {found['peak']:.0f} |",
+            flush=True,
+        )
+
+
+def lora(options: argparse.Namespace) -> None:
+    """LoRA against full fine-tuning, several seeds, paired."""
+    from luhuo.verify.statistics import paired_difference
+
+    items = prepared(options)
+    print(f"before: {100 * statistics.mean(before(options, items)):.1f}% of {len(items)} questions")
+    shares: dict[str, list[float]] = {}
+    for method, rate in (("full", options.full_rate), ("lora", options.rate)):
+        runs = [
+            trained(options, method, rate, seed, options.steps, True) for seed in map(int, options.seeds.split(","))
+        ]
+        each = [100 * statistics.mean(run["right"]) for run in runs]
+        shares[method] = [statistics.mean(values) for values in zip(*(run["right"] for run in runs), strict=True)]
+        print(
+            f"{method:5} {statistics.mean(each):5.1f}   {', '.join(f'{value:.1f}' for value in each)}   "
+            f"{runs[0]['numbers']:,} numbers, {statistics.mean(run['seconds'] for run in runs):.0f} s, "
+            f"{max(run['peak'] for run in runs):.0f} MB",
+            flush=True,
+        )
+    gap = paired_difference(shares["full"], shares["lora"], seed=0)
+    print(f"LoRA over full: {100 * gap.difference:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]")
+
+
+def main() -> None:
+    """Read the command line."""
+    if sys.argv[1:2] == ["one"]:
+        one(json.loads(sys.argv[2]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("table", "lora"))
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--methods", default="")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=3e-3, help="of LoRA")
+    parser.add_argument("--full-rate", type=float, default=2e-3)
+    parser.add_argument("--rank", type=int, default=0, help="instead of the table's")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/adapters"))
+    options = parser.parse_args()
+    {"table": table, "lora": lora}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()
