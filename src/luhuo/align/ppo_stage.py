@@ -41,15 +41,6 @@ class PpoStage(RolloutStage):
     schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "linear", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
     )
-    embedding_rate: float = field(
-        1.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
-    )
-    epsilon: float | None = field(
-        1e-5,
-        "Added to the root of AdamW's second moment: a gradient that is almost nothing moves almost nothing.",
-        "AdamW 二阶矩平方根所加的常数：梯度几乎为零时几乎不动。",
-        gt=0,
-    )
     critic_rate: float = field(
         1.0, "Learning rate of the critic, relative to the policy's.", "价值网络的学习率与策略学习率之比。", gt=0
     )

@@ -63,6 +63,15 @@ class RolloutConfig(PolicyConfig):
         "muon's steps are of one size whatever the gradient, which suits rewards that come rarely less than adamw.",
         "muon 的步长与梯度大小无关，奖励稀疏时不如 adamw。",
     )
+    embedding_rate: float = field(
+        1.0, "Learning rate of embeddings and norms, relative to the matrices'.", "嵌入与归一化的学习率倍数。", gt=0
+    )
+    epsilon: float | None = field(
+        1e-5,
+        "Added to the root of AdamW's second moment: a gradient that is almost nothing moves almost nothing.",
+        "AdamW 二阶矩平方根所加的常数：梯度几乎为零时几乎不动。",
+        gt=0,
+    )
     weight_decay: float = field(0.0, "Decoupled weight decay of the matrices.", "矩阵参数的解耦权重衰减。", ge=0)
     schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "constant"] = field(
         "constant", "Shape of the learning rate after warm-up.", "预热之后学习率的形状。"
