@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from luhuo.align.reward_data import Comparison, RewardLoader, assemble, read_reward_data
+from luhuo.align.reward_data import Comparison, assemble
 from luhuo.align.reward_files import is_reward_model, load_reward_model, save_reward_model
 from luhuo.align.reward_measures import calibration, judge, score
 from luhuo.align.reward_model import RewardEncoder, RewardModel, ends, with_head
@@ -20,6 +19,7 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.train.gradients import Gradients
 from luhuo.train.ranks import Ranks
+from tests.reward_cases import read
 from tests.small_chat import small_model, small_tokenizer
 
 KINDS = ("decoder", "encoder", "mean")
@@ -66,16 +66,6 @@ def packed(rows: list[list[list[int]]], width: int, *, left: bool = False) -> di
             ids[i, at : at + len(one)], segments[i, at : at + len(one)] = torch.tensor(one), number
             at += len(one)
     return {"ids": ids, "segments": segments}
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read(path: Path, rows: list[dict[str, Any]], length: int = 255, wrong: list[Any] | None = None):
-    given = wrong if wrong is not None else []
-    return read_reward_data([write(path / "data.jsonl", rows)], small_tokenizer(), length, given.append)
 
 
 # The score
@@ -219,15 +209,15 @@ def test_a_score_of_exactly_zero_is_a_score() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_objective_teaches_what_it_is_shown(kind: str, tmp_path: Path) -> None:
     rows: dict[str, list[dict[str, Any]]] = {
-        "pairs": [{"prompt": f"{i}", "chosen": "good", "rejected": "bad"} for i in range(4)],
+        "preference": [{"prompt": f"{i}", "chosen": "good", "rejected": "bad"} for i in range(4)],
         "ranking": [{"prompt": f"{i}", "answers": ["bad", "good", "fair"], "ranks": [3, 1, 2]} for i in range(4)],
-        "binary": [
+        "unpaired-preference": [
             {"prompt": f"{i}", "completion": w, "label": w == "good"} for i in range(3) for w in ("good", "no")
         ],
-        "score": [
+        "scored": [
             {"prompt": f"{i}", "completion": w, "score": s} for i in range(3) for w, s in (("a", -1), ("b", 2.5))
         ],
-        "steps": [
+        "stepwise": [
             {"prompt": f"{i}", "completions": ["good", "bad", "good"], "labels": [1, 0, True]} for i in range(3)
         ],
     }
@@ -249,83 +239,8 @@ def test_every_objective_teaches_what_it_is_shown(kind: str, tmp_path: Path) -> 
             optimiser.step()
         told = judge(data.items, data.kind, score(model.eval(), data.items, pad_id=1))
         assert told.get("accuracy", 1.0) == 1.0 and told.get("error", 0.0) < 0.6, layout
-        if layout == "steps":
+        if layout == "stepwise":
             assert told["solutions"]["accuracy"] == 1.0 and told["n"] == 9
-
-
-# Data
-
-
-def test_texts_end_with_the_end_of_the_turn_and_pairs_share_a_row(tmp_path: Path) -> None:
-    data = read(
-        tmp_path, [{"prompt": "你好", "chosen": "hello", "rejected": "苹果苹果", "margin": 0.5, "defect": "x"}]
-    )
-    (item,) = data.items
-    end = small_tokenizer().end_of_turn_id
-    assert [ids[-1] for ids in item.ids] == [end, end]
-    assert [
-        small_tokenizer().decode(ids[len(ids) - n : -1]) for ids, n in zip(item.ids, item.answers, strict=True)
-    ] == [
-        "hello",
-        "苹果苹果",
-    ]
-    batch = assemble([[item, item]], "pairwise", 200, 1)
-    assert batch["better"].tolist() == [[1, 3]] and batch["worse"].tolist() == [[2, 4]]
-    assert batch["margin"].tolist() == [[0.5, 0.5]] and item.meta == {"defect": "x"}
-
-
-def test_whole_conversations_without_a_prompt_are_cut_where_they_part(tmp_path: Path) -> None:
-    asked = [{"role": "user", "content": "hello"}]
-    row = {name: [*asked, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
-    same_row = {"prompt": "hello", "chosen": "chosen", "rejected": "rejected"}
-    assert read(tmp_path, [row]).items == read(tmp_path, [same_row]).items
-
-
-def test_ties_are_no_pairs_and_a_ranking_of_ties_alone_is_counted(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": "a", "answers": ["x", "y", "z"], "ranks": [1, 1, 2]},
-        {"prompt": "b", "answers": ["x", "y"], "ranks": [1, 1]},
-    ]
-    data = read(tmp_path, rows)
-    assert [item.pairs for item in data.items] == [((0, 2, 0.0), (1, 2, 0.0))]
-    assert data.counts["all_tied"] == 1
-
-
-def test_steps_end_where_their_text_does(tmp_path: Path) -> None:
-    steps = ["1 + 1 = 2。", "hello world", "所以是2"]
-    data = read(tmp_path, [{"prompt": "q", "completions": steps, "labels": [True, False, True]}])
-    (item,) = data.items
-    start = len(item.ids[0]) - item.answers[0]
-    told = [small_tokenizer().decode(item.ids[0][start : place + 1]) for place in item.steps]
-    assert told == ["1 + 1 = 2。\n", "1 + 1 = 2。\nhello world\n", "1 + 1 = 2。\nhello world\n所以是2<|im_end|>"]
-
-
-def test_rows_that_cannot_be_used_are_named_and_none_is_an_error(tmp_path: Path) -> None:
-    wrong: list[Any] = []
-    rows = [
-        {"prompt": "a", "chosen": "x", "rejected": "x"},
-        {"prompt": "a", "chosen": "x", "rejected": 3},
-        {"prompt": "a", "chosen": "x", "rejected": "y" * 400},
-        {"prompt": "a", "chosen": "x", "rejected": "y"},
-        {"prompt": "a"},
-    ]
-    data = read(tmp_path, rows, wrong=wrong)
-    assert dict(data.counts) == {"read": 5, "used": 1, "broken": 3, "too_long": 1}
-    assert [row.line for row in wrong] == [1, 2, 5]
-    with pytest.raises(LuhuoError, match="nothing to learn"):
-        read(tmp_path, rows[:2])
-    with pytest.raises(LuhuoError, match="known layout"):
-        read(tmp_path, [{"text": "a"}])
-
-
-def test_a_resumed_loader_goes_on_with_the_same_rows(tmp_path: Path) -> None:
-    data = read(tmp_path, [{"prompt": f"{i}", "chosen": "x" * i, "rejected": "y"} for i in range(1, 30)])
-    options: dict[str, Any] = {"batch": 2, "length": 80, "seed": 5, "pad_id": 1}
-    batches, loader = iter(first := RewardLoader(data, **options)), RewardLoader(data, **options)
-    for _ in range(7):
-        next(batches)
-    loader.restore(first.state())
-    assert all(np.array_equal(a, b) for a, b in zip(next(batches).values(), next(iter(loader)).values(), strict=True))
 
 
 # Measures

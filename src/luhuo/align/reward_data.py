@@ -1,14 +1,14 @@
 """Preference data for reward models: rows to token ids, packed so that what is compared stands in one row.
 
-Layouts, told by their keys (TRL's names; prompts and answers are texts or lists of messages):
+`dialogue.preferences` reads the rows; what they say is learned so:
 
-| layout   | keys                                            | learned as             |
-| -------- | ----------------------------------------------- | ---------------------- |
-| pairs    | chosen, rejected; prompt, margin optional       | one comparison         |
-| ranking  | prompt, answers, ranks (1 is best; ties equal)  | all pairs that differ  |
-| binary   | prompt, completion, label (true or false)       | good or not            |
-| score    | prompt, completion, score (a number)            | a score                |
-| steps    | prompt, completions, labels (true or false)     | each step right or not |
+| row        | learned as             |
+| ---------- | ---------------------- |
+| Preference | one comparison         |
+| Ranking    | all pairs that differ  |
+| Unpaired   | good or not            |
+| Scored     | a score                |
+| Stepwise   | each step right or not |
 
 A text ends with the token that ends the assistant's turn, as what a policy writes does.
 """
@@ -21,41 +21,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import numpy as np
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import track
-from luhuo.dialogue.conversation import Conversation
+from luhuo.dialogue.conversation import Conversation, Message
+from luhuo.dialogue.judged import Judged, Preference, Ranking, Scored, Stepwise, Unpaired, joined
 from luhuo.dialogue.packing import ConversationLoader
+from luhuo.dialogue.preferences import read_judged
 from luhuo.dialogue.render import render
+from luhuo.dialogue.rows import Found
 from luhuo.files.records import Broken, broken
-from luhuo.files.structured import read_rows
 from luhuo.tokenizer.tokenizer import Tokenizer
 
-Layout = Literal["pairs", "ranking", "binary", "score", "steps"]
 Kind = Literal["pairwise", "binary", "regression", "process"]
 
-KEYS: dict[Layout, frozenset[str]] = {
-    "ranking": frozenset({"prompt", "answers", "ranks"}),
-    "steps": frozenset({"prompt", "completions", "labels"}),
-    "pairs": frozenset({"chosen", "rejected"}),
-    "binary": frozenset({"prompt", "completion", "label"}),
-    "score": frozenset({"prompt", "completion", "score"}),
-}
-LEARNED_AS: dict[Layout, Kind] = {
-    "pairs": "pairwise",
-    "ranking": "pairwise",
-    "binary": "binary",
-    "score": "regression",
-    "steps": "process",
+LEARNED_AS: dict[type[Judged], Kind] = {
+    Preference: "pairwise",
+    Ranking: "pairwise",
+    Unpaired: "binary",
+    Scored: "regression",
+    Stepwise: "process",
 }
 STEP_END = "\n"
 """What stands behind each step but the last."""
-MOST_ANSWERS = 16
-"""Answers of one ranking: each pair of them is a comparison."""
 
 
 @dataclass(frozen=True)
@@ -111,27 +103,29 @@ def read_reward_data(
     A comparison of more than `length` + 1 tokens, all its texts together, is left out: cut, its texts would differ in
     what was judged. Raises `LuhuoError` for an unknown layout, files of different kinds, or when nothing is left.
     """
-    data, kinds = RewardData(), dict[str, Kind]()
+    data, kinds = RewardData(), set[Kind]()
+
+    def reject(row: Broken) -> None:
+        data.counts.update(("read", "broken"))
+        quarantine(row)
+
     for file in files:
-        layout = _detect(file)
-        data.layouts[str(file)], kinds[str(file)] = layout, LEARNED_AS[layout]
-        rows = track(read_rows(file), tr("rendering", "渲染"), unit=tr("rows", "行"))
-        for row in rows:
-            data.counts["read"] += 1
-            found = row if isinstance(row, Broken) else _comparison(row.value, layout, tokenizer, file, row.line)
+        data.layouts[str(file)], rows = read_judged(file, reject)
+        for row in track(rows, tr("rendering", "渲染"), unit=tr("rows", "行")):
+            kinds.add(LEARNED_AS[type(row.value)])
+            found = _comparison(row, tokenizer, file)
             if isinstance(found, Broken):
-                data.counts["broken"] += 1
-                quarantine(found)
-            elif not (found.pairs or found.labels):
-                data.counts["all_tied"] += 1
-            elif len(found) > length + 1:
-                data.counts["too_long"] += 1
-            else:
-                data.counts["used"] += 1
+                reject(found)
+                continue
+            fits = (
+                "all_tied" if not (found.pairs or found.labels) else "too_long" if len(found) > length + 1 else "used"
+            )
+            data.counts.update(("read", fits))
+            if fits == "used":
                 data.items.append(found)
     counts = ", ".join(f"{name} {count}" for name, count in sorted(data.counts.items()))
     layouts = ", ".join(f"{Path(name).name}: {layout}" for name, layout in data.layouts.items())
-    if len(set(kinds.values())) > 1:
+    if len(kinds) > 1:
         raise LuhuoError(
             tr("The files are of different kinds.", "各文件的数据类型不同。"),
             expected=tr("one kind of judgement", "同一种判断"),
@@ -144,54 +138,46 @@ def read_reward_data(
             where=layouts,
             fix=tr("Look at quarantine.jsonl, and at `length`.", "请检查 quarantine.jsonl 与 length。"),
         )
-    data.kind = next(iter(kinds.values()))
+    data.kind = kinds.pop()
     return data
 
 
-def _detect(file: Path) -> Layout:
-    seen = None
-    for count, row in enumerate(read_rows(file)):
-        value = None if isinstance(row, Broken) else row.value
-        if isinstance(value, Mapping):
-            for layout, keys in KEYS.items():
-                if keys <= value.keys():
-                    return layout
-            seen = seen or sorted(map(str, value))
-        if count > 100:
-            break
-    raise LuhuoError(
-        tr("No known layout of judgements.", "未识别出评判数据的格式。"),
-        expected="; ".join(f"{name}: {', '.join(sorted(keys))}" for name, keys in KEYS.items()),
-        found=tr("no readable row", "没有可读的行") if seen is None else ", ".join(seen),
-        where=file,
-    )
-
-
-def _comparison(value: Any, layout: Layout, tokenizer: Tokenizer, file: Path, line: int) -> Comparison | Broken:
-    if not isinstance(value, Mapping) or not KEYS[layout] <= value.keys():
-        return broken(file.as_posix(), line, "missing_field", value)
+def _comparison(row: Found[Judged], tokenizer: Tokenizer, file: Path) -> Comparison | Broken:
     try:
-        return _READERS[layout](value, tokenizer)
-    except (LuhuoError, TypeError, ValueError, KeyError) as error:
-        return broken(file.as_posix(), line, "bad_row", error)
+        return _learned(row.value, tokenizer)
+    except (LuhuoError, ValueError) as error:
+        return broken(file.as_posix(), row.line, "bad_row", error)
 
 
-def _pair(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
-    prompt, sides = row.get("prompt"), [row["chosen"], row["rejected"]]
-    if prompt is None:  # both sides hold the whole conversation
-        prompt, sides = _shared(*sides)
-    texts = [_text(prompt, side, tokenizer) for side in sides]
+def _learned(row: Judged, tokenizer: Tokenizer) -> Comparison:
+    """What is learned of a row. Raises `ValueError` where its texts, as tokens, leave nothing to tell apart."""
+    match row:
+        case Preference():
+            return _pair(row, tokenizer)
+        case Ranking():
+            return _ranking(row, tokenizer)
+        case Unpaired():
+            return _single(row, float(row.label), tokenizer)
+        case Scored():
+            return _single(row, row.score, tokenizer)
+        case Stepwise():
+            return _steps(row, tokenizer)
+        case _:
+            assert_never(row)
+
+
+def _pair(row: Preference, tokenizer: Tokenizer) -> Comparison:
+    texts = [conversation_text(one, tokenizer) for one in row.conversations()]
     if texts[0][0] == texts[1][0]:
         raise ValueError("chosen and rejected are the same text")
-    margin = float(row.get("margin") or 0.0)
+    # The lead a row asks for; the difference of two scores has a scale of its own and is none.
+    margin = row.margin if row.margin is not None and "margin" in row.meta else 0.0
     return Comparison(*_columns(texts), pairs=((0, 1, margin),), meta=_meta(row))
 
 
-def _ranking(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
-    ranks = [float(rank) for rank in row["ranks"]]
-    if len(ranks) != len(row["answers"]) or not 2 <= len(ranks) <= MOST_ANSWERS:
-        raise ValueError(f"{len(row['answers'])} answers, {len(ranks)} ranks; 2 to {MOST_ANSWERS} of each")
-    texts = [_text(row["prompt"], answer, tokenizer) for answer in row["answers"]]
+def _ranking(row: Ranking, tokenizer: Tokenizer) -> Comparison:
+    ranks = row.ranks
+    texts = [conversation_text(joined(row.prompt, answer), tokenizer) for answer in row.answers]
     pairs = tuple(
         (a, b, 0.0) if ranks[a] < ranks[b] else (b, a, 0.0)
         for a, b in combinations(range(len(ranks)), 2)
@@ -200,32 +186,26 @@ def _ranking(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
     return Comparison(*_columns(texts), pairs=pairs, meta=_meta(row))
 
 
-def _binary(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
-    return Comparison(*_one(row, tokenizer), labels=(_truth(row["label"]),), meta=_meta(row))
+def _single(row: Unpaired | Scored, label: float, tokenizer: Tokenizer) -> Comparison:
+    text = conversation_text(joined(row.prompt, row.completion), tokenizer)
+    return Comparison(*_columns([text]), labels=(label,), meta=_meta(row))
 
 
-def _score(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
-    score = float(row["score"])
-    if not np.isfinite(score):
-        raise ValueError(f"score {score}")
-    return Comparison(*_one(row, tokenizer), labels=(score,), meta=_meta(row))
-
-
-def _steps(row: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
+def _steps(row: Stepwise, tokenizer: Tokenizer) -> Comparison:
     """The steps stand on lines of one answer. A step ends where the text up to its end, tokenised, does."""
-    steps, labels = [str(step) for step in row["completions"]], [_truth(label) for label in row["labels"]]
-    if len(steps) != len(labels) or not steps:
-        raise ValueError(f"{len(steps)} steps, {len(labels)} labels")
-    whole, answer = _text(row["prompt"], STEP_END.join(steps), tokenizer)
+    steps = list(row.steps)
+    said = joined(row.prompt, (Message("assistant", STEP_END.join(steps)),))
+    whole, answer = conversation_text(said, tokenizer)
     start, pieces = len(whole) - answer, [tokenizer.encode(step + STEP_END) for step in steps[:-1]]
     places, at = list[int](), start
     for piece in pieces:
         at += len(piece)
         places.append(at - 1)
-    joined = [token for piece in pieces for token in piece] + tokenizer.encode(steps[-1])
-    if list(whole[start : start + len(joined)]) != joined:  # a tokenizer that joins lines: count in the text
+    shown = [token for piece in pieces for token in piece] + tokenizer.encode(steps[-1])
+    if list(whole[start : start + len(shown)]) != shown:  # a tokenizer that joins lines: count in the text
         places = _ends_in(list(whole[start:]), steps, tokenizer, start)
-    return Comparison((whole,), (answer,), labels=tuple(labels), steps=(*places, len(whole) - 1), meta=_meta(row))
+    labels = tuple(float(label) for label in row.labels)
+    return Comparison((whole,), (answer,), labels=labels, steps=(*places, len(whole) - 1), meta=_meta(row))
 
 
 def _ends_in(ids: list[int], steps: list[str], tokenizer: Tokenizer, start: int) -> list[int]:
@@ -244,28 +224,8 @@ def _ends_in(ids: list[int], steps: list[str], tokenizer: Tokenizer, start: int)
     return places
 
 
-_READERS: dict[Layout, Callable[[Mapping[str, Any], Tokenizer], Comparison]] = {
-    "pairs": _pair,
-    "ranking": _ranking,
-    "binary": _binary,
-    "score": _score,
-    "steps": _steps,
-}
-
-
-def _one(row: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[tuple[array[int], ...], tuple[int, ...]]:
-    return _columns([_text(row["prompt"], row["completion"], tokenizer)])
-
-
 def _columns(texts: Sequence[tuple[array[int], int]]) -> tuple[tuple[array[int], ...], tuple[int, ...]]:
     return tuple(ids for ids, _ in texts), tuple(answer for _, answer in texts)
-
-
-def _text(prompt: Any, answer: Any, tokenizer: Tokenizer) -> tuple[array[int], int]:
-    """Token ids of the conversation up to the end of its last turn, and how many are of that turn."""
-    asked = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
-    return conversation_text(Conversation.of([*asked, *said]), tokenizer)
 
 
 def conversation_text(conversation: Conversation, tokenizer: Tokenizer) -> tuple[array[int], int]:
@@ -279,25 +239,8 @@ def conversation_text(conversation: Conversation, tokenizer: Tokenizer) -> tuple
     return array("I", rendered.ids[:end]), rendered.targets
 
 
-def _shared(chosen: Any, rejected: Any) -> tuple[list[Any], list[Any]]:
-    """What two whole conversations begin with, and how each goes on."""
-    if not isinstance(chosen, list) or not isinstance(rejected, list):
-        raise TypeError("without a prompt, chosen and rejected are lists of messages")
-    same = 0
-    while same < min(len(chosen), len(rejected)) - 1 and chosen[same] == rejected[same]:
-        same += 1
-    return chosen[:same], [chosen[same:], rejected[same:]]
-
-
-def _truth(label: Any) -> float:
-    known = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
-    if (found := known.get(str(label).lower())) is None:  # a table of text has no booleans
-        raise ValueError(f"label {label!r}: true or false")
-    return found
-
-
-def _meta(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name in META and isinstance(value, str | int | float)}
+def _meta(row: Judged) -> dict[str, Any]:
+    return {name: value for name, value in row.meta.items() if name in META and isinstance(value, str | int | float)}
 
 
 META = ("id", "defect", "family", "lang", "source")

@@ -1,4 +1,5 @@
-"""What preference training and reinforcement learning start from: pairs, judged answers, labelled steps, prompts."""
+"""What preference training and reinforcement learning start from: pairs, rankings, judged answers, labelled steps,
+prompts."""
 
 from __future__ import annotations
 
@@ -56,6 +57,31 @@ class Stepwise:
     steps: tuple[str, ...]
     labels: tuple[bool, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Several answers to one prompt, in an order."""
+
+    prompt: Conversation
+    answers: tuple[tuple[Message, ...], ...]
+    ranks: tuple[float, ...]
+    """One an answer; 1 is best, equal ones tie."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One answer, and a number for how good it is."""
+
+    prompt: Conversation
+    completion: tuple[Message, ...]
+    score: float
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+Judged = Preference | Ranking | Unpaired | Scored | Stepwise
+"""All ways to say that an answer is good."""
 
 
 @dataclass(frozen=True)

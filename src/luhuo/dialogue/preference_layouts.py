@@ -13,7 +13,7 @@ from typing import Any
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation, Message
-from luhuo.dialogue.judged import Preference, Stepwise, Unpaired
+from luhuo.dialogue.judged import Judged, Preference, Ranking, Scored, Stepwise, Unpaired
 from luhuo.dialogue.layouts import alpaca_turns, answer_of, context, is_text, prompt_of, tools_of, turns_of
 from luhuo.dialogue.rows import Layout, Row, unpacked
 
@@ -30,6 +30,8 @@ CONTENT = frozenset(
     "rejected",
     "completion",
     "completions",
+    "answers",
+    "ranks",
     "label",
     "labels",
     "kto_tag",
@@ -39,7 +41,9 @@ CONTENT = frozenset(
 HH_START = re.compile(r"\s*Human:")
 HH_TURNS = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")
 """How the first preference sets write a dialogue as one text (Bai et al. 2022)."""
-VERDICTS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+VERDICTS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+MOST_ANSWERS = 16
+"""Answers of one ranking: each pair of them is a comparison."""
 
 
 def prompt_conversation(turns: Turns, row: Row) -> Conversation:
@@ -93,8 +97,12 @@ def _margin(row: Row) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
+    """A finite number, also written as text (as CSV files hold it)."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _meta(row: Row) -> dict[str, Any]:
@@ -204,6 +212,27 @@ def _unpaired_alpaca(row: Row) -> tuple[Unpaired, ...]:
     return _judged(row, alpaca_turns(row), answer_of(row["output"]), row["kto_tag"])
 
 
+def _ranking(row: Row) -> Ranking:
+    answers, ranks = unpacked(row["answers"]), unpacked(row["ranks"])
+    places = [_number(rank) for rank in ranks] if isinstance(ranks, list) else []
+    known = [place for place in places if place is not None]
+    if not isinstance(answers, list) or not 2 <= len(answers) == len(places) == len(known) <= MOST_ANSWERS:
+        raise LuhuoError(
+            tr("Each answer of a ranking has one rank.", "排序中每个回答都应有一个名次。"),
+            expected=tr(f"2 to {MOST_ANSWERS} answers", f"2 到 {MOST_ANSWERS} 个回答"),
+            found=repr(row["ranks"])[:80],
+        )
+    asked = prompt_conversation(prompt_of(row["prompt"], row.get("system")), row)
+    return Ranking(asked, tuple(_following(asked, _side(answer)) for answer in answers), tuple(known), _meta(row))
+
+
+def _scored(row: Row) -> Scored:
+    if (score := _number(row["score"])) is None:
+        raise LuhuoError(tr("The score is no number.", "得分不是数字。"), found=repr(row["score"])[:80])
+    asked = prompt_conversation(prompt_of(row["prompt"], row.get("system")), row)
+    return Scored(asked, _following(asked, _side(row["completion"])), score, _meta(row))
+
+
 def _stepwise(row: Row) -> Stepwise:
     steps, labels = unpacked(row["completions"]), unpacked(row["labels"])
     fits = isinstance(steps, list) and isinstance(labels, list) and len(steps) == len(labels) > 0
@@ -218,6 +247,11 @@ def _stepwise(row: Row) -> Stepwise:
 
 def _has(*names: str) -> Callable[[Row], bool]:
     return lambda row: all(name in row for name in names)
+
+
+def _once(layout: Layout[tuple[Unpaired, ...]]) -> Layout[Judged]:
+    """A layout of one judged answer a row, as that answer."""
+    return Layout(layout.name, layout.keys, layout.fits, lambda row: layout.convert(row)[0], layout.means)
 
 
 def _twice(layout: Layout[Preference]) -> Layout[tuple[Unpaired, ...]]:
@@ -252,7 +286,7 @@ PREFERENCES: tuple[Layout[Preference], ...] = (
     ),
 )
 
-UNPAIRED: tuple[Layout[tuple[Unpaired, ...]], ...] = (
+SINGLE: tuple[Layout[tuple[Unpaired, ...]], ...] = (
     Layout("unpaired-preference", "prompt, completion, label", _has("prompt", "completion", "label"), _unpaired),
     Layout(
         "messages-unpaired",
@@ -265,9 +299,24 @@ UNPAIRED: tuple[Layout[tuple[Unpaired, ...]], ...] = (
     Layout(
         "alpaca-unpaired", "instruction, output, kto_tag", _has("instruction", "output", "kto_tag"), _unpaired_alpaca
     ),
-    *(_twice(layout) for layout in PREFERENCES),
 )
+
+UNPAIRED = (*SINGLE, *(_twice(layout) for layout in PREFERENCES))
+"""Judged answers, and pairs as two of them."""
 
 STEPWISE: tuple[Layout[Stepwise], ...] = (
     Layout("stepwise", "prompt, completions, labels", _has("prompt", "completions", "labels"), _stepwise),
 )
+
+RANKINGS: tuple[Layout[Ranking], ...] = (
+    Layout("ranking", "prompt, answers, ranks", _has("prompt", "answers", "ranks"), _ranking),
+)
+
+JUDGED: tuple[Layout[Judged], ...] = (
+    *RANKINGS,
+    *STEPWISE,
+    *PREFERENCES,
+    *(_once(layout) for layout in SINGLE),
+    Layout("scored", "prompt, completion, score", _has("prompt", "completion", "score"), _scored),
+)
+"""All judgements, the ones that say more first."""

@@ -6,11 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from luhuo.core.language import tr
-from luhuo.dialogue.judged import Preference, Stepwise, Unpaired
-from luhuo.dialogue.preference_layouts import PREFERENCES, STEPWISE, UNPAIRED
-from luhuo.dialogue.rows import Reject, read_layout
+from luhuo.dialogue.judged import Judged, Preference, Stepwise, Unpaired
+from luhuo.dialogue.preference_layouts import JUDGED, PREFERENCES, STEPWISE, UNPAIRED
+from luhuo.dialogue.rows import Found, Reject, read_layout
 
-__all__ = ["Preference", "Stepwise", "Unpaired", "read_preferences", "read_stepwise", "read_unpaired"]
+__all__ = [
+    "Judged",
+    "Preference",
+    "Stepwise",
+    "Unpaired",
+    "read_judged",
+    "read_preferences",
+    "read_stepwise",
+    "read_unpaired",
+]
 
 
 def read_preferences(path: str | Path, reject: Reject | None = None) -> tuple[str, Iterator[Preference]]:
@@ -37,3 +46,8 @@ def read_stepwise(path: str | Path, reject: Reject | None = None) -> tuple[str, 
     """Like `read_preferences`, for answers in steps with a label each."""
     name, found = read_layout(path, STEPWISE, tr("labelled solution", "带标签的步骤"), reject)
     return name, (one.value for one in found)
+
+
+def read_judged(path: str | Path, reject: Reject | None = None) -> tuple[str, Iterator[Found[Judged]]]:
+    """Like `read_preferences`, for judgements of any kind (rankings and scores too), each with its line."""
+    return read_layout(path, JUDGED, tr("judgement", "评判"), reject)

@@ -17,6 +17,7 @@ from luhuo.files.structured import Row as FileRow
 from luhuo.files.structured import read_rows
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Row = Mapping[str, Any]
 Reject = Callable[[Broken], None]
 LOOK_AT = 100
@@ -24,14 +25,14 @@ LOOK_AT = 100
 
 
 @dataclass(frozen=True)
-class Layout(Generic[T]):
+class Layout(Generic[T_co]):
     """One way to write a row. `keys` tells a person what it looks like."""
 
     name: str
     keys: str
     fits: Callable[[Row], bool]
     """Whether a row of a file of this layout is one."""
-    convert: Callable[[Row], T]
+    convert: Callable[[Row], T_co]
     """Raises `LuhuoError`, or whatever plain types raise, for a row that is none after all."""
     means: Callable[[Row], bool] | None = None
     """Whether a first row means this layout, where more than `fits` is needed to tell."""
@@ -42,11 +43,11 @@ class Layout(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Found(Generic[T]):
+class Found(Generic[T_co]):
     """A converted row and the line it stands in."""
 
     line: int
-    value: T
+    value: T_co
 
 
 def read_layout(

@@ -10,20 +10,21 @@ from typing import Any, Literal
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
+from luhuo.dialogue.judged import joined
 from luhuo.dialogue.layouts import LAYOUTS
-from luhuo.dialogue.preference_layouts import PREFERENCES, STEPWISE, UNPAIRED
+from luhuo.dialogue.preference_layouts import PREFERENCES, RANKINGS, SINGLE, STEPWISE
 from luhuo.dialogue.prompts import PROMPTS
 from luhuo.dialogue.rows import Found, Layout, Reject, Row, first_row, read_layout
 from luhuo.dialogue.texts import LAYOUTS as TEXTS
 from luhuo.dialogue.texts import Passage
 
-Kind = Literal["preference", "unpaired-preference", "stepwise", "conversations", "prompt-only", "text"]
+Kind = Literal["preference", "ranking", "unpaired-preference", "stepwise", "conversations", "prompt-only", "text"]
 """What a row is for, in TRL's words where it has one."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row. A pair has two conversations, the chosen one first; plain text has none."""
+    """One row. A pair has two conversations, the chosen one first, a ranking several; plain text has none."""
 
     file: str
     line: int
@@ -80,6 +81,10 @@ def _pair(file: str, found: Found[Any]) -> Sample:
     return Sample(file, found.line, found.value.conversations())
 
 
+def _ranking(file: str, found: Found[Any]) -> Sample:
+    return Sample(file, found.line, tuple(joined(found.value.prompt, answer) for answer in found.value.answers))
+
+
 def _judged(file: str, found: Found[Any]) -> Sample:
     one = found.value[0]
     return Sample(file, found.line, (one.conversation(),), one.label)
@@ -119,7 +124,8 @@ def _answered(layout: Layout[Conversation]) -> Layout[Conversation]:
 Make = Callable[[str, Found[Any]], Sample]
 KINDS: tuple[tuple[Kind, tuple[Layout[Any], ...], Make], ...] = (
     ("preference", PREFERENCES, _pair),
-    ("unpaired-preference", UNPAIRED[: -len(PREFERENCES)], _judged),
+    ("ranking", RANKINGS, _ranking),
+    ("unpaired-preference", SINGLE, _judged),
     ("stepwise", STEPWISE, _steps),
     ("conversations", tuple(map(_answered, LAYOUTS)), _conversation),
     ("prompt-only", PROMPTS, _prompt),
