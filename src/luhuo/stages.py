@@ -114,6 +114,16 @@ STAGES = {
         "Steer a large model by a small one that was tuned (at decoding time).",
         "用调优过的小模型在解码时引导大模型（代理调优）。",
     ),
+    "distill": Entry(
+        "luhuo.align.distill.stages:DistillStage",
+        "Learn what a teacher holds likely, token by token.",
+        "逐词元学习教师的分布（知识蒸馏）。",
+    ),
+    "teacher-logits": Entry(
+        "luhuo.align.distill.stages:TeacherLogitsStage",
+        "Keep a teacher's likeliest tokens for distill.",
+        "保存教师最可能的词元，供 distill 使用。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),

@@ -208,20 +208,25 @@ def check(prepared: Prepared, tokenizer: Tokenizer) -> None:
         )
 
 
-def held_out(store: TokenStore, length: int, pad_id: int) -> Callable[[Decoder], dict[str, float]]:
-    """A scorer for the trainer: mean loss (nats) of all supervised tokens of these conversations, by their weights."""
+def held_out(
+    store: TokenStore, length: int, pad_id: int, objective: SupervisedLM | None = None
+) -> Callable[[Decoder], dict[str, float]]:
+    """A scorer for the trainer: mean loss (nats) of all supervised tokens of these conversations, by their weights,
+    and what else the objective tells."""
     loader = ConversationLoader(store, batch=4, length=length, seed=0, pad_id=pad_id)
-    objective = SupervisedLM()
+    objective = objective or SupervisedLM()
 
     def score(model: Decoder) -> dict[str, float]:
         loader.restore({"epoch": 0, "row": 0})
-        loss, weight = 0.0, 0.0
+        sums, weight = {"loss": 0.0}, 0.0
         rows = len(loader.rows(0))
         for start, arrays in zip(range(0, rows, 4), loader, strict=False):
             batch = {name: torch.from_numpy(a[: rows - start]).to(model.device) for name, a in arrays.items()}
-            part, count, _ = objective.loss(model, batch)
-            loss, weight = loss + part.item(), weight + count.item()
-        return {"valid.loss": loss / weight}
+            part, count, told = objective.loss(model, batch)
+            weight += count.item()
+            for name, value in {"loss": part, **told}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+        return {f"valid.{name}": value / weight for name, value in sums.items()}
 
     return score
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
 from luhuo.align.policy import keep_policy, open_policy
 from luhuo.align.sft import Prepared, Rules, Sets, held_out, prepare
+from luhuo.align.sft_fields import DataSet
 from luhuo.align.supervised import SupervisedLM
 from luhuo.core.artifact import Workspace
 from luhuo.core.device import pick_dtype
@@ -40,17 +42,39 @@ if TYPE_CHECKING:
     from luhuo.align.stages import SftStage
 
 
-def fine_tune(stage: SftStage, out: Workspace, device: torch.device, note: Callable[[list[Path]], None]) -> None:
+@dataclass(frozen=True)
+class Course:
+    """What is learned from conversations, and how: by default what they say."""
+
+    objective: SupervisedLM
+    held_out: SupervisedLM
+    """What held-out conversations are scored by."""
+    loader: Callable[..., ConversationLoader] = ConversationLoader
+    finish: Callable[[Decoder], None] = lambda model: None
+    """Called with the trained model in every process, before it is kept."""
+    title: str = "sft"
+    told: tuple[str, ...] = ("loss", "tokens_per_s")
+    """Metrics of the last step that are results of the stage."""
+
+
+def fine_tune(
+    stage: SftStage,
+    out: Workspace,
+    device: torch.device,
+    note: Callable[[list[Path]], None],
+    plan: Callable[[Decoder, Prepared], Course] | None = None,
+) -> None:
     """Fine-tune, resuming from the last checkpoint if there is one, and write the result into `out.path`.
 
-    `note` is told the files that are read.
+    `note` is told the files that are read; `plan` says for a model and its data what is learned, if it is something
+    else than plain fine-tuning.
     """
     ranks = Ranks()
     model = open_policy(stage, seed=stage.seed, change=lambda found: _changed(found, stage))
     tokenizer = _tokenizer(model, stage)
-    sets = _sets(stage)
+    sets = data_sets(stage.data)
     note([file for files, _ in sets for file in files])
-    with _quarantine(out.path, ranks.main) as quarantine:
+    with quarantine_file(out.path, main=ranks.main) as quarantine:
         shuffle = stage.seed if stage.shuffle_answers else None
         rules = Rules(stage.length, stage.overlong, stage.turns, stage.plain, shuffle)
         held = list_files(resolve(stage.valid).path) if stage.valid else []
@@ -64,19 +88,25 @@ def fine_tune(stage: SftStage, out: Workspace, device: torch.device, note: Calla
         announce(prepared, tokenizer)
     if first_look is not None:
         out.results |= first_look.tell()
-    loader = _loader(stage, prepared, tokenizer, ranks)
+    model = model.to(device)
+    plain = Course(SupervisedLM(stage.neftune), SupervisedLM())
+    course = plain if plan is None else plan(model, prepared)
+    loader = _loader(stage, prepared, tokenizer, ranks, course.loader)
     config = stage.trainer_config(steps=stage.steps or loader.steps(stage.epochs))
-    evaluate = held_out(kept, stage.length, tokenizer.pad_id) if kept else None
-    model = spread(model.to(device), stage.parallel, pick_dtype(stage.dtype, device))
+    evaluate = held_out(kept, stage.length, tokenizer.pad_id, course.held_out) if kept else None
+    model = spread(model, stage.parallel, pick_dtype(stage.dtype, device))
     sample = sampler(config, stage.seed, chat=not stage.plain)
-    objective = SupervisedLM(stage.neftune)
-    trainer = Trainer(model, objective, loader, config, out, evaluate=evaluate, sample=sample, title="sft")
+    trainer = Trainer(
+        model, course.objective, loader, config, out, evaluate=evaluate, sample=sample, title=course.title
+    )
     metrics = trainer.run()
+    course.finish(model)
     finished = whole(model)
     if finished is None:
         return
     keep_policy(finished, out.path)
     trainer.clean()
+    out.results |= {name: metrics[name] for name in course.told if name in metrics}
     _report(out, prepared, metrics, config.steps)
 
 
@@ -166,15 +196,15 @@ def _tokenizer(model: Decoder, stage: SftStage) -> Tokenizer:
     return model.tokenizer
 
 
-def _sets(stage: SftStage) -> Sets:
+def data_sets(given: list[str | DataSet] | str) -> Sets:
     """The files of each data set, and its weight."""
-    data = stage.data if isinstance(stage.data, list) else [stage.data]
+    data = given if isinstance(given, list) else [given]
     pairs = [(one, 1.0) if isinstance(one, str) else (one.path, one.weight) for one in data]
     return [(list_files(resolve(path).path), weight) for path, weight in pairs]
 
 
 @contextmanager
-def _quarantine(folder: Path, main: bool) -> Iterator[Callable[[Broken], None]]:
+def quarantine_file(folder: Path, *, main: bool) -> Iterator[Callable[[Broken], None]]:
     """What takes rows that cannot be used: `quarantine.jsonl`, written by the first process."""
     with Path(folder / "quarantine.jsonl" if main else os.devnull).open("w", encoding="utf-8") as handle:
 
@@ -185,13 +215,15 @@ def _quarantine(folder: Path, main: bool) -> Iterator[Callable[[Broken], None]]:
         yield quarantine
 
 
-def _loader(stage: SftStage, prepared: Prepared, tokenizer: Tokenizer, ranks: Ranks) -> ConversationLoader:
+def _loader(
+    stage: SftStage, prepared: Prepared, tokenizer: Tokenizer, ranks: Ranks, make: Callable[..., ConversationLoader]
+) -> ConversationLoader:
     """This process's packed batches."""
     shares = prepared.shares if any(share.weight != 1 for share in prepared.shares) else ()
     store, length, seed, pad_id = prepared.store, stage.length, stage.seed, tokenizer.pad_id
     plan = ConversationLoader(store, batch=1, length=length, seed=seed, pad_id=pad_id, shares=shares)
     batch = max(1, min(stage.batch // length, len(plan.rows(0))) // ranks.count)
-    return ConversationLoader(
+    return make(
         store,
         batch=batch,
         length=length,
@@ -206,14 +238,11 @@ def _loader(stage: SftStage, prepared: Prepared, tokenizer: Tokenizer, ranks: Ra
 
 def _report(out: Workspace, prepared: Prepared, metrics: dict[str, float], steps: int) -> None:
     out.results |= {
-        "loss": metrics["loss"],
-        "tokens_per_s": metrics["tokens_per_s"],
         "steps": steps,
         "tokens": prepared.tokens,
         "supervised_tokens": prepared.supervised,
         "conversations": prepared.counts["used"],
     }
-    if "valid.loss" in metrics:
-        out.results["valid.loss"] = metrics["valid.loss"]
+    out.results |= {name: value for name, value in metrics.items() if name.startswith("valid.")}
     for name in ("broken", "no_target", "empty_answer", "too_long", "truncated"):
         out.results[f"rows.{name}"] = prepared.counts[name]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from luhuo.adapter.attach import attached
 from luhuo.align.log_probs import token_log_probs
@@ -91,7 +91,7 @@ def live_of(model: Decoder) -> AsBefore:
     return live(copy.deepcopy(model).requires_grad_(False) if attached(model) is None else None)
 
 
-def weights_digest(model: Decoder) -> str:
+def weights_digest(model: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, by name."""
     whole = hashlib.sha256()
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):

@@ -1,0 +1,67 @@
+"""One run of stage `distill`: the data of fine-tuning, read by a student and its teacher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from luhuo.align.distill.divergence import Divergence
+from luhuo.align.distill.loss import TOLD
+from luhuo.align.distill.matching import BRIDGE, AttentionMatch, StateMatch
+from luhuo.align.distill.objective import Distillation
+from luhuo.align.distill.stored import StoredLoader, open_stored
+from luhuo.align.distill.teacher import open_teacher
+from luhuo.align.sft import Prepared
+from luhuo.align.sft_run import Course, fine_tune
+from luhuo.align.stages import note_sources
+from luhuo.align.supervised import SupervisedLM
+from luhuo.core.artifact import Workspace
+from luhuo.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from luhuo.align.distill.stages import DistillStage
+
+RESULTS = ("loss", *TOLD, "states", "attention", "tokens_per_s")
+
+
+def distill(stage: DistillStage, out: Workspace, device: torch.device) -> None:
+    """Train the student, resuming from the last checkpoint if there is one, and write the result into `out.path`."""
+    plan = _with_teacher if stage.stored is None else _with_stored
+    fine_tune(stage, out, device, lambda files: note_sources(files, out), lambda model, data: plan(stage, model, data))
+
+
+def _with_teacher(stage: DistillStage, student: Decoder, prepared: Prepared) -> Course:
+    assert stage.teacher is not None
+    teacher = open_teacher(
+        stage.teacher, student.tokenizer, dtype=stage.teacher_dtype, device=str(student.device), kind=Decoder
+    )
+    divergence = Divergence(stage.divergence, stage.beta, stage.distill_temperature)
+    plain = Distillation(divergence, stage.share, teacher)
+    objective = Distillation(
+        divergence,
+        stage.share,
+        teacher,
+        states=None if stage.states is None else StateMatch(stage.states, student, teacher.model, stage.seed),
+        attention=None
+        if stage.attention is None
+        else AttentionMatch(stage.attention, student, teacher.model, causal=True),
+        neftune=stage.neftune,
+    )
+    return Course(objective, plain, finish=_without_bridge, title="distill", told=RESULTS)
+
+
+def _with_stored(stage: DistillStage, student: Decoder, prepared: Prepared) -> Course:
+    assert stage.stored is not None
+    stored = open_stored(stage.stored, student.tokenizer)
+    stored.check(prepared.store)
+    divergence = Divergence(stage.divergence, stage.beta, stored.temperature)
+    objective = Distillation(divergence, stage.share, vocabulary=stored.vocabulary, neftune=stage.neftune)
+    loader = StoredLoader.of(stored)
+    return Course(objective, SupervisedLM(), loader=loader, title="distill", told=RESULTS)
+
+
+def _without_bridge(model: Decoder) -> None:
+    """The images of states were there for training alone."""
+    if hasattr(model, BRIDGE):
+        delattr(model, BRIDGE)
