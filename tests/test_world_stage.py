@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from luhuo.core.artifact import produce, read_manifest
+from luhuo.verify.answers import split_reasoning
+from luhuo.verify.checks import match
 from luhuo.verify.scoring import is_correct
 from luhuo.world import dialogue, dirty, facts, families_skill, names, report
 from luhuo.world.scene import schemas
 from luhuo.world.stages import WorldStage
 
-SIZE: dict[str, Any] = {"megabytes": 1.2, "dialogues": 4000, "preferences": 1400, "prompts": 200}
+SIZE: dict[str, Any] = {"megabytes": 1.2, "dialogues": 4000, "preferences": 1400, "prompts": 200, "thoughts": 300}
 SPLITS = ("train", "valid", "test")
 
 
@@ -41,7 +43,9 @@ def items(world: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def small(seed: int, target: Path) -> str:
-    stage = WorldStage(seed=seed, megabytes=0.05, dialogues=300, test_per_family=4, preferences=40, prompts=40)
+    stage = WorldStage(
+        seed=seed, megabytes=0.05, dialogues=300, test_per_family=4, preferences=40, prompts=40, thoughts=20
+    )
     return produce("world", stage.model_copy(update={"dirty_documents": 30}), target).manifest["digest"]
 
 
@@ -239,6 +243,17 @@ def test_prompts_carry_a_check_and_no_response(world: Path) -> None:
     assert len(train) == SIZE["prompts"]
     assert all(row["check"] and "response" not in row for row in (*train, *test))
     assert not {row["template"] for row in train} & {row["template"] for row in test}
+
+
+def test_thoughts_come_before_the_answer_and_pass_their_own_check(world: Path) -> None:
+    train, test = (rows(world / f"thoughts/{split}.jsonl") for split in ("train", "test"))
+    assert len(train) == SIZE["thoughts"]
+    assert {row["family"] for row in (*train, *test)} == set(dialogue.THOUGHT)
+    assert not {row["template"] for row in train} & {row["template"] for row in test}
+    for row in (*train, *test):
+        thought, said = split_reasoning(row["response"])
+        assert thought and said == row["answer"]
+        assert match(row, row["response"]).strict and not match(row, f"<think>{row['answer']}</think>").strict
 
 
 def test_planted_defects_are_what_their_labels_say(world: Path) -> None:

@@ -13,6 +13,7 @@ from luhuo.dialogue.conversation import Conversation
 from luhuo.evaluation.items import Item, plain_prompt, question, stop_of
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
+from luhuo.verify.answers import split_reasoning
 from luhuo.verify.scoring import score
 from luhuo.verify.statistics import bootstrap_macro, near_chance, wilson
 
@@ -62,7 +63,7 @@ def _prepare(engine: Engine, item: Item, asking: Asking) -> tuple[Any, int, Samp
 def _record(item: Item, entry: tuple[Any, int, Sampling], completion: Any) -> Record:
     prompt, shots, _ = entry
     reply = completion.text.strip() if completion else ""
-    result = score(item, reply)
+    result = score(item, split_reasoning(reply)[1])
     return {
         "id": item["id"],
         "family": item["family"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,8 @@ SHARES = {
     "counting": 2, "ordering": 5, "format_following": 4,
 }  # fmt: skip
 """How often each family comes among train dialogues: what is short or slow to learn more often."""
+THOUGHT = ("addition_subtraction", "word_problem", "calendar", "counting", "comparison", "kinship")
+"""Families whose gold reply works something out before it states the answer."""
 
 
 def messages(turns: list[str]) -> list[dict[str, str]]:
@@ -74,6 +78,15 @@ def items(seed: int, name: str, world: World, train: World, count: int, turns: i
             draft = FAMILIES[family](makers[family, lang])
         seen.add(draft.opening)
         yield record(draft, family, lang, f"{name}-{number:06d}")
+
+
+def thoughts(seed: int, name: str, world: World, train: World, count: int) -> Iterator[dict[str, Any]]:
+    """`count` items of the families that want thinking, whose gold reply is `<think>the steps</think>the answer`."""
+    share = sum(SHARES[family] for family in THOUGHT) / sum(SHARES.values())
+    source = items(seed, name, world, train, math.ceil(1.2 * count / share) + 400)
+    found = (row for row in source if row["family"] in THOUGHT)
+    for row in itertools.islice(found, count):
+        yield row | {"response": f"<think>{row['response']}</think>{row['answer']}"}
 
 
 def chat(name: str, repeat: int) -> Iterator[dict[str, Any]]:

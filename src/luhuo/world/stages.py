@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class WorldStage(Stage):
-    """Write a small bilingual world: pages, dialogue, preferences, prompts and a dirty corpus, with gold answers."""
+    """Write a small bilingual world: pages, dialogue, preferences, prompts, thoughts and a dirty corpus, with gold
+    answers."""
 
     version: ClassVar[int] = 2
 
@@ -30,6 +31,9 @@ class WorldStage(Stage):
     prompts: int = field(
         2_000, "Number of train prompts with a verifiable answer.", "带可验证答案的训练提示数。", ge=10
     )
+    thoughts: int = field(
+        1_000, "Number of train items whose reply thinks before it answers.", "先思考后作答的训练条数。", ge=10
+    )
     dirty_documents: int = field(
         600, "Clean documents in the dirty corpus, before defects are added.", "脏语料中加入缺陷前的干净文档数。", ge=0
     )
@@ -42,4 +46,5 @@ class WorldStage(Stage):
 
     def disk_bytes(self) -> int:
         """Pages and items with room to spare."""
-        return int(self.megabytes * 1.6e6 + (self.dialogues + self.preferences + self.prompts) * 1200 + 30e6)
+        rows = self.dialogues + self.preferences + self.prompts + self.thoughts
+        return int(self.megabytes * 1.6e6 + rows * 1200 + 30e6)

@@ -58,7 +58,7 @@ def make_pages(seed: int, world: facts.World, size: float, name: str) -> Iterato
 
 
 def write_world(stage: WorldStage, out: Workspace) -> None:
-    """Write pages, dialogue, preference, prompts, dirty and report.json."""
+    """Write pages, dialogue, preference, prompts, thoughts, dirty and report.json."""
     worlds = {split: facts.build(stage.seed, split) for split in ("train", "valid", "test")}
     numbers: dict[str, Any] = {"pages": {}, "dialogue": {}}
     sample: list[tuple[str, str]] = []
@@ -69,6 +69,7 @@ def write_world(stage: WorldStage, out: Workspace) -> None:
         write_jsonl(out.path / f"copybook/{split}.jsonl", _copybook_rows(stage.seed, world, size))
     test = _write_dialogue(stage, out.path, worlds, numbers)
     _write_preference(stage, out.path, worlds, numbers)
+    _write_thoughts(stage, out.path, worlds, numbers)
     rng = random.Random(derive_seed(stage.seed, "dirty"))
     wanted = make_pages(derive_seed(stage.seed, "dirty"), worlds["train"], 1e12, "dirty")
     documents = [next(wanted) for _ in range(stage.dirty_documents)]
@@ -173,3 +174,10 @@ def _write_preference(stage: WorldStage, root: Path, worlds: dict[str, facts.Wor
         numbers["prompts"][split] = write_jsonl(
             root / f"prompts/{split}.jsonl", ({key: row[key] for key in keep} for row in made)
         )
+
+
+def _write_thoughts(stage: WorldStage, root: Path, worlds: dict[str, facts.World], numbers: dict[str, Any]) -> None:
+    numbers["thoughts"] = {}
+    for split, count in (("train", stage.thoughts), ("test", stage.test_per_family * len(dialogue.THOUGHT))):
+        made = dialogue.thoughts(stage.seed, f"thoughts-{split}", worlds[split], worlds["train"], count)
+        numbers["thoughts"][split] = write_jsonl(root / f"thoughts/{split}.jsonl", made)
