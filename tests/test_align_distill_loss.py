@@ -25,17 +25,13 @@ from luhuo.model.decoder import Decoder
 from luhuo.train.gradients import Gradients
 from luhuo.train.objective import Batch, CausalLM
 from luhuo.train.ranks import Ranks
+from tests.distill_cases import student_model, teacher_model
 from tests.parallel_cases import together
 from tests.preference_cases import same_step, sequences
-from tests.small_chat import small_model, small_tokenizer
+from tests.small_chat import small_tokenizer
 
 KINDS = [Divergence("forward"), Divergence("forward", temperature=2.0), Divergence("reverse", temperature=0.5)]
 KINDS += [Divergence("jsd", 0.1), Divergence("jsd", 0.7, 3.0)]
-
-
-def teacher_model() -> Decoder:
-    """Wider and deeper than the student, over the same tokens."""
-    return small_model(hidden_size=96, layers=3, heads=6, kv_heads=3)
 
 
 def batch_of(count: int = 8, length: int = 64, rank: int = 0, world: int = 1) -> Batch:
@@ -49,7 +45,7 @@ def batch_of(count: int = 8, length: int = 64, rank: int = 0, world: int = 1) ->
 
 def step(objective: Distillation, batch: Batch, rows: int = 0, student: Decoder | None = None) -> Any:
     """Gradients by name, and mean loss and metrics, of one step."""
-    model = (student or small_model()).train()
+    model = (student or student_model()).train()
     with torch.no_grad():
         batch = objective.prepare(model, batch)
     ranks = Ranks()
@@ -89,7 +85,7 @@ def plain(divergence: Divergence, share: float, batch: Batch, student: Decoder, 
 @pytest.mark.parametrize("divergence", KINDS, ids=str)
 @pytest.mark.parametrize("share", [1.0, 0.3])
 def test_loss_and_gradient_are_those_of_the_plain_computation(divergence: Divergence, share: float) -> None:
-    batch, student, teacher = batch_of(), small_model().train(), teacher_model()
+    batch, student, teacher = batch_of(), student_model().train(), teacher_model()
     wanted = plain(divergence, share, batch, student, teacher)
     wanted.backward()
     gradients, means = step(Distillation(divergence, share, Teacher(teacher)), batch)
@@ -101,7 +97,7 @@ def test_loss_and_gradient_are_those_of_the_plain_computation(divergence: Diverg
 
 def test_heads_that_do_more_than_multiply_and_heads_with_adapters_learn_the_same() -> None:
     divergence, batch = Divergence("jsd", 0.4, 1.5), batch_of()
-    capped = small_model()
+    capped = student_model()
     capped.config = capped.config.model_copy(update={"logit_softcap": 5.0, "logit_scale": 0.7})
     wanted = plain(divergence, 0.6, batch, capped.train(), teacher_model())
     wanted.backward()
@@ -111,7 +107,7 @@ def test_heads_that_do_more_than_multiply_and_heads_with_adapters_learn_the_same
     assert means["loss"] == pytest.approx(wanted.item(), rel=1e-5, abs=3e-6)
     assert all(torch.allclose(gradients[n], g, rtol=1e-3, atol=1e-5 * float(g.abs().max())) for n, g in slopes.items())
 
-    student = small_model()
+    student = student_model()
     attach(student, AdapterConfig(method="lora", rank=4), 0)
     with torch.no_grad():
         for name, p in student.named_parameters():
@@ -129,7 +125,7 @@ def test_heads_that_do_more_than_multiply_and_heads_with_adapters_learn_the_same
 @pytest.mark.parametrize(("kind", "beta"), [("forward", 0.0), ("reverse", 1.0), ("jsd", 0.1), ("jsd", 0.5)])
 def test_divergences_are_trls(kind: Any, beta: float) -> None:
     gkd = pytest.importorskip("trl.experimental.gkd.gkd_trainer", reason="trl moves its experiments about")
-    batch, student, teacher = batch_of(), small_model(), teacher_model()
+    batch, student, teacher = batch_of(), student_model(), teacher_model()
     temperature = 0.9
     ours, theirs = (logits_of(model, batch)[None].requires_grad_() for model in (student, teacher))
     valid = torch.zeros(ours.shape[:2], dtype=torch.long)
@@ -171,7 +167,7 @@ def test_all_tokens_stored_are_the_teacher_itself(divergence: Divergence) -> Non
 def test_a_few_stored_tokens_are_compared_with_the_others_taken_together() -> None:
     divergence, batch, teacher, k = Divergence("reverse", temperature=1.3), batch_of(), Teacher(teacher_model()), 5
     kept = stored_batch(batch, teacher, k, divergence)
-    student = small_model().train()
+    student = student_model().train()
     valid = CausalLM.targets(batch)
     q = (logits_of(student, batch) / 1.3).softmax(-1)
     p = (logits_of(teacher.model, batch) / 1.3).softmax(-1).detach()  # type: ignore[arg-type]
@@ -194,7 +190,7 @@ def test_a_few_stored_tokens_are_compared_with_the_others_taken_together() -> No
 
 def full(seed: int = 0) -> tuple[Distillation, Decoder]:
     """Everything at once: logits, states of other widths, relations; and the student that is to learn it."""
-    student, teacher = small_model(), Teacher(teacher_model())
+    student, teacher = student_model(), Teacher(teacher_model())
     states = StateMatch(StatesConfig(weight=0.3), student, teacher.model, seed)
     attention = AttentionMatch(AttentionConfig(weight=0.2, relation_heads=2), student, teacher.model, causal=True)
     return Distillation(Divergence("jsd"), 0.5, teacher, states=states, attention=attention), student
@@ -250,7 +246,7 @@ def test_the_teacher_is_not_trained() -> None:
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
-    teacher = Teacher(small_model())
+    teacher = Teacher(student_model())
     gradients, means = step(Distillation(Divergence("jsd", temperature=2.0), 1.0, teacher), batch_of())
     assert means["divergence"] == pytest.approx(0, abs=1e-5) and means["agreement"] == 1
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients.values())

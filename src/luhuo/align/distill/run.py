@@ -11,7 +11,7 @@ from luhuo.align.distill.loss import TOLD
 from luhuo.align.distill.matching import BRIDGE, AttentionMatch, StateMatch
 from luhuo.align.distill.objective import Distillation
 from luhuo.align.distill.stored import StoredLoader, open_stored
-from luhuo.align.distill.teacher import open_teacher
+from luhuo.align.distill.teacher import open_teacher, same_tokens
 from luhuo.align.sft import Prepared
 from luhuo.align.sft_run import Course, fine_tune
 from luhuo.align.stages import note_sources
@@ -33,9 +33,8 @@ def distill(stage: DistillStage, out: Workspace, device: torch.device) -> None:
 
 def _with_teacher(stage: DistillStage, student: Decoder, prepared: Prepared) -> Course:
     assert stage.teacher is not None
-    teacher = open_teacher(
-        stage.teacher, student.tokenizer, dtype=stage.teacher_dtype, device=str(student.device), kind=Decoder
-    )
+    teacher = open_teacher(stage.teacher, dtype=stage.teacher_dtype, device=str(student.device))
+    same_tokens(teacher.model.tokenizer, student.tokenizer, stage.teacher)
     divergence = Divergence(stage.divergence, stage.beta, stage.distill_temperature)
     plain = Distillation(divergence, stage.share, teacher)
     objective = Distillation(

@@ -20,7 +20,7 @@ from luhuo.align.distill.stored import (
     shards_of,
     target_places,
 )
-from luhuo.align.distill.teacher import Teacher, open_teacher
+from luhuo.align.distill.teacher import Teacher, open_teacher, same_tokens
 from luhuo.align.preference.reference import weights_digest
 from luhuo.align.sft import Rules, prepare
 from luhuo.align.sft_run import announce, data_sets, quarantine_file
@@ -48,8 +48,9 @@ FEW = 65_536
 def store_logits(stage: TeacherLogitsStage, out: Workspace, device: torch.device) -> None:
     """Write header and shards into `out.path`; shards that are there already are kept."""
     student = Tokenizer.load(resolve(stage.student, weights=False).path) if stage.student else None
-    teacher = open_teacher(stage.teacher, student, dtype=stage.teacher_dtype, device=str(device))
+    teacher = open_teacher(stage.teacher, dtype=stage.teacher_dtype, device=str(device))
     tokenizer = student or teacher.model.tokenizer
+    same_tokens(teacher.model.tokenizer, tokenizer, stage.teacher)
     assert tokenizer is not None
     sets = data_sets(stage.data)
     note_sources([file for files, _ in sets for file in files], out)

@@ -36,11 +36,8 @@ class Teacher:
         return LiveTargets(self.model, states, divergence, self.vocabulary)
 
 
-def open_teacher(
-    reference: str, student: Tokenizer | None, *, dtype: str, device: str, kind: type = Decoder
-) -> Teacher:
-    """The teacher of a student with this tokenizer. Raises `LuhuoError` if it is no `kind` of model, or if the same id
-    is not the same token to both."""
+def open_teacher(reference: str, *, dtype: str, device: str, kind: type = Decoder) -> Teacher:
+    """A teacher by any reference of a model. Raises `LuhuoError` if it is no `kind` of model."""
     model = open_model(reference, dtype=dtype, device=device, mtp=False)
     if not isinstance(model, kind):
         raise LuhuoError(
@@ -50,7 +47,6 @@ def open_teacher(
             where=reference,
         )
     assert isinstance(model, Reader)
-    same_tokens(model.tokenizer, student, reference)
     return Teacher(model)
 
 
