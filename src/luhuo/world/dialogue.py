@@ -24,6 +24,8 @@ SHARES = {
 """How often each family comes among train dialogues: what is short or slow to learn more often."""
 THOUGHT = ("addition_subtraction", "word_problem", "calendar", "counting", "comparison", "kinship")
 """Families whose gold reply works something out before it states the answer."""
+THINK = {"en": "Think, then answer.", "zh": "先想，再回答。"}
+"""What the system message of such an item says, so that a model can do both."""
 
 
 def messages(turns: list[str]) -> list[dict[str, str]]:
@@ -81,12 +83,14 @@ def items(seed: int, name: str, world: World, train: World, count: int, turns: i
 
 
 def thoughts(seed: int, name: str, world: World, train: World, count: int) -> Iterator[dict[str, Any]]:
-    """`count` items of the families that want thinking, whose gold reply is `<think>the steps</think>the answer`."""
+    """`count` items of the families that want thinking: the system message asks for it, and the gold reply is
+    `<think>the steps</think>the answer`."""
     share = sum(SHARES[family] for family in THOUGHT) / sum(SHARES.values())
     source = items(seed, name, world, train, math.ceil(1.2 * count / share) + 400)
     found = (row for row in source if row["family"] in THOUGHT)
     for row in itertools.islice(found, count):
-        yield row | {"response": f"<think>{row['response']}</think>{row['answer']}"}
+        told = [{"role": "system", "content": THINK[row["lang"]]}, *row["messages"]]
+        yield row | {"messages": told, "response": f"<think>{row['response']}</think>{row['answer']}"}
 
 
 def chat(name: str, repeat: int) -> Iterator[dict[str, Any]]:
