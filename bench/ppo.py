@@ -4,6 +4,7 @@
     python bench/ppo.py model                   a trained reward model as reward (proxy), the checks as gold
     python bench/ppo.py best-of-n               the same reward model: best of n and PPO, proxy and gold over KL
     python bench/ppo.py rule --seeds 0 --steps 60     less of it
+    python bench/ppo.py rule --run DIR          another run of the quickstart recipe
 
 Every run is kept under --out and not made again. Answers are sampled at temperature 1, `SAMPLES` to each held-out
 prompt (people, places and templates that training never saw); an interval is that of the mean over prompts of the
@@ -28,7 +29,8 @@ from luhuo.verify.scoring import is_correct
 from luhuo.verify.statistics import bootstrap_mean, paired_difference
 
 ROOT = Path(__file__).parent.parent
-QUICKSTART = ROOT / "runs" / "quickstart"
+PLACES = {"run": ROOT / "runs" / "quickstart"}
+"""The run whose assistant and world are used; `--run` says another."""
 FAMILIES = ("counting", "ordering", "choice", "format_following", "kinship", "comparison")
 """Short questions that the assistant answers neither always nor never."""
 SAMPLES, MAX_TOKENS, BEST_OF = 4, 48, (1, 2, 4, 8, 16)
@@ -52,7 +54,7 @@ def items(split: str, out: Path) -> Path:
     """The prompts of these families as a file."""
     rows = [
         line
-        for line in (QUICKSTART / "world" / "prompts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in (PLACES["run"] / "world" / "prompts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
         if json.loads(line)["family"] in FAMILIES
     ]
     file = out / f"prompts-{split}.jsonl"
@@ -64,7 +66,7 @@ def items(split: str, out: Path) -> Path:
 def questions(out: Path) -> list[dict[str, Any]]:
     """What is measured on: held-out prompts, and those of the held-out dialogues, which are more."""
     lines = items("test", out).read_text(encoding="utf-8").splitlines()
-    more = (QUICKSTART / "world" / "dialogue" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    more = (PLACES["run"] / "world" / "dialogue" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in [*lines, *more]]
     chosen = [row for row in rows if row["family"] in FAMILIES and row["messages"][-1]["role"] == "user"]
     return chosen[:600]
@@ -72,7 +74,7 @@ def questions(out: Path) -> list[dict[str, Any]]:
 
 def trained(name: str, out: Path, **changes: Any) -> Path:
     """The model of a run of PPO, made now unless it is there."""
-    values = {"model": str(QUICKSTART / "assistant"), "prompts": str(items("train", out))} | SETTINGS | changes
+    values = {"model": str(PLACES["run"] / "assistant"), "prompts": str(items("train", out))} | SETTINGS | changes
     done = produce("ppo", configured("ppo", values), out / name)
     print(f"{name}: {json.dumps(done.manifest['metrics'], ensure_ascii=False)}", flush=True)
     return done.path
@@ -80,8 +82,8 @@ def trained(name: str, out: Path, **changes: Any) -> Path:
 
 def reward_model(out: Path) -> Path:
     """A reward model of the world's preferences, from the assistant."""
-    world = QUICKSTART / "world" / "preference"
-    values = {"model": str(QUICKSTART / "assistant"), "data": str(world / "train.jsonl"), "device": "cpu"}
+    world = PLACES["run"] / "world" / "preference"
+    values = {"model": str(PLACES["run"] / "assistant"), "data": str(world / "train.jsonl"), "device": "cpu"}
     values |= {"test": str(world / "test.jsonl"), "dtype": "fp32", "threads": 1, "learning_rate": 2e-3}
     return produce("reward", configured("reward", values), out / "reward").path
 
@@ -139,7 +141,7 @@ def _interval(found: Any) -> str:
 def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scorer: Path | None) -> None:
     """SFT against PPO and its control, by gold and, with a reward model, by proxy."""
     rows = questions(out)
-    before = answers(QUICKSTART / "assistant", rows, SAMPLES)
+    before = answers(PLACES["run"] / "assistant", rows, SAMPLES)
     measures = {"gold": lambda found: gold(rows, found)}
     if scorer is not None:
         measures["proxy"] = lambda found: proxy(scorer, found)
@@ -161,7 +163,7 @@ def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scor
 def best_of_n(out: Path, seeds: list[int], scorer: Path) -> None:
     """Proxy and gold of the best of n by the proxy, over log n - (n - 1)/n nats, beside those of PPO over its KL."""
     rows = questions(out)[:200]
-    found = answers(QUICKSTART / "assistant", rows, max(BEST_OF))
+    found = answers(PLACES["run"] / "assistant", rows, max(BEST_OF))
     liked, right = proxy(scorer, found), gold(rows, found)
     print("            KL   proxy   gold")
     for n in BEST_OF:
@@ -185,20 +187,23 @@ def main() -> None:
     """Read the command line and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("rule", "model", "best-of-n"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--run", type=Path, default=PLACES["run"], help="folder of the quickstart recipe")
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-ppo")
     chosen = parser.parse_args()
+    PLACES["run"] = chosen.run
+    seeds = [int(seed) for seed in chosen.seeds.split(",")]
     use_threads(1)
     SETTINGS["steps"] = chosen.steps
     if chosen.what == "rule":
-        effect(chosen.out, chosen.seeds, {"rewards": [{"kind": "check"}]}, "rule", None)
+        effect(chosen.out, seeds, {"rewards": [{"kind": "check"}]}, "rule", None)
         return
     scorer = reward_model(chosen.out)
     if chosen.what == "model":
-        effect(chosen.out, chosen.seeds, {"reward_model": str(scorer)}, "model", scorer)
+        effect(chosen.out, seeds, {"reward_model": str(scorer)}, "model", scorer)
     else:
-        best_of_n(chosen.out, chosen.seeds, scorer)
+        best_of_n(chosen.out, seeds, scorer)
 
 
 if __name__ == "__main__":
