@@ -121,8 +121,22 @@ class Gain(Stage):
     after: Input
 
     def run(self, out: Workspace) -> None:
-        outcomes = [{str(n): ("facts", n < limit) for n in range(100)} for limit in (10, 70)]
-        (out.path / "comparison.json").write_text(json.dumps(compare_runs(*outcomes)))
+        before, after = ({str(n): ("facts", n < limit) for n in range(100)} for limit in (10, 70))
+        (out.path / "comparison.json").write_text(json.dumps(compare_runs(before, after)))
+
+
+class Practice(Stage):
+    """Stands for a run that learns from its own answers, two updates a round, and for a reward model."""
+
+    def run(self, out: Workspace) -> None:
+        for step in range(1, 41):
+            row = {"step": step, "loss": 0.0, "time.update": 1.0}
+            if step % 2:
+                row |= {"reward": 0.2 + 0.01 * step, "time.generate": 5.0, "time.score": 0.5, "time.log_probs": 0.5}
+            out.metrics.write(**row)
+        right = {"accuracy": 0.75, "low": 0.6, "high": 0.86, "n": 40}
+        told = {"kind": "pairwise", **right, "by": {"defect": {"wrong_number": right}}}
+        (out.path / "reward.json").write_text(json.dumps(told))
 
 
 def make_run(folder: Path) -> Path:
@@ -174,6 +188,18 @@ def test_every_finding_is_on_the_page(run: Path, monkeypatch: pytest.MonkeyPatch
         assert expected in words, expected
     assert "base : not shown to be above chance in choice" in words.replace("base:", "base :")
     assert parser.tags.count("polyline") == 3
+
+
+def test_what_alignment_did_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUHUO_LANG", "en")
+    produce("grpo", Practice(), tmp_path / "practice")
+    parser = Strict()
+    parser.feed(write_report(tmp_path, "alignment").read_text(encoding="utf-8"))
+    assert parser.open == []
+    words = " ".join(parser.words.split())
+    # The first tenth of 20 rounds against the last; 20 rounds of 6 s before 40 updates of 1 s.
+    for expected in ("0.220 → 0.580", "160", "62.5% · 6.2% · 6.2% · 25.0%", "wrong_number", "75.0%", "grpo: reward"):
+        assert expected in words, expected
 
 
 def test_a_failed_or_empty_run_still_has_a_page(tmp_path: Path) -> None:

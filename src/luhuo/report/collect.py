@@ -95,21 +95,22 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def charts(parts: list[Part]) -> list[Chart]:
-    """Loss and held-out bits per byte by step: runs of one stage over one another."""
+    """Loss, held-out bits per byte, reward by step: runs of one stage over one another."""
     logs = {part.name: MetricsLog(part.path / "metrics.jsonl").read() for part in parts}
     drawn = []
     measures = (
-        ("loss", tr("loss (nats per token)", "损失（奈特/词元）")),
-        ("valid_bpb", tr("bits per byte", "每字节比特数")),
+        ("loss", tr("training loss", "训练损失"), tr("loss (nats per token)", "损失（奈特/词元）")),
+        ("valid_bpb", tr("held-out text", "留出文本"), tr("bits per byte", "每字节比特数")),
+        ("reward", tr("reward", "奖励"), tr("mean reward of a round", "每轮平均奖励")),
+        ("accuracy", tr("preferences", "偏好"), tr("share of pairs told apart", "正确区分的偏好对比例")),
     )
     for stage in dict.fromkeys(part.manifest["stage"] for part in parts):
         names = [part.name for part in parts if part.manifest["stage"] == stage]
-        for key, label in measures:
+        for key, what, label in measures:
             curves = {
                 n: [(r["step"], r[key]) for r in logs[n] if "step" in r and r.get(key) is not None] for n in names
             }
-            title = f"{stage}: {tr('training loss', '训练损失') if key == 'loss' else tr('held-out text', '留出文本')}"
-            chart = line_chart(title, tr("step", "步"), label, curves)
+            chart = line_chart(f"{stage}: {what}", tr("step", "步"), label, curves)
             if chart:
                 drawn.append(chart)
     return drawn + reliability(parts)

@@ -9,7 +9,7 @@ import jinja2
 
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
-from luhuo.report import collect
+from luhuo.report import alignment, collect
 
 
 def write_report(run_dir: Path, title: str) -> Path:
@@ -41,6 +41,8 @@ def write_report(run_dir: Path, title: str) -> Path:
         family_rows=collect.family_rows(found),
         sample_rows=collect.sample_rows(found),
         comparisons=collect.comparisons(parts),
+        reward_models=alignment.reward_models(parts),
+        rollouts=alignment.rollouts(parts),
         sources=collect.sources(parts),
         trees=collect.trees(parts),
     )
