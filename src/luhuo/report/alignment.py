@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -52,7 +53,7 @@ def rollouts(parts: list[Part]) -> list[Rollouts]:
         if not rewards or not any("time.generate" in row for row in rows):
             continue
         edge = max(1, round(EDGE * len(rewards)))
-        seconds = {name.removeprefix("time."): sum(row.get(name, 0.0) for row in rows) for name in TIMES}
+        seconds = {name.removeprefix("time."): math.fsum(row.get(name, 0.0) for row in rows) for name in TIMES}
         first, last = (sum(some) / edge for some in (rewards[:edge], rewards[-edge:]))
         found.append(Rollouts(part.name, part.manifest["stage"], len(rewards), first, last, seconds))
     return found
