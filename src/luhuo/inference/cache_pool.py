@@ -5,7 +5,7 @@ Running requests come first: what is kept of earlier texts gives way to them, an
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luhuo.inference.prefix_cache import BLOCK, Block, PrefixCache
@@ -36,6 +36,11 @@ class Running:
     """How many tokens to guess at next."""
 
     @property
+    def adapter(self) -> int | None:
+        """What besides the tokens decides what is cached: the serial of the adapter in use."""
+        return None if self.request.adapter is None else self.request.adapter.serial
+
+    @property
     def room(self) -> int:
         """Tokens that may still come behind the next one."""
         return self.most - len(self.ids) - 1
@@ -54,12 +59,10 @@ class CachePool:
         self.prefix = PrefixCache() if prefixes else None
         self.beside = 0
         """Slots that every row takes besides the cache's own (an encoded text)."""
-        self.adapter: Hashable = None
-        """What besides the tokens decides what is cached: the name of the adapter in use."""
 
     def place(self, running: list[Running], group: Sequence[Running]) -> None:
         """Give rows to the requests of `group`, with what is known of their prompts, and add them to `running`."""
-        chains = [self.prefix.match(one.ids, self.adapter) if self.prefix else [] for one in group]
+        chains = [self.prefix.match(one.ids, one.adapter) if self.prefix else [] for one in group]
         known = max(map(len, chains)) * BLOCK
         count = len(running) + len(group)
         wanted = max(known, min(ROUNDING, self.tokens // count - self.beside))
@@ -118,7 +121,9 @@ class CachePool:
         if self.prefix is None:
             return
         room = min(self.tokens // 2, self.tokens - self.cache.batch * self.cache.capacity)
-        self.prefix.save(self.cache, [(o.row, o.ids[: o.filled]) for o in ended], room, adapter=self.adapter)
+        for adapter in {one.adapter for one in ended}:
+            rows = [(o.row, o.ids[: o.filled]) for o in ended if o.adapter == adapter]
+            self.prefix.save(self.cache, rows, room, adapter=adapter)
 
     def release(self, one: Running) -> None:
         """Take a request's row from it; it would have to be computed again."""

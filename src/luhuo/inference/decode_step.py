@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from luhuo.inference.multi_lora import Updates
 from luhuo.kernels.low_bit import FORMS, NUMBERS, Matrix, describe_dense
 from luhuo.kernels.native import library
 from luhuo.model.block import Block
@@ -41,11 +42,19 @@ PLAIN_ROPE = {
 }  # fmt: skip
 
 
+class _Update(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("a", "b")),
+        *((name, ctypes.c_int64) for name in ("rank", "number")),
+    )
+
+
 class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "query_norm", "key_norm")),
         *((name, ctypes.c_int64) for name in ("norm_number", "head_stride")),
         *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
+        *((name, _Update) for name in ("on_qkv", "on_out", "on_gate_up", "on_down")),
     )
 
 
@@ -100,10 +109,13 @@ class DecodeStep:
         kept = type(cache) is KVCache and 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
         return kept and self._stack() is not None
 
-    def __call__(self, ids: Tensor, cache: KVCache, counts: int | Sequence[int] = 1) -> Tensor:
+    def __call__(
+        self, ids: Tensor, cache: KVCache, counts: int | Sequence[int] = 1, adapters: Sequence[int] = ()
+    ) -> Tensor:
         """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 a row.
 
         Rows grow by it where `counts` is 1; where it is 0 it is computed into the slot behind the row's end.
+        `adapters` are their slots in `MultiLora`.
         """
         found, config = library(), self._model.config
         assert found is not None
@@ -115,9 +127,10 @@ class DecodeStep:
         logits = torch.empty(len(ids), config.vocab_size)
         kept, stack = self._caches(cache), self._table
         assert stack is not None, "fits was not asked"
+        chosen = torch.tensor(adapters) if any(adapters) else None
         found.decode_step(
             ctypes.addressof(stack), ctypes.addressof(kept), x.data_ptr(), slots.data_ptr(), cos.data_ptr(),
-            sin.data_ptr(), logits.data_ptr(), len(ids),
+            sin.data_ptr(), None if chosen is None else chosen.data_ptr(), logits.data_ptr(), len(ids),
         )  # fmt: skip
         cache.advance(counts)
         return logits
@@ -200,8 +213,8 @@ def _matrices(model: Decoder) -> Iterator[nn.Module]:
 
 
 def _is_alone(matrix: nn.Module) -> bool:
-    """Whether a matrix is what it looks like: no kind of its own, no adapter on it."""
-    return type(matrix) in (Linear, QuantisedLinear) and getattr(matrix, "adapter", None) is None
+    """Whether a matrix is what it looks like: no kind of its own, no adapter on it but those of single rows."""
+    return type(matrix) in (Linear, QuantisedLinear) and isinstance(getattr(matrix, "adapter", None), Updates | None)
 
 
 def _layer(module: nn.Module) -> _Layer:
@@ -212,6 +225,7 @@ def _layer(module: nn.Module) -> _Layer:
         NUMBERS[next(block.attention_norm.parameters()).dtype],
         attention.config.head_dim if attention.config.qk_norm == "heads" else 0,
         *map(_matrix, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
+        *map(_update, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
     )
 
 
@@ -220,6 +234,14 @@ def _matrix(module: object) -> Matrix:
         return module.describe()
     assert isinstance(module, Linear)
     return describe_dense(module.weight, module.bias)
+
+
+def _update(module: nn.Module) -> _Update:
+    """What adapters add to a matrix; of rank 0 where none does."""
+    updates = module._modules["adapter"]
+    if not isinstance(updates, Updates):
+        return _Update(None, None, 0, 0)
+    return _Update(updates.a.data_ptr(), updates.b.data_ptr(), updates.a.shape[1], NUMBERS[updates.a.dtype])
 
 
 def _kept(cache: KVCache) -> ctypes.Array[_Cache]:

@@ -14,6 +14,7 @@ from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.render import render
+from luhuo.inference.adapters import Adapters, LoadedAdapter
 from luhuo.inference.beam import beam_search
 from luhuo.inference.budget import cache_format, default_tokens
 from luhuo.inference.constraints import FormatConstraint, compile_format
@@ -25,6 +26,7 @@ from luhuo.inference.sampling import Sampling
 from luhuo.inference.scheduler import Scheduler
 from luhuo.inference.scoring import loglikelihood, mean_states
 from luhuo.inference.speculative import Speculate
+from luhuo.inference.weights import take_weights
 from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_decoder import EncoderDecoder
@@ -33,6 +35,7 @@ from luhuo.tokenizer.tokenizer import Tokenizer
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Sequence[int] | Conversation
 """Text (special tokens in it are plain text), token ids, or a conversation to be answered."""
+AdapterNames = str | Sequence[str | None] | None
 
 LOG = logging.getLogger(__name__)
 
@@ -68,6 +71,8 @@ class Engine:
         self._listeners: dict[int, Callable[[Request], None]] = {}
         self._scheduler: Scheduler | None = None
         self.cache_tokens = 0
+        self.adapters = Adapters(None, self._lock)
+        """LoRA adapters that requests choose by name."""
         if isinstance(model, Encoder):
             return
         stored = cache_format(cache_dtype, model.dtype)
@@ -86,6 +91,7 @@ class Engine:
             draft=draft_model,
             speculate=speculate,
         )
+        self.adapters = Adapters(self._scheduler, self._lock)
 
     @property
     def scheduler(self) -> Scheduler:
@@ -194,11 +200,15 @@ class Engine:
         _check(requests)
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling | Sequence[Sampling] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        adapter: AdapterNames = None,
     ) -> list[Completion]:
         """One completion a prompt, in order; with `n` > 1 all answers are in its `choices`.
 
-        Raises `LuhuoError` when a prompt leaves no room for an answer in the model's context.
+        `adapter` names one of `adapters` for all prompts, or for each; None is the model itself. Raises `LuhuoError`
+        when a prompt leaves no room for an answer in the model's context.
         """
         if isinstance(prompts, (str, Conversation)):
             raise LuhuoError(
@@ -206,39 +216,48 @@ class Engine:
             )
         if sampling is None or isinstance(sampling, Sampling):
             sampling = [sampling or Sampling()] * len(prompts)
-        pairs = list(zip(prompts, list(sampling), strict=True))
-        groups = [[] if wanted.beams > 1 else self.requests(prompt, wanted) for prompt, wanted in pairs]
+        names = [adapter] * len(prompts) if adapter is None or isinstance(adapter, str) else list(adapter)
+        asked = list(zip(prompts, list(sampling), names, strict=True))
+        groups = [[] if wanted.beams > 1 else self.requests(prompt, wanted, name) for prompt, wanted, name in asked]
         self._finish([request for group in groups for request in group])
         return [
-            ranked(group, wanted.n)[0] if group else self._search(prompt, wanted)
-            for group, (prompt, wanted) in zip(groups, pairs, strict=True)
+            ranked(group, one[1].n)[0] if group else self._search(*one)
+            for group, one in zip(groups, asked, strict=True)
         ]
 
-    def _search(self, prompt: Prompt, sampling: Sampling) -> Completion:
+    def _search(self, prompt: Prompt, sampling: Sampling, name: str | None) -> Completion:
         """Beam search: it has the model to itself while it runs."""
-        ids = self.prompt_ids(prompt)
-        with self._lock:
-            return beam_search(self._decoder, ids, sampling, self.end_tokens, self._room(ids))[0]
-
-    @overload
-    def chat(self, messages: Messages | Conversation, sampling: Sampling | None = None) -> Completion: ...
+        adapter = self.adapters.find(name)
+        ids, ends = self.prompt_ids(prompt, adapter), self.end_tokens | (adapter.ends if adapter else set())
+        with self._lock, self.adapters.alone(adapter):
+            return beam_search(self._decoder, ids, sampling, ends, self._room(ids))[0]
 
     @overload
     def chat(
-        self, messages: Sequence[Messages | Conversation], sampling: Sampling | Sequence[Sampling] | None = None
+        self, messages: Messages | Conversation, sampling: Sampling | None = None, adapter: str | None = None
+    ) -> Completion: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Sequence[Messages | Conversation],
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        adapter: AdapterNames = None,
     ) -> list[Completion]: ...
 
-    def chat(self, messages: Any, sampling: Any = None) -> Completion | list[Completion]:
+    def chat(self, messages: Any, sampling: Any = None, adapter: AdapterNames = None) -> Completion | list[Completion]:
         """Answer a conversation (or each of a list of them) through the model's chat template."""
         if isinstance(messages, Conversation) or _is_messages(messages):
-            return self.generate([_conversation(messages)], sampling)[0]
-        return self.generate([_conversation(one) for one in messages], sampling)
+            return self.generate([_conversation(messages)], sampling, adapter)[0]
+        return self.generate([_conversation(one) for one in messages], sampling, adapter)
 
-    def stream(self, prompt: Prompt | Messages, sampling: Sampling | None = None) -> Generator[Chunk, None, None]:
+    def stream(
+        self, prompt: Prompt | Messages, sampling: Sampling | None = None, adapter: str | None = None
+    ) -> Generator[Chunk, None, None]:
         """Pieces of one answer as they come: never half a character, never the beginning of a stop string."""
         if _is_messages(prompt):
             prompt = _conversation(prompt)
-        request = self.requests(prompt, sampling or Sampling())[0]  # type: ignore[arg-type]
+        request = self.requests(prompt, sampling or Sampling(), adapter)[0]  # type: ignore[arg-type]
         self.submit(request, _nothing)
         given = 0
         try:
@@ -254,10 +273,10 @@ class Engine:
             self.cancel(request)
 
     def loglikelihood(
-        self, pairs: Sequence[tuple[str | Sequence[int], str | Sequence[int]]]
+        self, pairs: Sequence[tuple[str | Sequence[int], str | Sequence[int]]], adapter: str | None = None
     ) -> list[tuple[float, bool]]:
         """For each (prompt, continuation): the sum of log-probabilities, and whether it is the greedy continuation."""
-        with self._lock:
+        with self._lock, self.adapters.alone(self.adapters.find(adapter)):
             return loglikelihood(self._decoder, pairs)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
@@ -268,10 +287,10 @@ class Engine:
                 return self.model.embed(texts)
             return mean_states(self.scheduler.model, [self.prompt_ids(text) for text in texts], self.context)
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
+    def prompt_ids(self, prompt: Prompt, adapter: LoadedAdapter | None = None) -> list[int]:
         """Token ids of a prompt. An empty one becomes the token that stands between documents."""
         if isinstance(prompt, Conversation):
-            return render(prompt, self.tokenizer, generation_prompt=True).ids
+            return render(prompt, self._reader(adapter), generation_prompt=True).ids
         if not isinstance(prompt, str):
             ids = [int(i) for i in prompt]
         elif isinstance(self.model, Decoder):
@@ -282,12 +301,17 @@ class Engine:
             self.model.check_ids(max(ids))
         return ids or [self.tokenizer.eos_id]
 
-    def requests(self, prompt: Prompt, sampling: Sampling) -> list[Request]:
+    def _reader(self, adapter: LoadedAdapter | None) -> Tokenizer:
+        """The tokenizer whose chat template counts."""
+        return (adapter.tokenizer if adapter else None) or self.tokenizer
+
+    def requests(self, prompt: Prompt, sampling: Sampling, adapter: str | None = None) -> list[Request]:
         """The requests that together answer a prompt: `n` of them, or `best_of`.
 
-        Raises `LuhuoError` when the prompt leaves no room for an answer.
+        Raises `LuhuoError` when the prompt leaves no room for an answer, or the adapter is not loaded.
         """
-        ids = self.prompt_ids(prompt)
+        loaded = self.adapters.find(adapter)
+        ids = self.prompt_ids(prompt, loaded)
         room = self._room(ids)
         if sampling.beams > 1:
             raise LuhuoError(
@@ -295,11 +319,19 @@ class Engine:
                 fix=tr("Use generate, not a stream.", "请用 generate，而不是流式。"),
             )
         found = [
-            Request(ids, sampling, self.model.tokenizer, room, choice, constraint=self._constraint(ids, sampling))
+            Request(
+                ids,
+                sampling,
+                self.model.tokenizer,
+                room,
+                choice,
+                constraint=self._constraint(ids, sampling, loaded),
+                adapter=loaded,
+            )
             for choice in range(sampling.rounds)
         ]
         if sampling.prompt_logprobs is not None:
-            with self._lock:
+            with self._lock, self.adapters.alone(loaded):
                 found[0].prompt_logprobs = prompt_logprobs(self._decoder, ids, sampling.prompt_logprobs)
             for request in found[1:]:
                 request.prompt_logprobs = found[0].prompt_logprobs
@@ -321,11 +353,13 @@ class Engine:
             )
         return room
 
-    def _constraint(self, ids: Sequence[int], sampling: Sampling) -> FormatConstraint | None:
+    def _constraint(
+        self, ids: Sequence[int], sampling: Sampling, adapter: LoadedAdapter | None
+    ) -> FormatConstraint | None:
         """What holds an answer to its output format; where the prompt opens reasoning, from the end of that on."""
         if sampling.format is None:
             return None
-        return compile_format(sampling.format, self.tokenizer, after=closing(self.tokenizer, ids))
+        return compile_format(sampling.format, self.tokenizer, after=closing(self._reader(adapter), ids))
 
     def update_weights(self, model: Writer) -> None:
         """Take over the weights of another model of the same shape (or of this one, after an optimiser step).
@@ -333,24 +367,10 @@ class Engine:
         What is cached is forgotten; requests that are running go on with the tokens they have. Raises `LuhuoError`
         if names or shapes differ.
         """
-        with self._lock, torch.no_grad():
+        with self._lock:
             if model is not self.model:
-                ours, theirs = self.model.state_dict(), model.state_dict()
-                wrong = [name for name in {*ours, *theirs} if _shape(ours, name) != _shape(theirs, name)]
-                if wrong:
-                    name = min(wrong)
-                    raise LuhuoError(
-                        tr("These weights are of another model.", "这些权重属于另一个模型。"),
-                        expected=f"{name}: {_shape(ours, name)}",
-                        found=f"{name}: {_shape(theirs, name)}",
-                    )
-                for name, tensor in ours.items():
-                    tensor.copy_(theirs[name])
+                take_weights(self.model, model)
             self.scheduler.recompute()
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(tensors[name].shape) if name in tensors else None
 
 
 def _nothing(request: Request) -> None:

@@ -25,7 +25,7 @@ class Block:
     """What the cache holds of `BLOCK` tokens, and what they follow."""
 
     before: Block | Hashable
-    """The block before it; of the first one, the name of the adapter that computed it."""
+    """The block before it; of the first one, the adapter that computed it."""
     tokens: tuple[int, ...]
     data: Tensor
     """Bytes (n,) uint8: each tensor of the cache as (heads, BLOCK, features)."""
@@ -99,6 +99,15 @@ class PrefixCache:
         """Forget what has not been used for longest, until at most `room` tokens are kept."""
         while self.tokens > max(room, 0):
             self._blocks.popitem(last=False)
+
+    def forget(self, adapter: Hashable) -> None:
+        """Forget what an adapter has computed."""
+        for key, block in list(self._blocks.items()):
+            first: Block | Hashable = block
+            while isinstance(first, Block):
+                first = first.before
+            if first == adapter:
+                del self._blocks[key]
 
     def clear(self) -> None:
         """Forget everything: the weights have changed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from luhuo.core.seeds import derive_seed
 from luhuo.inference.history import History, is_penalised
 from luhuo.inference.sampling import Sampling
 from luhuo.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from luhuo.inference.adapters import LoadedAdapter
 
 
 class Constraint(Protocol):
@@ -79,8 +82,10 @@ class Request:
         choice: int = 0,
         *,
         constraint: Constraint | None = None,
+        adapter: LoadedAdapter | None = None,
     ) -> None:
         self.prompt, self.sampling, self.choice = list(prompt), sampling, choice
+        self.adapter = adapter
         self.constraint = constraint
         self.limit = min(sampling.max_tokens, room)
         self.tokens: list[int] = []
@@ -94,6 +99,8 @@ class Request:
         self.error: str | None = None
         self.history = History(self.prompt) if is_penalised(sampling) else None
         self.stop_ids = frozenset(sampling.stop_token_ids)
+        self.ends = adapter.ends if adapter else frozenset()
+        """Tokens that end this answer, besides those that end every one."""
         self._bad = _bad_words(sampling.bad_words, tokenizer)
         seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(62)
         self._chance = random.Random(derive_seed(seed, choice, *self.prompt))
@@ -139,7 +146,7 @@ class Request:
         """Tokens that may not come next: the last ones of bad words, and ends before `min_tokens`."""
         banned = set()
         if len(self.tokens) < self.sampling.min_tokens:
-            banned |= end_tokens | self.stop_ids
+            banned |= end_tokens | self.ends | self.stop_ids
         if self._bad:
             longest = max(len(before) for before, _ in self._bad)
             recent = (self.prompt[-longest:] + self.tokens[-longest:])[-longest:] if longest else []
@@ -152,20 +159,22 @@ class Request:
         if self.history is not None:
             self.history.add(token)
         if self.constraint is not None and self.constraint.error:
-            self._fail(self.constraint.error)
+            self.fail(self.constraint.error)
             return
         early = len(self.tokens) <= self.sampling.min_tokens
         if token in self.stop_ids and not early:
             self.stop_reason = token
             self._finish("stop")
             return
-        if token in end_tokens and (not self.sampling.ignore_eos or self.constraint is not None):
+        if (token in end_tokens or token in self.ends) and (
+            not self.sampling.ignore_eos or self.constraint is not None
+        ):
             self._finish("stop")
             return
         if self.constraint is not None:
             self.constraint.accept(token)
             if self.constraint.error:
-                self._fail(self.constraint.error)
+                self.fail(self.constraint.error)
                 return
         before = len(self._text)
         if self._decoder:
@@ -181,6 +190,11 @@ class Request:
         """End the request where it is."""
         if self.finish_reason is None:
             self._finish("cancelled")
+
+    def fail(self, problem: str) -> None:
+        """End the request with an error that a person is told."""
+        self.error = problem
+        self._finish("error")
 
     def take_text(self) -> str:
         """Text that is new since the last call and can no longer become part of a stop string."""
@@ -203,10 +217,6 @@ class Request:
             prompt_logprobs=self.prompt_logprobs,
             score=self.score if self.reports else None,
         )
-
-    def _fail(self, problem: str) -> None:
-        self.error = problem
-        self._finish("error")
 
     def _finish(self, reason: str) -> None:
         before = len(self._text)

@@ -185,7 +185,7 @@ def _forbid(requests: Sequence[Request], logits: Tensor, end_tokens: Set[int]) -
 def _allowed(request: Request, vocab: int, end_tokens: Set[int]) -> Tensor:
     """What the request's constraint allows (vocab,); where the answer may end, every token that ends it does."""
     assert request.constraint is not None
-    return request.constraint.allowed(vocab, end_tokens | request.stop_ids)
+    return request.constraint.allowed(vocab, end_tokens | request.ends | request.stop_ids)
 
 
 def _near_best(logits: Tensor, settings: Sequence[Sampling]) -> Tensor:

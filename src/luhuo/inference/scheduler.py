@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from luhuo.inference import sampler
+from luhuo.inference.adapters import LoadedAdapter, unloaded
 from luhuo.inference.cache_pool import CachePool, Running
 from luhuo.inference.decode_step import DecodeStep
+from luhuo.inference.multi_lora import MultiLora
 from luhuo.inference.request import Request
 from luhuo.inference.runner import Writer, runner_of
 from luhuo.inference.speculative import Speculate, Speculation
+from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 
 STEP_TOKENS = 512
@@ -66,6 +70,7 @@ class Scheduler:
         self.speculation = Speculation.of(decoder, draft, speculate) if decoder else None
         self._observes = self.speculation is not None and self.speculation.drafter.needs_hidden
         self._compiled = DecodeStep.of(decoder) if decoder else None
+        self.adapters = MultiLora(model) if isinstance(model, Decoder) else None
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
@@ -91,6 +96,8 @@ class Scheduler:
         self._added += 1
         one = self.runner.running(request, self._added)
         one.patient = patient
+        if request.adapter is not None and not request.adapter.slot:
+            request.fail(str(unloaded(request.adapter)))
         if request.finish_reason:
             self._ended.append(request)
         else:
@@ -104,6 +111,10 @@ class Scheduler:
                 self.pool.release(one)
                 request.cancel()
                 self._ended.append(request)
+
+    def using(self, adapter: LoadedAdapter) -> int:
+        """How many requests run or wait with an adapter."""
+        return sum(one.request.adapter is adapter for one in (*self._running, *self._waiting))
 
     def recompute(self) -> None:
         """Forget everything cached: the weights have changed. Running requests go on with the tokens they have."""
@@ -134,6 +145,8 @@ class Scheduler:
             updated += self._fill(unready, len(ready))
         if not self._running and not self._waiting:
             self.pool.drop()
+        if self.adapters is not None and all(one.adapter is None for one in self._running):
+            self.adapters.put(on=False)
         return updated
 
     # Who runs
@@ -177,9 +190,8 @@ class Scheduler:
             return False
         start = one.ids[:SHARED]
         twins = [o for o in (*self._running, *group) if o.pending > 1 and o.filled < SHARED]
-        return any(twin.ids[:SHARED] == start for twin in twins) and not self.pool.prefix.knows(
-            start, self.pool.adapter
-        )
+        alike = any(twin.ids[:SHARED] == start and twin.adapter == one.adapter for twin in twins)
+        return alike and not self.pool.prefix.knows(start, one.adapter)
 
     def _reserve(self, slots: int) -> None:
         """Have rows of `slots` slots, within the budget: empty rows go first, then the youngest requests."""
@@ -200,6 +212,24 @@ class Scheduler:
         self.preemptions += 1
 
     # Forward passes
+
+    def _slots(self, places: Mapping[int, Running], count: int) -> list[int]:
+        """The slots of the adapters of a pass over `count` rows, of which these are in use; 0: none."""
+        adapters = {place: one.request.adapter for place, one in places.items()}
+        return [0 if (found := adapters.get(row)) is None else found.slot for row in range(count)]
+
+    def _hidden(self, ids: Tensor, real: Tensor | None, cache: KVCache, slots: Sequence[int]) -> Tensor:
+        """The last states of new tokens, each row's with its adapter."""
+        with self.adapters.rows(slots) if self.adapters else nullcontext():
+            return self.runner.hidden(ids, real, cache)
+
+    def _compiled_for(self, cache: KVCache, slots: Sequence[int]) -> DecodeStep | None:
+        """The compiled step, if it can take this pass."""
+        if self._compiled is None or self._observes:
+            return None
+        if self.adapters is not None and any(slots):
+            self.adapters.put(on=True)
+        return self._compiled if self._compiled.fits(cache) else None
 
     def _decode(self, ready: list[Running]) -> list[Request]:
         """One pass that gives each request a token, or several where they were guessed."""
@@ -230,12 +260,14 @@ class Scheduler:
             ids[one.row], counts[one.row] = one.ids[-1], 1
         column = torch.tensor(ids, device=self.model.device)
         all_ready = len(ready) == cache.batch
-        if self._compiled is not None and not self._observes and self._compiled.fits(cache):
-            logits = self._compiled(column, cache, counts)
+        slots = self._slots({one.row: one for one in ready}, cache.batch)
+        compiled = self._compiled_for(cache, slots)
+        if compiled is not None:
+            logits = compiled(column, cache, counts, slots)
             logits, states = logits if all_ready else logits[[one.row for one in ready]], None
         else:
             real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
-            hidden = self.runner.hidden(column[:, None], real, cache)[:, -1]
+            hidden = self._hidden(column[:, None], real, cache, slots)[:, -1]
             hidden = hidden if all_ready else hidden[[one.row for one in ready]]
             logits = self.model.head(hidden)
             states = hidden[:, None]
@@ -256,7 +288,8 @@ class Scheduler:
             counts[one.row] = 1 + len(draft)
         device = self.model.device
         real = (torch.arange(width) < counts).int().to(device)
-        hidden = self.runner.hidden(ids.to(device), real, cache)[[one.row for one in ready]]
+        slots = self._slots({one.row: one for one in ready}, cache.batch)
+        hidden = self._hidden(ids.to(device), real, cache, slots)[[one.row for one in ready]]
         logits = self.model.head(hidden)
         given, going = [0] * len(ready), list(range(len(ready)))
         for place in range(width):
@@ -303,7 +336,7 @@ class Scheduler:
         if min(takes) < width:
             segments = (torch.arange(width) < torch.tensor(takes)[:, None]).int().to(device)
         cache = self.pool.cache.of_rows([one.row for one in group])
-        hidden = self.runner.hidden(ids.to(device), segments, cache)
+        hidden = self._hidden(ids.to(device), segments, cache, self._slots(dict(enumerate(group)), len(group)))
         for one, take in zip(group, takes, strict=True):
             one.filled += take
         self._observe(group, hidden, takes)

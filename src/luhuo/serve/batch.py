@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,13 +24,14 @@ from luhuo.core.language import tr
 from luhuo.core.progress import Progress, say
 from luhuo.core.seeds import derive_seed
 from luhuo.inference.request import Request
+from luhuo.serve.adapters import load_named
 from luhuo.serve.answers import Collected, Envelope, new_id, reason, usage
 from luhuo.serve.choices import chat_choice, completion_object
 from luhuo.serve.errors import ApiError, failed, wrong
 from luhuo.serve.lines import json_line
 from luhuo.serve.prompts import chat_requests, completion_requests
 from luhuo.serve.schemas import ChatBody, CompletionBody
-from luhuo.serve.served import Served
+from luhuo.serve.served import Models, Served
 
 BODIES = {"/v1/chat/completions": ChatBody, "/v1/completions": CompletionBody}
 MAX_LINE = 16 << 20
@@ -45,6 +46,7 @@ class _Line:
 
     number: int
     custom_id: str | None
+    served: Served | None = None
     body: ChatBody | CompletionBody | None = None
     groups: list[list[Request]] = field(default_factory=list)
     error: ApiError | None = None
@@ -59,11 +61,20 @@ class _Line:
 
 
 def run_batch(
-    model: str, source: Path, out: Path, *, seed: int = 0, force: bool = False, dtype: str, device: str
+    model: str,
+    source: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    force: bool = False,
+    adapters: Sequence[str] = (),
+    dtype: str,
+    device: str,
 ) -> int:
     """Answer every line of `source`, and return the exit code: 1 where a line could not be answered.
 
-    Raises `LuhuoError` for a file that is not there, and for a half-done output that belongs to other requests.
+    A line whose `model` is the name of one of `adapters` (NAME=DIR) is answered with that. Raises `LuhuoError` for a
+    file that is not there, and for a half-done output that belongs to other requests.
     """
     from luhuo.adapter.open import open_decoder
     from luhuo.inference.engine import Engine
@@ -80,8 +91,10 @@ def run_batch(
     lock = out.with_name(f".{out.name}.lock")
     try:
         with FileLock(lock, timeout=0):
-            partial, total = _Partial(out, source, model, seed, force), _count(source)
-            served = Served(model, engine=Engine(open_decoder(model, dtype=dtype, device=device)))
+            partial, total = _Partial(out, source, [model, *adapters], seed, force), _count(source)
+            engine = Engine(open_decoder(model, dtype=dtype, device=device))
+            served = Models([Served(model, engine=engine, reference=model)])
+            load_named(served, adapters)
             try:
                 failed = _answer_all(served, source, partial, total, seed)
             finally:
@@ -97,10 +110,10 @@ def run_batch(
 class _Partial:
     """The output while it grows."""
 
-    def __init__(self, out: Path, source: Path, model: str, seed: int, force: bool) -> None:
+    def __init__(self, out: Path, source: Path, models: list[str], seed: int, force: bool) -> None:
         self._out = out
         self._file, self._state = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.state.json")
-        state = {"requests": _digest(source), "model": model, "seed": seed}
+        state = {"requests": _digest(source), "model": " ".join(models), "seed": seed}
         if force:
             self._file.unlink(missing_ok=True)
         elif self._file.exists() and self._state.exists():
@@ -156,10 +169,10 @@ class _Partial:
         self._state.unlink()
 
 
-def _answer_all(served: Served, source: Path, partial: _Partial, total: int, seed: int) -> int:
+def _answer_all(models: Models, source: Path, partial: _Partial, total: int, seed: int) -> int:
     """Keep the engine full, write answers in the order of their requests, and count those that failed."""
-    engine = served.writer
-    lines = _lines(served, source, partial.done, seed)
+    engine = next(iter(models)).writer
+    lines = _lines(models, source, partial.done, seed)
     window: deque[_Line] = deque()
     open_answers, more = 0, True
     with Progress(tr("batch", "批处理"), total, tr("requests", "个请求")) as progress:
@@ -177,7 +190,7 @@ def _answer_all(served: Served, source: Path, partial: _Partial, total: int, see
             while window and window[0].done:
                 line = window.popleft()
                 open_answers -= max(1, len(line.requests))
-                record = _record(served, line)
+                record = _record(line)
                 partial.failed += record["error"] is not None
                 partial.write(record)
                 progress.advance()
@@ -190,7 +203,7 @@ def _nothing(request: Request) -> None:
     """The loop looks at the requests by itself."""
 
 
-def _lines(served: Served, source: Path, skip: int, seed: int) -> Iterator[_Line]:
+def _lines(models: Models, source: Path, skip: int, seed: int) -> Iterator[_Line]:
     """The requests, ready to run, from the first that has no answer yet."""
     seen: set[bytes] = set()
     with source.open("rb") as handle:
@@ -210,7 +223,7 @@ def _lines(served: Served, source: Path, skip: int, seed: int) -> Iterator[_Line
                     error = error or wrong(tr("This custom_id was used before.", "custom_id 重复。"), "custom_id")
                 seen.add(digest)
             if number > skip:
-                yield _prepared(served, _Line(number, custom_id, error=error), values, seed)
+                yield _prepared(models, _Line(number, custom_id, error=error), values, seed)
 
 
 def _parsed(raw: bytes) -> tuple[str | None, dict[str, Any], ApiError | None]:
@@ -231,7 +244,7 @@ def _parsed(raw: bytes) -> tuple[str | None, dict[str, Any], ApiError | None]:
     return custom_id, values, None
 
 
-def _prepared(served: Served, line: _Line, values: dict[str, Any], seed: int) -> _Line:
+def _prepared(models: Models, line: _Line, values: dict[str, Any], seed: int) -> _Line:
     """The line with its sequences, or with what is wrong."""
     if line.error is not None:
         return line
@@ -249,6 +262,7 @@ def _prepared(served: Served, line: _Line, values: dict[str, Any], seed: int) ->
             raise wrong(tr("A batch does not stream.", "批处理不支持流式输出。"), "stream")
         if body.get("seed") is None:
             body = body | {"seed": derive_seed(seed, str(line.custom_id)) % SEED_BITS}
+        served = line.served = next((one for one in models if one.name == body.get("model")), next(iter(models)))
         body = {"model": served.name} | body
         if BODIES[url] is ChatBody:
             line.body = ChatBody.model_validate(body)
@@ -266,7 +280,7 @@ def _prepared(served: Served, line: _Line, values: dict[str, Any], seed: int) ->
     return line
 
 
-def _record(served: Served, line: _Line) -> dict[str, Any]:
+def _record(line: _Line) -> dict[str, Any]:
     """The line of the output."""
     head = {"id": new_id("batch_req"), "custom_id": line.custom_id}
     broken = [request for request in line.requests if request.finish_reason == "error"]
@@ -277,7 +291,8 @@ def _record(served: Served, line: _Line) -> dict[str, Any]:
         told = {"code": error["code"] or error["type"], "message": error["message"], "line": line.number}
         response = {"status_code": line.error.status, "request_id": head["id"], "body": line.error.body}
         return head | {"response": response, "error": told}
-    answers = [_collected(request) for request in line.requests]
+    assert line.body is not None and line.served is not None  # a line without them has an error
+    served, answers = line.served, [_collected(request) for request in line.requests]
     if isinstance(line.body, ChatBody):
         pairs = enumerate(zip(answers, line.requests, strict=True))
         choices = [chat_choice(served, line.body, index, answer, request) for index, (answer, request) in pairs]
@@ -285,7 +300,6 @@ def _record(served: Served, line: _Line) -> dict[str, Any]:
         tokens = usage(len(first.prompt), sum(len(answer.tokens) for answer in answers), first.cached_tokens)
         body = Envelope("chatcmpl", "chat.completion", served.name).whole(choices, tokens)
     else:
-        assert line.body is not None  # a line without a body has an error
         body = completion_object(served, line.body, line.groups, answers)
     return head | {"response": {"status_code": 200, "request_id": head["id"], "body": body}, "error": None}
 

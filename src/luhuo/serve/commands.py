@@ -13,6 +13,7 @@ app = typer.Typer()
 
 Model = Annotated[str, typer.Argument(help=tr("Model directory or reference.", "模型目录或引用。"))]
 Dtype = Annotated[str, typer.Option(help="auto | fp32 | bf16 | fp16 | int8 | int4")]
+Adapter = Annotated[Path | None, typer.Option(help=tr("Directory of an adapter.", "适配器目录。"))]
 Device = Annotated[str, typer.Option(help="auto | cpu | cuda | mps")]
 
 
@@ -35,6 +36,17 @@ def serve(
         list[str] | None,
         typer.Option(help=tr("Name by which clients may call (repeatable).", "客户端可使用的主机名（可重复）。")),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODEL:]NAME=DIR",
+            help=tr("LoRA adapter, a model by this name (repeatable).", "LoRA 适配器，以此名称提供（可重复）。"),
+        ),
+    ] = None,
+    adapter_root: Annotated[
+        Path | None,
+        typer.Option(help=tr("Folder to load adapters from over HTTP.", "可经 HTTP 加载适配器的目录。")),
+    ] = None,
     keys: Annotated[Path | None, typer.Option(help=tr("YAML file of API keys.", "API 密钥的 YAML 文件。"))] = None,
     data: Annotated[Path | None, typer.Option(help=tr("Folder for feedback.", "反馈保存目录。"))] = None,
     log: Annotated[Path | None, typer.Option(help=tr("File for the request log.", "请求日志文件。"))] = None,
@@ -56,6 +68,8 @@ def serve(
         "host": host,
         "port": port,
         "hosts": tuple(allow_host or ()),
+        "adapters": tuple(adapter or ()),
+        "adapter_root": adapter_root,
         "keys": keys,
         "data": data,
         "log": log,
@@ -87,6 +101,7 @@ def complete(
     ] = None,
     seed: Annotated[int, typer.Option(help=tr("Seed of the sampling.", "采样种子。"))] = 0,
     echo: Annotated[bool, typer.Option("--echo", help=tr("Print the text given, too.", "同时输出所给文本。"))] = False,
+    adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -99,7 +114,7 @@ def complete(
         "stop": tuple(stop or ()),
         "seed": seed,
     }
-    run_complete(model, text, values, echo=echo, dtype=dtype, device=device)
+    run_complete(model, text, values, echo=echo, adapter=adapter, dtype=dtype, device=device)
 
 
 @app.command(
@@ -116,9 +131,20 @@ def batch(
         int, typer.Option(help=tr("Seed for requests that name none.", "未指定种子的请求所用的种子。"))
     ] = 0,
     force: Annotated[bool, typer.Option("--force", help=tr("Begin anew.", "从头开始。"))] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help=tr(
+                "LoRA adapter for lines whose model is NAME (repeatable).",
+                "供 model 为该名称的行使用的 LoRA 适配器（可重复）。",
+            ),
+        ),
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
     from luhuo.serve.batch import run_batch
 
-    raise typer.Exit(run_batch(model, requests, out, seed=seed, force=force, dtype=dtype, device=device))
+    found = run_batch(model, requests, out, seed=seed, force=force, adapters=adapter or (), dtype=dtype, device=device)
+    raise typer.Exit(found)

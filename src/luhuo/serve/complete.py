@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from luhuo.core.errors import LuhuoError
@@ -13,7 +14,16 @@ from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 
 
-def run_complete(model: str, text: str | None, values: dict[str, Any], *, echo: bool, dtype: str, device: str) -> None:
+def run_complete(
+    model: str,
+    text: str | None,
+    values: dict[str, Any],
+    *,
+    echo: bool,
+    adapter: Path | None = None,
+    dtype: str,
+    device: str,
+) -> None:
     """Stream the continuation of `text` (of standard input without one) to standard output."""
     from luhuo.adapter.open import open_decoder
 
@@ -24,7 +34,7 @@ def run_complete(model: str, text: str | None, values: dict[str, Any], *, echo: 
             fix=tr('luhuo complete MODEL "text", or a pipe', 'luhuo complete 模型 "文本"，或使用管道'),
         )
     given = sys.stdin.read() if text is None else text
-    engine = Engine(open_decoder(model, dtype=dtype, device=device))
+    engine = Engine(open_decoder(model, dtype=dtype, device=device, adapter=adapter))
     if echo:
         sys.stdout.write(given)
     # What goes to a terminal must not drive it; a file gets the text as it is.

@@ -16,6 +16,15 @@ class ServeConfig(Config):
         (), "Host names by which clients may call, beside the address.", "客户端可使用的主机名（监听地址之外）。"
     )
     keys: Path | None = field(None, "YAML file of API keys.", "API 密钥的 YAML 文件。")
+    adapters: tuple[str, ...] = field(
+        (), "LoRA adapters to serve: [MODEL:]NAME=DIR.", "要提供服务的 LoRA 适配器：[模型:]名称=目录。"
+    )
+    adapter_root: Path | None = field(
+        None,
+        "Folder below which an administrator may load adapters over HTTP; none: not at all.",
+        "管理员可经 HTTP 加载其下适配器的目录；不设则不允许。",
+    )
+    max_adapters: int = field(64, "Adapters loaded at a time.", "同时加载的适配器数上限。", ge=0)
     data: Path | None = field(None, "Folder for feedback; none: not taken.", "反馈保存目录；不设则不接收。")
     log: Path | None = field(
         None, "File for the request log; none: standard error.", "请求日志文件；不设则写到标准错误。"

@@ -40,6 +40,7 @@ class House:
         for name, about, read in (
             ("luhuo_requests_open", "Requests that run or wait.", lambda: self.admission.requests),
             ("luhuo_answers_open", "Answers that run or wait.", lambda: self.admission.open),
+            ("luhuo_adapters", "Adapters that are loaded.", lambda: sum(m.adapter is not None for m in self.models)),
             ("luhuo_draining", "1 while the server shuts down.", lambda: float(self.admission.draining)),
             ("process_resident_memory_bytes", "Resident memory.", resident_bytes),
         ):

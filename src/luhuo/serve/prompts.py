@@ -40,7 +40,7 @@ def chat_requests(served: Served, body: ChatBody, most: int | None) -> list[Requ
                 "response_format",
             )
         changes["format"] = forced(tools, tokenizer, name=_named(body.tool_choice), parallel=_parallel(body))
-    return served.writer.requests(ids, sampling.model_copy(update=changes))
+    return served.requests(ids, sampling.model_copy(update=changes))
 
 
 def offered(body: ChatBody) -> list[dict[str, Any]]:
@@ -114,4 +114,4 @@ def _known(served: Served, prompt: str | list[int]) -> str | list[int]:
 def _requests(served: Served, ids: list[int], body: Options, most: int | None, param: str) -> list[Request]:
     room = served.room(ids, param)
     sampling = sampling_of(body, vocab_size=served.writer.model.config.vocab_size, room=min(room, most or room))
-    return served.writer.requests(ids, sampling)
+    return served.requests(ids, sampling)

@@ -18,6 +18,7 @@ from luhuo.serve.keys import Keys
 try:
     import uvicorn
 
+    from luhuo.serve.adapters import load_named
     from luhuo.serve.app import create_app
     from luhuo.serve.house import House
     from luhuo.serve.served import Served, named
@@ -46,6 +47,7 @@ def serve(models: Sequence[str], config: ServeConfig) -> int:
             )
         house = House(config, [_loaded(name, reference, config) for name, reference in pairs], keys)
         try:
+            load_named(house.models, config.adapters)
             return asyncio.run(_serve(house, listener))
         finally:
             house.close()
@@ -55,7 +57,7 @@ def _loaded(name: str, reference: str, config: ServeConfig) -> Served:
     from luhuo.adapter.open import open_model
 
     say(tr(f"Loading {name} …", f"正在加载 {name} …"))
-    served = Served.of(name, open_model(reference, config.dtype, config.device))
+    served = Served.of(name, open_model(reference, config.dtype, config.device), reference)
     gc.collect()
     return served
 

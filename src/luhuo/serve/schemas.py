@@ -170,3 +170,18 @@ class LoadBody(Body):
 
     model: Annotated[str, Field(min_length=1, max_length=1024)]
     name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+class LoadAdapterBody(Body):
+    """POST /v1/load_lora_adapter, as vLLM has it. The path is below the server's folder of adapters."""
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=256)]
+    lora_path: Annotated[str, Field(min_length=1, max_length=1024)]
+    base_model_name: Annotated[str, Field(max_length=512)] | None = None
+
+
+class UnloadAdapterBody(Body):
+    """POST /v1/unload_lora_adapter, as vLLM has it; the number changes nothing."""
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=256)]
+    lora_int_id: int | None = None

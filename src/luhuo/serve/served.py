@@ -13,7 +13,10 @@ from luhuo.core.language import tr
 from luhuo.serve.errors import ApiError, not_offered, too_long, unknown_model
 
 if TYPE_CHECKING:
+    from luhuo.inference.adapters import LoadedAdapter
     from luhuo.inference.engine import Engine
+    from luhuo.inference.request import Request
+    from luhuo.inference.sampling import Sampling
     from luhuo.inference.worker import Worker
     from luhuo.model.encoder import Encoder
     from luhuo.tokenizer.tokenizer import Tokenizer
@@ -21,17 +24,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class Served:
-    """One model. A decoder has an engine and a worker; an encoder makes embeddings only."""
+    """One model. A decoder has an engine and a worker; an encoder makes embeddings only.
+
+    One with an `adapter` has those of the model it was trained on, its `parent`.
+    """
 
     name: str
     engine: Engine | None = None
     worker: Worker | None = None
     encoder: Encoder | None = None
+    reference: str = ""
+    """Where its weights came from, if that is known."""
+    adapter: LoadedAdapter | None = None
+    parent: Served | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
-    def of(cls, name: str, model: Any) -> Served:
+    def of(cls, name: str, model: Any, reference: str = "") -> Served:
         """Serve a loaded model under a name. Raises `LuhuoError` for a kind that no endpoint can use."""
         from luhuo.inference.engine import Engine
         from luhuo.inference.worker import Worker
@@ -39,7 +49,7 @@ class Served:
         from luhuo.model.encoder import Encoder
 
         if isinstance(model, Encoder):
-            return cls(name, encoder=model)
+            return cls(name, encoder=model, reference=reference)
         if not isinstance(model, Decoder):
             raise LuhuoError(
                 tr("This kind of model is not served over HTTP.", "这类模型不能通过 HTTP 提供服务。"),
@@ -48,11 +58,13 @@ class Served:
                 where=name,
             )
         engine = Engine(model)
-        return cls(name, engine=engine, worker=Worker(engine))
+        return cls(name, engine=engine, worker=Worker(engine), reference=reference)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer. Raises `ApiError` without one."""
+        """The tokenizer of the model, or the adapter's own. Raises `ApiError` without one."""
+        if self.adapter is not None and self.adapter.tokenizer is not None:
+            return self.adapter.tokenizer
         model = self.encoder or self.writer.model
         if model.tokenizer is None:
             raise not_offered(tr("text for a model without a tokenizer", "没有分词器的模型无法处理文本"), "model")
@@ -73,7 +85,9 @@ class Served:
     @property
     def chats(self) -> bool:
         """Whether the model has a chat template."""
-        return self.engine is not None and bool(self.engine.model.tokenizer and self.tokenizer.chat_template)
+        if self.engine is None or (self.engine.model.tokenizer is None and self.adapter is None):
+            return False
+        return bool(self.tokenizer.chat_template)
 
     @property
     def embedding_limit(self) -> int:
@@ -95,9 +109,13 @@ class Served:
             raise too_long(len(ids), engine.context, param)
         return engine.context - len(ids)
 
+    def requests(self, ids: list[int], sampling: Sampling) -> list[Request]:
+        """The requests that together answer a prompt."""
+        return self.writer.requests(ids, sampling, self.adapter.name if self.adapter else None)
+
     def close(self, drain: bool) -> None:
-        """Stop the model's thread; with `drain` what runs is finished first."""
-        if self.worker:
+        """Stop the model's thread, which an adapter does not have; with `drain` what runs is finished first."""
+        if self.worker and self.parent is None:
             self.worker.close(drain)
 
 
@@ -123,6 +141,10 @@ class Models:
             served.close(drain=False)
             raise ApiError(409, tr("There is a model of this name already.", "已有同名模型。"), param="name")
         self._models[served.name] = served
+
+    def children(self, served: Served) -> list[Served]:
+        """The adapters on a model."""
+        return [one for one in self if one.parent is served]
 
     def remove(self, name: str) -> Served:
         """Serve one less. Raises `ApiError` 404."""

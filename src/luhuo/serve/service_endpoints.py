@@ -10,10 +10,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from luhuo.core.language import tr
+from luhuo.serve.adapters import allowed_folder, base_of, with_adapter
+from luhuo.serve.adapters import unload as unload_adapter
 from luhuo.serve.errors import ApiError, draining
 from luhuo.serve.feedback import FeedbackBody
 from luhuo.serve.house import House, caller_of, house_of
-from luhuo.serve.schemas import LoadBody
+from luhuo.serve.schemas import LoadAdapterBody, LoadBody, UnloadAdapterBody
 from luhuo.serve.served import Served, named
 
 router = APIRouter()
@@ -81,7 +83,7 @@ async def load(request: HttpRequest, body: LoadBody) -> dict[str, Any]:
     def open_model() -> Served:
         from luhuo.adapter.open import open_model as open_by_name
 
-        return Served.of(name, open_by_name(body.model, house.config.dtype, house.config.device))
+        return Served.of(name, open_by_name(body.model, house.config.dtype, house.config.device), body.model)
 
     if any(served.name == name for served in house.models):
         raise ApiError(409, tr("There is a model of this name already.", "已有同名模型。"), param="name")
@@ -94,11 +96,50 @@ async def load(request: HttpRequest, body: LoadBody) -> dict[str, Any]:
 async def unload(request: HttpRequest, name: str) -> dict[str, Any]:
     """Serve a model no longer; what runs on it is finished."""
     house = _administered(request)
-    if len(list(house.models)) == 1:
+    served = house.models.find(name)
+    if served.adapter is not None:
+        await unload_adapter(house.models, served)
+        return {"id": name, "object": "model", "deleted": True}
+    if house.models.children(served):
+        raise ApiError(409, tr("The model has adapters: unload them first.", "请先卸载该模型的适配器。"), param="name")
+    if sum(one.parent is None for one in house.models) == 1:
         raise ApiError(409, tr("The last model cannot be unloaded.", "不能卸载最后一个模型。"), param="name")
-    served = house.models.remove(name)
+    house.models.remove(name)
     await house.compute(lambda: served.close(drain=True))
     return {"id": name, "object": "model", "deleted": True}
+
+
+@router.post("/v1/load_lora_adapter")
+async def load_lora_adapter(request: HttpRequest, body: LoadAdapterBody) -> dict[str, Any]:
+    """Load a LoRA adapter from the server's folder of adapters, and serve it under a name."""
+    house, name = _administered(request), body.lora_name
+    folder, base = (
+        allowed_folder(house.config.adapter_root, body.lora_path),
+        base_of(house.models, body.base_model_name),
+    )
+    if any(served.name == name for served in house.models):
+        raise ApiError(409, tr("There is a model of this name already.", "已有同名模型。"), param="lora_name")
+    if sum(served.adapter is not None for served in house.models) >= house.config.max_adapters:
+        most = house.config.max_adapters
+        raise ApiError(409, tr(f"{most} adapters are loaded, the most.", f"已加载 {most} 个适配器，达到上限。"))
+    served = await house.compute(lambda: with_adapter(base, name, folder))
+    try:
+        house.models.add(served)
+    except ApiError:  # a model of this name came meanwhile
+        base.writer.adapters.unload(name)
+        raise
+    return _described(served)
+
+
+@router.post("/v1/unload_lora_adapter")
+async def unload_lora_adapter(request: HttpRequest, body: UnloadAdapterBody) -> dict[str, Any]:
+    """Serve an adapter no longer; answers that are being written with it are finished."""
+    house = _administered(request)
+    served = house.models.find(body.lora_name)
+    if served.adapter is None:
+        raise ApiError(404, tr("This is no adapter.", "这不是适配器。"), param="lora_name", code="model_not_found")
+    await unload_adapter(house.models, served)
+    return {"id": body.lora_name, "object": "model", "deleted": True}
 
 
 def _administered(request: HttpRequest) -> House:
@@ -115,6 +156,7 @@ def _described(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "luhuo",
+        "parent": served.parent.name if served.parent else None,
         "max_model_len": served.context,
         "tasks": tasks,
     }

@@ -9,10 +9,18 @@
 
 static const int64_t MOST_FEATURES = 256;  // of a head that the vector code takes
 
+// What adapters add to one matrix: a row of slot s gets b[s] a[s] x beside the product, slot 0 nothing. a (slots, rank,
+// columns), b (slots, rows, rank).
+struct Update {
+    const void *a, *b;
+    int64_t rank, number;
+};
+
 struct Layer {
     const void *attention_norm, *mlp_norm, *query_norm, *key_norm;
     int64_t norm_number, head_stride;  // numbers from one head's norm weight to the next: 0 where they share it
     Matrix qkv, out, gate_up, down;
+    Update on_qkv, on_out, on_gate_up, on_down;
 };
 
 // The cached keys and values of a layer: element (row, head, slot, feature) lies at
@@ -233,13 +241,14 @@ struct Share {
 struct Worker {
     const Stack &stack;
     Shared &shared;
+    const int64_t *adapters;  // the slot of each row; null: none has one
     int64_t count, thread, threads;
     Activations input;
-    std::vector<float> normed, added, shares;
+    std::vector<float> normed, added, shares, low;
 
-    Worker(const Stack &stack, Shared &shared, int64_t count, int64_t thread, int64_t threads)
-        : stack(stack), shared(shared), count(count), thread(thread), threads(threads), normed(count * stack.hidden),
-          added(count * stack.hidden) {}
+    Worker(const Stack &stack, Shared &shared, const int64_t *adapters, int64_t count, int64_t thread, int64_t threads)
+        : stack(stack), shared(shared), adapters(adapters), count(count), thread(thread), threads(threads),
+          normed(count * stack.hidden), added(count * stack.hidden) {}
 
     void norm_into(const Matrix &matrix, const void *weight, int64_t kind) {
         for (int64_t i = 0; i < count; i++)
@@ -248,16 +257,43 @@ struct Worker {
         input.prepare(matrix, normed.data(), count, stack.hidden);
     }
 
-    void multiply(const Matrix &matrix, float *y) {
+    void multiply(const Matrix &matrix, float *y, const Update *on = nullptr) {
         Share mine(matrix.units(), thread, threads);
         product(matrix, input, y, matrix.rows, mine.begin, mine.end);
+        if (on) adapt(*on, matrix, normed.data(), stack.hidden, y, mine.begin, mine.end);
+    }
+
+    // The rows of the units begin … end of what adapters add; `from` are the activations of `input`, not rounded. Each
+    // thread computes a x whole: it is a hundredth of the matrix, and waiting for one another would take longer.
+    template <typename Kept>
+    void update(const Update &update, const Matrix &matrix, const float *from, int64_t stride, float *y,
+                int64_t begin, int64_t end) {
+        int64_t first = begin * UNIT, last = end * UNIT < matrix.rows ? end * UNIT : matrix.rows;
+        low.resize(update.rank);
+        for (int64_t i = 0; i < count; i++) {
+            if (!adapters[i]) continue;
+            const Kept *a = (const Kept *)update.a + adapters[i] * update.rank * matrix.columns;
+            const Kept *b = (const Kept *)update.b + adapters[i] * update.rank * matrix.rows;
+            for (int64_t r = 0; r < update.rank; r++)
+                low[r] = dot(from + i * stride, a + r * matrix.columns, matrix.columns);
+            float *to = y + i * matrix.rows;
+            for (int64_t row = first; row < last; row++) to[row] += dot(low.data(), b + row * update.rank, update.rank);
+        }
+    }
+
+    void adapt(const Update &on, const Matrix &matrix, const float *from, int64_t stride, float *y, int64_t begin,
+               int64_t end) {
+        if (!adapters || !on.rank) return;
+        if (on.number == FLOAT) update<float>(on, matrix, from, stride, y, begin, end);
+        else update<bf16>(on, matrix, from, stride, y, begin, end);
     }
 
     // The matrix times rows that begin `stride` numbers apart, added to this thread's part of the residual stream.
-    void multiply_add(const Matrix &matrix, const float *from, int64_t stride) {
+    void multiply_add(const Matrix &matrix, const Update &on, const float *from, int64_t stride) {
         input.prepare(matrix, from, count, stride);
         Share mine(matrix.units(), thread, threads);
         product(matrix, input, added.data(), stack.hidden, mine.begin, mine.end);
+        adapt(on, matrix, from, stride, added.data(), mine.begin, mine.end);
         int64_t end = mine.end * UNIT < stack.hidden ? mine.end * UNIT : stack.hidden;
         for (int64_t i = 0; i < count; i++)
             for (int64_t j = mine.begin * UNIT; j < end; j++)
@@ -276,16 +312,18 @@ struct Worker {
     }
 
     // silu(gate) · up in place of the gate, for this thread's rows of both.
-    void gate(const Matrix &matrix) {
+    void gate(const Matrix &matrix, const Update &on) {
         int64_t inner = stack.inner, units = inner / UNIT;
         Share mine(units, thread, threads);
         int64_t first = mine.begin * UNIT, last = thread + 1 == threads ? inner : mine.end * UNIT;
         if (inner % UNIT) {  // gate and up do not begin at a unit together
-            multiply(matrix, shared.both.data());
+            multiply(matrix, shared.both.data(), &on);
 #pragma omp barrier
         } else {
             product(matrix, input, shared.both.data(), matrix.rows, mine.begin, mine.end);
             product(matrix, input, shared.both.data(), matrix.rows, units + mine.begin, units + mine.end);
+            adapt(on, matrix, normed.data(), stack.hidden, shared.both.data(), mine.begin, mine.end);
+            adapt(on, matrix, normed.data(), stack.hidden, shared.both.data(), units + mine.begin, units + mine.end);
         }
         for (int64_t i = 0; i < count; i++) {
             float *gates = shared.both.data() + i * 2 * inner, *ups = gates + inner;
@@ -298,16 +336,16 @@ struct Worker {
         for (int64_t l = 0; l < stack.layers; l++) {
             const Layer &layer = stack.blocks[l];
             norm_into(layer.qkv, layer.attention_norm, layer.norm_number);
-            multiply(layer.qkv, shared.qkv.data());
+            multiply(layer.qkv, shared.qkv.data(), &layer.on_qkv);
 #pragma omp barrier
             attend(layer, caches[l], slots, cos, sin);
 #pragma omp barrier
-            multiply_add(layer.out, shared.mixed.data(), layer.out.columns);
+            multiply_add(layer.out, layer.on_out, shared.mixed.data(), layer.out.columns);
 #pragma omp barrier
             norm_into(layer.gate_up, layer.mlp_norm, layer.norm_number);
-            gate(layer.gate_up);
+            gate(layer.gate_up, layer.on_gate_up);
 #pragma omp barrier
-            multiply_add(layer.down, shared.both.data(), 2 * stack.inner);
+            multiply_add(layer.down, layer.on_down, shared.both.data(), 2 * stack.inner);
 #pragma omp barrier
         }
         norm_into(stack.head, stack.norm, stack.norm_number);
@@ -316,9 +354,11 @@ struct Worker {
 };
 
 // x (count, hidden) fp32 holds the embeddings; logits (count, vocabulary) fp32; slots: where each row's token goes in
-// the cache; cos and sin (count, size) fp32 at its position, the sine's first half with the minus sign.
+// the cache; cos and sin (count, size) fp32 at its position, the sine's first half with the minus sign; adapters: the
+// slot of each row's adapter, or null.
 extern "C" void decode_step(const Stack *stack, const Cache *caches, const float *x, const int64_t *slots,
-                            const float *cos, const float *sin, float *logits, int64_t count) {
+                            const float *cos, const float *sin, const int64_t *adapters, float *logits,
+                            int64_t count) {
     Shared shared;
     shared.x.assign(x, x + count * stack->hidden);
     shared.qkv.resize(count * stack->blocks[0].qkv.rows);
@@ -326,7 +366,7 @@ extern "C" void decode_step(const Stack *stack, const Cache *caches, const float
     shared.both.resize(count * 2 * stack->inner);
 #pragma omp parallel
     {
-        Worker worker(*stack, shared, count, omp_get_thread_num(), omp_get_num_threads());
+        Worker worker(*stack, shared, adapters, count, omp_get_thread_num(), omp_get_num_threads());
         worker.run(caches, slots, cos, sin, logits);
     }
 }

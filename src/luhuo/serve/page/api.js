@@ -68,12 +68,12 @@ async function json(path, body, signal) {
   }
 }
 
-/** [{id, context}]: the models that the server answers with; context is null where it does not say. */
+/** [{id, context, parent}]: the models that the server answers with; null where it does not say. An adapter has a parent. */
 export async function models() {
   const {data} = await json("/v1/models");
   if (!Array.isArray(data)) throw new ApiError("server", "no list of models");
   // A server may have embedding models too; one that does not say what its models do is asked to chat with all.
-  return data.filter((one) => one.tasks?.includes("chat") ?? true).map((one) => ({id: String(one.id), context: one.max_model_len ?? one.context_length ?? one.context ?? null}));
+  return data.filter((one) => one.tasks?.includes("chat") ?? true).map((one) => ({id: String(one.id), context: one.max_model_len ?? one.context_length ?? one.context ?? null, parent: one.parent ?? null}));
 }
 
 /** {version, feedback}: what the page may offer. */

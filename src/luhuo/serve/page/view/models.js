@@ -15,10 +15,11 @@ export class ModelChoice {
     chat.addEventListener("open", () => this.fill());
   }
 
-  /** A model that is not the first one; the same one again where there is no other, to see how answers vary. */
+  /** What to compare with: of an adapter the model it is on, else another one; alone, the same one again. */
   other() {
+    const own = this.chat.models.find((one) => one.id === this.chat.open.model);
     const others = this.chat.models.map((one) => one.id).filter((id) => id !== this.chat.open.model);
-    return others[0] ?? this.chat.open.model;
+    return others.find((id) => id === own?.parent) ?? others[0] ?? this.chat.open.model;
   }
 
   choose(id) {
@@ -44,7 +45,8 @@ export class ModelChoice {
     // A conversation may name a model that the server no longer has; the first one takes its place.
     if (ids.length && !ids.includes(open.model)) [open.model] = ids;
     if (ids.length && open.compare && !ids.includes(open.compare)) open.compare = "";
-    const options = (chosen) => (ids.length ? ids : [open.model].filter(Boolean)).map((id) => el("option", {value: id, text: id, selected: id === chosen}));
+    const name = (id) => [id, models.find((one) => one.id === id)?.parent].filter(Boolean).join(" · ");
+    const options = (chosen) => (ids.length ? ids : [open.model].filter(Boolean)).map((id) => el("option", {value: id, text: name(id), selected: id === chosen}));
     replace($("model"), ids.length || open.model ? options(open.model) : el("option", {value: "", text: t("noModels")}));
     replace($("compare"), options(open.compare));
     $("compare-box").hidden = !open.compare;
