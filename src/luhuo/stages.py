@@ -54,6 +54,16 @@ STAGES = {
         "拟合缩放定律并建议规模与词元数。",
     ),
     "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
+    "control": Entry(
+        "luhuo.align.control.stages:ControlStage",
+        "Tell in each row what its answers are like, to ask for it later (CTRL, SteerLM).",
+        "为每行数据标注回答的属性，以便日后按属性控制（CTRL、SteerLM）。",
+    ),
+    "control-scores": Entry(
+        "luhuo.align.control.stages:ControlScoresStage",
+        "Measure how often a model obeys control attributes.",
+        "测量模型遵从控制属性的比例。",
+    ),
     "dpo": Entry(
         "luhuo.align.preference_stages:DpoStage",
         "Learn from preferred and rejected answers (DPO and its kin).",
@@ -118,6 +128,11 @@ STAGES = {
         "luhuo.align.distill.stages:DistillStage",
         "Learn what a teacher holds likely, token by token.",
         "逐词元学习教师的分布（知识蒸馏）。",
+    ),
+    "teacher-answers": Entry(
+        "luhuo.align.distill.stages:TeacherAnswersStage",
+        "A teacher's answers as data for sft (sequence-level distillation).",
+        "以教师的回答作为 sft 数据（序列级蒸馏）。",
     ),
     "teacher-logits": Entry(
         "luhuo.align.distill.stages:TeacherLogitsStage",

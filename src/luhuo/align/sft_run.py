@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from luhuo.align.control.codes import with_codes
 from luhuo.align.data_check.first_look import FirstLook
 from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
@@ -152,6 +153,9 @@ def _changed(model: Decoder, stage: SftStage) -> Decoder:
         model = with_template(model, source)
     if stage.new_tokens:
         model, new = with_tokens(model, stage.new_tokens)
+    if stage.control is not None:
+        model, codes = with_codes(model, stage.control)
+        new += codes
     if partial and model.config.vocab_size > rows:
         raise _needs_whole("new_tokens")
     if partial and (new or stage.chatml) and adapter is not None and "embed_tokens" not in adapter.train:

@@ -78,6 +78,11 @@ class SftStage(Stage, PolicyConfig):
     chatml: bool = field(
         False, "Give the model ChatML, the template and its tokens.", "为模型配上 ChatML 模板及其词元。"
     )
+    control: Input | None = field(
+        None,
+        "Folder that the stage control made: each class of its attributes gets a token of its own (CTRL).",
+        "control 阶段生成的目录：其属性的每一类成为一个独立词元（CTRL）。",
+    )
     shuffle_answers: bool = field(
         False,
         "Control experiment: permute answers within family and language; formats stay, the mapping is lost.",
@@ -88,7 +93,8 @@ class SftStage(Stage, PolicyConfig):
     def _fits_data(self) -> Self:
         if self.chatml and self.chat_template is not None:
             raise ValueError("chatml and chat_template exclude each other")
-        if self.plain and (self.chatml or self.chat_template or self.shuffle_answers or self.turns != "all"):
+        turned = self.chatml or self.chat_template or self.control or self.shuffle_answers or self.turns != "all"
+        if self.plain and turned:
             raise ValueError("plain text has no turns, template or answers to shuffle")
         return self
 
