@@ -1,4 +1,4 @@
-"""The stages `distill` and `teacher-logits`: from settings to a student, cut off and continued, refused where wrong."""
+"""The stages `distill` and `teacher-logits`: from settings to a student, cut off, continued, refused where wrong."""
 
 from __future__ import annotations
 

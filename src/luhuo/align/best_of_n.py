@@ -54,7 +54,7 @@ def run_rejection(stage: RejectionStage, out: Workspace) -> None:
         at_once=stage.at_once,
     )
     _answer_all(stage, order, count, rollout, out.path / ANSWERS)
-    rows = list(_rows(out.path / ANSWERS))
+    rows = list(complete_rows(out.path / ANSWERS))
     kept = {
         "conversations.jsonl": [one for row in rows for one in conversations(row, stage.keep, stage.min_score)],
         "pairs.jsonl": [one for row in rows for one in pairs(row, stage.min_score)],
@@ -79,9 +79,9 @@ def run_rejection(stage: RejectionStage, out: Workspace) -> None:
 def _answer_all(stage: RejectionStage, order: PromptOrder, count: int, rollout: Rollout, file: Path) -> None:
     """Append the answers to each prompt, from the first one that is not there yet."""
     rewards = Rewards(stage.rewards)
-    done = sum(1 for _ in _rows(file)) if file.exists() else 0
+    done = sum(1 for _ in complete_rows(file)) if file.exists() else 0
     with atomic_path(file) as path, path.open("w", encoding="utf-8") as handle:  # without a line that was cut off
-        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in (_rows(file) if done else ()))
+        handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in (complete_rows(file) if done else ()))
     together = max(1, stage.at_once // stage.samples)
     with Progress("rejection", count, tr("prompts", "提示")) as progress, file.open("a", encoding="utf-8") as handle:
         progress.start_from(done)
@@ -108,7 +108,7 @@ def _row(prompt: Prompt, group: Sequence[Sample], scores: Sequence[float | None]
     return {**known, "prompt": list(prompt.messages), "answers": answers}
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
+def complete_rows(file: Path) -> Iterator[dict[str, Any]]:
     """The complete lines of a file; what a kill cut off is made again."""
     with file.open(encoding="utf-8") as handle:
         for line in handle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from luhuo.core.seeds import derive_seed
-from luhuo.dialogue.conversation import Message
+from luhuo.dialogue.conversation import Conversation, Message
 from luhuo.dialogue.prompts import read_prompts
 from luhuo.dialogue.render import render
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -30,16 +30,21 @@ def render_prompts(files: Sequence[Path], tokenizer: Tokenizer, *, system: str =
 
     `system` opens each conversation that has no system message. Raises `LuhuoError` at a row that is no prompt.
     """
-    found: list[Prompt] = []
+    return [
+        Prompt(item, tuple(conversation.plain()), tuple(render(conversation, tokenizer, generation_prompt=True).ids))
+        for item, conversation in asked(files, system=system)
+    ]
+
+
+def asked(files: Sequence[Path], *, system: str = "") -> Iterator[tuple[Mapping[str, Any], Conversation]]:
+    """Row and conversation of each prompt; `system` opens those without a system message. Raises `LuhuoError` at a row
+    that is no prompt."""
     for file in files:
-        for asked in read_prompts(file)[1]:
-            conversation = asked.prompt
+        for one in read_prompts(file)[1]:
+            conversation = one.prompt
             if system and conversation.messages[0].role != "system":
-                opening = Message("system", system)
-                conversation = replace(conversation, messages=(opening, *conversation.messages))
-            ids = render(conversation, tokenizer, generation_prompt=True).ids
-            found.append(Prompt(asked.item, tuple(conversation.plain()), tuple(ids)))
-    return found
+                conversation = replace(conversation, messages=(Message("system", system), *conversation.messages))
+            yield one.item, conversation
 
 
 class PromptOrder:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from luhuo.align.distill.config import LessonConfig, TeacherFormat
+from luhuo.align.distill.endpoint_config import EndpointConfig
+from luhuo.align.rewards.config import RewardConfig
 from luhuo.align.sft_fields import DataSet
 from luhuo.align.stages import SftStage
 from luhuo.core.config import Input, field
@@ -100,3 +102,60 @@ class TeacherLogitsStage(Stage):
 
         use_threads(self.threads)
         store_logits(self, out, pick_device(self.device))
+
+
+class TeacherAnswersStage(Stage):
+    """Sequence-level distillation (Kim and Rush 2016): a teacher answers prompts, and its answers become conversations
+    for `sft`. Teacher and student may have different tokenizers: between them is text."""
+
+    resumable: ClassVar[bool] = True
+
+    teacher: Input | None = field(None, "A model that answers here.", "在本机作答的模型。")
+    endpoint: EndpointConfig | None = field(
+        None,
+        "An OpenAI-compatible server that answers instead: {url: …, model: …, key_from: OPENAI_API_KEY}.",
+        "改由 OpenAI 兼容的服务器作答：{url: …, model: …, key_from: OPENAI_API_KEY}。",
+    )
+    prompts: list[Input] | Input = field(
+        ..., "File or files of prompts, with what the rewards need.", "提示文件（一个或多个），含奖励所需的字段。"
+    )
+    system: str = field("", "System message of conversations that have none.", "无系统消息的对话所用的系统消息。")
+    samples: int = field(1, "Answers to each prompt.", "每个提示的回答数。", ge=1)
+    temperature: float = field(0.0, "Of sampling; 0: greedy.", "采样温度；0 为贪心。", ge=0)
+    max_tokens: int = field(512, "Most tokens of an answer.", "回答的最多词元数。", ge=1)
+    rewards: list[RewardConfig] = field(
+        [],
+        "What answers are scored by: [{kind: check}]; none: all are kept.",
+        "评分所用的奖励：[{kind: check}]；无则全部保留。",
+    )
+    keep: Literal["best", "all"] = field(
+        "best", "Of a prompt's answers: the best one, or all that differ.", "每个提示保留最佳回答，或全部不同者。"
+    )
+    min_score: float | None = field(
+        None, "Least score of an answer to learn from; null: any.", "可供学习的最低得分；null 为不限。"
+    )
+    limit: int = field(0, "Prompts asked, in a seeded order; 0: all.", "所问提示数（按种子打乱）；0 为全部。", ge=0)
+    at_once: int = field(64, "Answers that are written here at the same time.", "在本机同时生成的回答数。", ge=1)
+    device: str = field("auto", "cpu, cuda, mps or auto.", "cpu、cuda、mps 或 auto。")
+    dtype: TeacherFormat = field("auto", "Number format of the teacher.", "教师的数值格式。")
+    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if (self.teacher is None) == (self.endpoint is None):
+            raise ValueError(tr("give teacher or endpoint, one of both", "teacher 与 endpoint 须给出且仅给出一个"))
+        if self.min_score is not None and not self.rewards:
+            raise ValueError(tr("min_score needs rewards", "min_score 需要 rewards"))
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                tr("greedy answers are all the same: raise temperature", "贪心回答彼此相同：请提高 temperature")
+            )
+        return self
+
+    def run(self, out: Workspace) -> None:
+        """Ask what is not answered yet, and choose."""
+        from luhuo.align.distill.answers import answer
+        from luhuo.core.device import use_threads
+
+        use_threads(self.threads)
+        answer(self, out)

@@ -22,7 +22,7 @@ PAUSE_S = 0.5
 MOST_BYTES = 16 << 20
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
+class NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirected POST would arrive as a GET without its content, and a token must not travel to another host."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
@@ -71,7 +71,7 @@ def _ask(
 
 def _post(config: HttpReward, headers: dict[str, str], body: bytes) -> Any:
     """The JSON of the server's answer. Raises OSError or ValueError after the last try."""
-    opener = urllib.request.build_opener(_NoRedirects())
+    opener = urllib.request.build_opener(NoRedirects())
     for attempt in range(config.tries):
         try:
             request = urllib.request.Request(config.url, data=body, headers=headers, method="POST")
