@@ -1,6 +1,7 @@
 """Distillation: does a small model learn more with a teacher than without?
 
-    python bench/distill.py RUN [--seeds 0,1,2] [--steps 500] [--items 1000] [--out DIR] [--set share=0.9 …]
+    python bench/distill.py RUN [--seeds 0,1,2] [--steps 500] [--conversations 8000] [--items 1000] [--out DIR]
+        [--set share=0.9 …]
 
 The teacher is the assistant of a quickstart run (RUN/assistant). A student of about a quarter of its parameters, with
 the same tokenizer, is pretrained briefly on the run's shards. From it two models are fine-tuned on the same batches of
@@ -12,6 +13,7 @@ Intervals are 95%, by bootstrap over the items, whose values are means over the 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -72,14 +74,21 @@ def effect(options: argparse.Namespace) -> None:
     """Train and ask, and print a table."""
     import torch
 
+    from luhuo.core.atomic import write_text
     from luhuo.verify.statistics import paired_difference
 
     torch.set_num_threads(1)
     run, out = Path(options.run), Path(options.out or tempfile.mkdtemp(prefix="distill-"))
     changes = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in options.set)}
+    out.mkdir(parents=True, exist_ok=True)
+    with (run / "world/dialogue/train.jsonl").open(encoding="utf-8") as handle:
+        write_text(out / "train.jsonl", "".join(itertools.islice(handle, options.conversations)))
     items = chosen(run / "world/dialogue/test.jsonl", options.items)
     teaching = TEACHING | changes
-    print(f"{len(items)} items, {options.steps} steps; {json.dumps(teaching)}", flush=True)
+    print(
+        f"{len(items)} items, {options.conversations} conversations, {options.steps} steps; {json.dumps(teaching)}",
+        flush=True,
+    )
     print(f"{'':22} {'parameters':>10} {'right, %':>24} {'cpu s':>8}", flush=True)
     show("teacher", [right(run / "assistant", items)], 0, parameters(run / "assistant"))
     found: dict[str, list[list[float]]] = {"alone": [], "taught": []}
@@ -91,7 +100,7 @@ def effect(options: argparse.Namespace) -> None:
             student,
         )
         print(f"student seed {seed}: pretrained in {seconds:.0f} cpu s", flush=True)
-        shared = LEARNING | {"model": str(student), "data": str(run / "world/dialogue/train.jsonl"), "seed": seed}
+        shared = LEARNING | {"model": str(student), "data": str(out / "train.jsonl"), "seed": seed}
         shared |= {"steps": options.steps}
         arms = {"alone": ("sft", {}), "taught": ("distill", {"teacher": str(run / "assistant")} | teaching)}
         for arm, (stage, more) in arms.items():
@@ -110,6 +119,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--conversations", type=int, default=8000, help="of the train split")
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--out", default="", help="kept; what is finished in it is not done again")
     parser.add_argument("--set", nargs="*", default=[], help="settings of stage distill")

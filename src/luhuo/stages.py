@@ -129,6 +129,11 @@ STAGES = {
         "Learn what a teacher holds likely, token by token.",
         "逐词元学习教师的分布（知识蒸馏）。",
     ),
+    "online-distill": Entry(
+        "luhuo.align.distill.stages:OnlineDistillStage",
+        "Learn from a teacher on the student's own answers (GKD, MiniLLM).",
+        "在学生自己的回答上向教师学习（GKD、MiniLLM）。",
+    ),
     "teacher-answers": Entry(
         "luhuo.align.distill.stages:TeacherAnswersStage",
         "A teacher's answers as data for sft (sequence-level distillation).",

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from luhuo.align.distill.endpoint_config import EndpointConfig
@@ -47,6 +47,8 @@ class Reply:
     ended: bool
     """False: it was cut off."""
     tokens: int
+    places: list[dict[str, float]] = field(default_factory=list)
+    """At each place the log-probabilities of the likeliest tokens by text, if they were asked for and told."""
 
 
 class Refused(Exception):
@@ -88,7 +90,15 @@ class Endpoint:
         """Requests that wait for another try give up."""
         self._closed.set()
 
-    def ask(self, messages: Sequence[Mapping[str, Any]], *, temperature: float, max_tokens: int, seed: int) -> Reply:
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        top_logprobs: int = 0,
+    ) -> Reply:
         """One answer. Raises `Refused` for this prompt alone, `LuhuoError` where no other would fare better."""
         body = {
             "model": self.config.model,
@@ -96,6 +106,7 @@ class Endpoint:
             "temperature": temperature,
             "max_tokens": max_tokens,
             "seed": seed,
+            **({"logprobs": True, "top_logprobs": top_logprobs} if top_logprobs else {}),
             **self.config.parameters,
         }
         sent = json.dumps({name: value for name, value in body.items() if value is not None}, ensure_ascii=False)
@@ -178,7 +189,17 @@ def _reply(found: Any) -> Reply:
         _whole(thought) if isinstance(thought, str) else "",
         choice.get("finish_reason") != "length",
         tokens if isinstance(tokens, int) else 0,
+        [_likeliest(place) for place in (choice.get("logprobs") or {}).get("content") or []],
     )
+
+
+def _likeliest(place: Mapping[str, Any]) -> dict[str, float]:
+    """Log-probabilities by text; halves of characters can have the same text, of which the likeliest counts."""
+    found: dict[str, float] = {}
+    for one in place.get("top_logprobs") or [place]:
+        text, value = str(one["token"]), float(one["logprob"])
+        found[text] = max(value, found.get(text, value))
+    return found
 
 
 def _whole(text: str) -> str:

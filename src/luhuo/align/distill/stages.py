@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from luhuo.align.distill.config import LessonConfig, TeacherFormat
+from luhuo.align.distill.config import DivergenceConfig, LessonConfig, TeacherFormat
 from luhuo.align.distill.endpoint_config import EndpointConfig
 from luhuo.align.rewards.config import RewardConfig
+from luhuo.align.rollout_stage import RolloutStage
 from luhuo.align.sft_fields import DataSet
 from luhuo.align.stages import SftStage
 from luhuo.core.config import Input, field
@@ -21,6 +22,8 @@ from luhuo.core.language import tr
 from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
+    import torch
+
     from luhuo.core.artifact import Workspace
     from luhuo.train.config import TrainerConfig
 
@@ -159,3 +162,70 @@ class TeacherAnswersStage(Stage):
 
         use_threads(self.threads)
         answer(self, out)
+
+
+class OnlineDistillStage(DivergenceConfig, RolloutStage):
+    """On-policy distillation: the student answers prompts, and the teacher says about every token what it would have
+    written there. So the student learns what to do where its own words lead it, not where the teacher's would."""
+
+    method: Literal["gkd", "minillm"] = field(
+        "gkd",
+        "gkd (divergence at each token) or minillm (reverse KL of whole answers, by policy gradient).",
+        "gkd（逐词元的散度）或 minillm（整条回答的反向 KL，策略梯度）。",
+    )
+    teacher: Input = field(..., "The teacher: any reference of a model.", "教师：任意模型引用。")
+    teacher_dtype: TeacherFormat = field("auto", "Number format of the teacher.", "教师的数值格式。")
+    divergence: Literal["forward", "reverse", "jsd"] = field(
+        "jsd", "Of gkd: forward KL, reverse KL, or jsd between them.", "gkd 所用：前向 KL、反向 KL 或二者之间的 jsd。"
+    )
+    on_policy: float = field(
+        1.0,
+        "Of gkd: share of the steps on the student's own answers (lambda); the others are on `data`.",
+        "gkd：以学生自己的回答训练的步数比例（λ）；其余用 data。",
+        ge=0,
+        le=1,
+    )
+    data: list[Input | DataSet] | Input | None = field(
+        None,
+        "Given conversations: for the other steps of gkd, or learned from beside the samples by minillm.",
+        "给定的对话：用于 gkd 的其余步，或由 minillm 与样本一同学习。",
+    )
+    data_weight: float = field(
+        1.0, "Of minillm: weight of the given conversations' loss.", "minillm：给定对话损失的权重。", ge=0
+    )
+    data_batch: int = field(2048, "Of gkd: tokens of a step on `data`.", "gkd：每个 data 步的词元数。", ge=1)
+    data_length: int = field(512, "Tokens of a row of `data`.", "data 每行的词元数。", ge=8)
+    clip_ratio: float = field(
+        0.2,
+        "Of minillm: how far the ratio of new to old student may go.",
+        "minillm：新旧学生概率比的裁剪幅度。",
+        gt=0,
+        lt=1,
+    )
+    rewards: list[RewardConfig] = field(
+        [],
+        "Only measured, not learned: [{kind: check}].",
+        "仅测量，不参与学习：[{kind: check}]。",
+    )
+    samples: int = field(1, "Answers to each prompt.", "每个提示的回答数。", ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.batch_warmup:
+            raise ValueError(tr("a round has one size: batch_warmup must be 0", "每轮大小固定：batch_warmup 须为 0"))
+        if self.shuffle_rewards:
+            raise ValueError(tr("nothing is learned from rewards here", "这里不从奖励学习"))
+        if self.environment is not None:
+            raise ValueError(
+                tr("the teacher reads single answers: no environment", "教师只读单次回答：不支持 environment")
+            )
+        if self.method == "gkd" and (self.on_policy < 1) != (self.data is not None):
+            raise ValueError(tr("data and on_policy below 1 go together", "data 与小于 1 的 on_policy 须同时给出"))
+        return self
+
+    def _run(self, out: Workspace, device: torch.device) -> None:
+        from luhuo.align.distill.online import open_run
+
+        trainer, student = open_run(self, out, device)
+        told = ("loss", "divergence", "agreement", "reward", "length", "truncated", "tokens_per_s")
+        self._finish(trainer, student, out, told, ("valid.", "reward."))

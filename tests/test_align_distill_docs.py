@@ -1,0 +1,51 @@
+"""What the pages about distillation show is true: commands are understood, and both languages show the same."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from luhuo.align.distill.config import AttentionConfig, StatesConfig
+from luhuo.align.distill.endpoint_config import EndpointConfig
+from luhuo.align.distill.stages import DistillStage, OnlineDistillStage, TeacherAnswersStage, TeacherLogitsStage
+from luhuo.align.rollout_config import RolloutConfig
+from luhuo.align.stages import SftStage
+from luhuo.cli import parse_pairs
+from luhuo.stages import STAGES, configured
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "docs" / "distill.md", ROOT / "docs" / "distill.zh.md"]
+
+
+def commands(page: Path) -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def test_every_command_is_understood_and_both_languages_show_the_same() -> None:
+    english, chinese = map(commands, PAGES)
+    assert english == chinese
+    seen = set()
+    for program, stage, *words in english:
+        assert program == "luhuo"
+        configured(stage, parse_pairs(words[: words.index("--out")], "command line"))
+        seen.add(stage)
+    assert seen == {"distill", "teacher-logits", "teacher-answers", "online-distill", "sft"} <= STAGES.keys()
+
+
+def test_settings_are_described_in_both_languages() -> None:
+    kinds = (DistillStage, OnlineDistillStage, TeacherAnswersStage, TeacherLogitsStage)
+    for kind in (*kinds, EndpointConfig, StatesConfig, AttentionConfig):
+        for row in kind.model_fields.values():
+            assert row.description and row.json_schema_extra and row.json_schema_extra.get("zh"), kind.__name__  # type: ignore[union-attr]
+
+
+def test_settings_that_only_distillation_has_are_explained_in_both_languages() -> None:
+    own = DistillStage.model_fields.keys() - SftStage.model_fields.keys() - {"teacher"}
+    own |= OnlineDistillStage.model_fields.keys() - RolloutConfig.model_fields.keys()
+    own -= {"seed", "teacher", "method", "data_batch", "data_length"}
+    own |= EndpointConfig.model_fields.keys() - {"model", "seconds"}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not {name for name in own if f"`{name}`" not in text}, page.name
