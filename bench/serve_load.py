@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import random
 import statistics
@@ -76,10 +77,11 @@ def small_model(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def served(model: str, *more: str) -> AsyncIterator[str]:
-    """The server's address."""
+async def served(model: str, *more: str, spins: int | None = None) -> AsyncIterator[str]:
+    """The server's address; `spins`: how often its threads look before they sleep (serve/waiting.py)."""
     words = [sys.executable, "-m", "luhuo", "serve", f"bench={model}", "--port", "0", "--log", "/dev/null", *more]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | ({} if spins is None else {"GOMP_SPINCOUNT": str(spins)})
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     try:
         for line in process.stderr:

@@ -21,6 +21,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.export import export
 from luhuo.model.save import save
 from tests.small_chat import small_model
+from tests.test_inference_adapters import made
 from tests.test_model_decoder import random_model
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -50,7 +51,9 @@ class Shell:
             (self.folder / text.splitlines()[0].removeprefix("# ")).write_text(text)
             return ""
         if text.startswith("luhuo serve"):
-            return self.start(shlex.split(text))
+            return self.start(["-m", *shlex.split(text)])
+        if text.startswith("python -m luhuo.launch"):
+            return self.start(shlex.split(text)[1:])
         words = [sys.executable, "-c", text] if kind == "python" else ["sh", "-ec", text]
         done = subprocess.run(
             words, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=WAIT_S
@@ -60,7 +63,7 @@ class Shell:
 
     def start(self, words: list[str]) -> str:
         self.stop()
-        command = [sys.executable, "-m", *words, "--port", str(self.port)]
+        command = [sys.executable, *words, "--port", str(self.port)]
         self.server = subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stderr=subprocess.PIPE, text=True
         )
@@ -81,6 +84,8 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     save(small_model(max_positions=2048), tmp_path / "runs" / "quickstart" / "assistant")
+    for number, name in enumerate(("polite", "brief")):
+        made(tmp_path / "adapters" / name, number, rank=2)
     found = Shell(tmp_path)
     yield found
     if found.server is not None:
@@ -95,6 +100,7 @@ def test_every_example_runs(shell: Shell):
             told.append(shell.run(kind, text))
     shell.stop()
     everything = "\n".join(told)
+    assert '"parent":"chat"' in everything and '"deleted":true' in everything and '"model":"brief"' in everything
     assert "CompletionUsage" in everything and "word=" in everything and '"id":"second"' in everything
     assert re.search(r"luhuo_requests_open \d", everything) and "vllm serve exported" in everything
     assert {"out.jsonl", "exported", "requests.jsonl"} <= {file.name for file in shell.folder.iterdir()}

@@ -24,6 +24,7 @@ from luhuo.adapter.matrices import MatrixMethod, Part
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.references import resolve
+from luhuo.inference.lockstep import refuse_divided
 from luhuo.inference.multi_lora import Factors
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -134,6 +135,7 @@ class Adapters:
         model = self._scheduler.model if self._scheduler else None
         if not isinstance(model, Decoder):
             raise LuhuoError(tr("Only decoders take adapters by name.", "只有解码器模型支持按名称使用适配器。"))
+        refuse_divided(self._scheduler.lockstep if self._scheduler else None)
         if attached(model) is not None:
             raise LuhuoError(
                 tr("The model has an adapter of its own.", "模型自身已带有适配器。"),

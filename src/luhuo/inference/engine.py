@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, overload
 
 import torch
@@ -18,7 +18,9 @@ from luhuo.inference.adapters import Adapters, LoadedAdapter
 from luhuo.inference.beam import beam_search
 from luhuo.inference.budget import cache_format, default_tokens
 from luhuo.inference.constraints import FormatConstraint, compile_format
+from luhuo.inference.lockstep import Lockstep, refuse_divided
 from luhuo.inference.prompt_scores import prompt_logprobs
+from luhuo.inference.prompts import Messages, Prompt, conversation_of, is_messages
 from luhuo.inference.reasoning import closing
 from luhuo.inference.request import Chunk, Completion, Request, ranked
 from luhuo.inference.runner import Writer, longest_prompt
@@ -32,9 +34,6 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
-Messages = Sequence[Mapping[str, Any]]
-Prompt = str | Sequence[int] | Conversation
-"""Text (special tokens in it are plain text), token ids, or a conversation to be answered."""
 AdapterNames = str | Sequence[str | None] | None
 
 LOG = logging.getLogger(__name__)
@@ -51,6 +50,8 @@ class Engine:
     With `speculate` "auto" the next tokens are guessed and checked wherever that is measured to be faster, "always"
     and "never" say it themselves. Guesses come from `draft_model`, a small model with the same tokenizer; else from
     the model's own heads for multi-token prediction; else from what the text repeats. Answers are the same.
+
+    With `lockstep` several processes share the model; all but the first then only `lockstep.follow`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Engine:
         step_tokens: int | None = None,
         speculate: Speculate = "auto",
         draft_model: Decoder | None = None,
+        lockstep: Lockstep | None = None,
     ) -> None:
         self.model = model
         self.max_batch = max_batch
@@ -77,6 +79,8 @@ class Engine:
             return
         stored = cache_format(cache_dtype, model.dtype)
         self.cache_tokens = cache_tokens or default_tokens(model, stored, max_batch)
+        if lockstep is not None:
+            self.cache_tokens = lockstep.share(self.cache_tokens)
         ends = set(model.config.stop_ids)
         if model.tokenizer:
             ends |= model.tokenizer.stop_ids
@@ -90,6 +94,7 @@ class Engine:
             prefixes=prefix_cache,
             draft=draft_model,
             speculate=speculate,
+            lockstep=lockstep,
         )
         self.adapters = Adapters(self._scheduler, self._lock)
 
@@ -105,7 +110,8 @@ class Engine:
 
     @property
     def _decoder(self) -> Decoder:
-        """The model, for what only decoders do."""
+        """The model, for what only decoders do, outside of the schedule."""
+        refuse_divided(self.scheduler.lockstep)
         if not isinstance(self.model, Decoder):
             raise LuhuoError(
                 tr("This is there for decoders only.", "此功能只支持解码器模型。"), found=type(self.model).__name__
@@ -247,16 +253,16 @@ class Engine:
 
     def chat(self, messages: Any, sampling: Any = None, adapter: AdapterNames = None) -> Completion | list[Completion]:
         """Answer a conversation (or each of a list of them) through the model's chat template."""
-        if isinstance(messages, Conversation) or _is_messages(messages):
-            return self.generate([_conversation(messages)], sampling, adapter)[0]
-        return self.generate([_conversation(one) for one in messages], sampling, adapter)
+        if isinstance(messages, Conversation) or is_messages(messages):
+            return self.generate([conversation_of(messages)], sampling, adapter)[0]
+        return self.generate([conversation_of(one) for one in messages], sampling, adapter)
 
     def stream(
         self, prompt: Prompt | Messages, sampling: Sampling | None = None, adapter: str | None = None
     ) -> Generator[Chunk, None, None]:
         """Pieces of one answer as they come: never half a character, never the beginning of a stop string."""
-        if _is_messages(prompt):
-            prompt = _conversation(prompt)
+        if is_messages(prompt):
+            prompt = conversation_of(prompt)
         request = self.requests(prompt, sampling or Sampling(), adapter)[0]  # type: ignore[arg-type]
         self.submit(request, _nothing)
         given = 0
@@ -285,6 +291,7 @@ class Engine:
         with self._lock:
             if isinstance(self.model, Encoder):
                 return self.model.embed(texts)
+            refuse_divided(self.scheduler.lockstep)
             return mean_states(self.scheduler.model, [self.prompt_ids(text) for text in texts], self.context)
 
     def prompt_ids(self, prompt: Prompt, adapter: LoadedAdapter | None = None) -> list[int]:
@@ -367,6 +374,7 @@ class Engine:
         What is cached is forgotten; requests that are running go on with the tokens they have. Raises `LuhuoError`
         if names or shapes differ.
         """
+        refuse_divided(self.scheduler.lockstep)
         with self._lock:
             if model is not self.model:
                 take_weights(self.model, model)
@@ -384,12 +392,3 @@ def _check(requests: Sequence[Request]) -> None:
             found=next((request.error for request in requests if request.error), None),
             fix=tr("The log has the cause.", "原因见日志。"),
         )
-
-
-def _is_messages(value: Any) -> bool:
-    """Whether this is one conversation as a list of dictionaries."""
-    return isinstance(value, Sequence) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _conversation(value: Any) -> Conversation:
-    return value if isinstance(value, Conversation) else Conversation.of(value)

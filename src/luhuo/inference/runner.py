@@ -20,6 +20,7 @@ from luhuo.model.config import ModelConfig
 from luhuo.model.cross_cache import CrossCache
 from luhuo.model.decoder import Decoder
 from luhuo.model.encoder_decoder import EncoderDecoder
+from luhuo.model.layers import Attention
 from luhuo.model.stack_config import StackConfig
 
 Writer = Decoder | EncoderDecoder
@@ -39,7 +40,7 @@ class DecoderRunner:
     def cache(self, stored: torch.dtype | None) -> KVCache:
         """An empty cache without rows."""
         model = self.model
-        return KVCache(model.config, 0, 0, model.dtype, model.device, stored=stored)
+        return KVCache(cached_config(model), 0, 0, model.dtype, model.device, stored=stored)
 
     def running(self, request: Request, number: int) -> Running:
         """A request with what the model will read first."""
@@ -128,8 +129,11 @@ def runner_of(model: Writer) -> Runner:
 
 
 def cached_config(model: Writer) -> ModelConfig | StackConfig:
-    """The config of what grows with the answer."""
-    return model.config.decoder if isinstance(model, EncoderDecoder) else model.config
+    """The config of what grows with the answer: of a model that several processes share, with this one's heads."""
+    if isinstance(model, EncoderDecoder):
+        return model.config.decoder
+    attention = next((m for m in model.modules() if isinstance(m, Attention)), None)
+    return model.config if attention is None else attention.config
 
 
 def longest_prompt(model: Writer) -> int:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,12 +20,11 @@ from torch import Tensor
 from luhuo.inference import sampler
 from luhuo.inference.adapters import LoadedAdapter, unloaded
 from luhuo.inference.cache_pool import CachePool, Running
-from luhuo.inference.decode_step import DecodeStep
-from luhuo.inference.multi_lora import MultiLora
+from luhuo.inference.lockstep import Lockstep
+from luhuo.inference.passes import Passes
 from luhuo.inference.request import Request
 from luhuo.inference.runner import Writer, runner_of
 from luhuo.inference.speculative import Speculate, Speculation
-from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 
 STEP_TOKENS = 512
@@ -59,6 +57,7 @@ class Scheduler:
         prefixes: bool = True,
         draft: Decoder | None = None,
         speculate: Speculate = "never",
+        lockstep: Lockstep | None = None,
     ) -> None:
         self.model, self.end_tokens = model, end_tokens
         self.max_batch, self.step_tokens = max_batch, step_tokens
@@ -68,9 +67,11 @@ class Scheduler:
         decoder = model if isinstance(model, Decoder) and not self.runner.whole else None
         self.pool = CachePool(self.runner.cache(cache_dtype), cache_tokens, prefixes=prefixes and decoder is not None)
         self.speculation = Speculation.of(decoder, draft, speculate) if decoder else None
+        if lockstep is not None and self.speculation is not None and self.speculation.drafter.needs_hidden:
+            self.speculation = None  # its passes go through a model of which each process has a part
         self._observes = self.speculation is not None and self.speculation.drafter.needs_hidden
-        self._compiled = DecodeStep.of(decoder) if decoder else None
-        self.adapters = MultiLora(model) if isinstance(model, Decoder) else None
+        self.passes = Passes(self.runner, observed=self._observes, lockstep=lockstep)
+        self.adapters, self.lockstep = self.passes.adapters, lockstep
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
@@ -98,6 +99,8 @@ class Scheduler:
         one.patient = patient
         if request.adapter is not None and not request.adapter.slot:
             request.fail(str(unloaded(request.adapter)))
+        if self.lockstep is not None and self.lockstep.leads:
+            self.lockstep.came(one.number, request, patient=patient)
         if request.finish_reason:
             self._ended.append(request)
         else:
@@ -109,6 +112,8 @@ class Scheduler:
             for one in [one for one in place if one.request is request]:
                 place.remove(one)
                 self.pool.release(one)
+                if self.lockstep is not None and self.lockstep.leads:
+                    self.lockstep.left(one.number)
                 request.cancel()
                 self._ended.append(request)
 
@@ -127,6 +132,8 @@ class Scheduler:
 
     def clear(self) -> list[Request]:
         """Forget all requests and the cache, after an error; returns the requests."""
+        if self.lockstep is not None:
+            self.lockstep.broken = True
         dropped = [one.request for one in (*self._running, *self._waiting)] + self._ended
         self._waiting.clear()
         self._running, self._ended = [], []
@@ -135,6 +142,8 @@ class Scheduler:
 
     def step(self) -> list[Request]:
         """Admit what fits, advance every request; returns those that got tokens or ended since the last step."""
+        if self.lockstep is not None and self.lockstep.leads and not self.lockstep.broken:
+            self.lockstep.begin()
         updated, self._ended = self._ended, []
         self._admit()
         ready = [one for one in self._running if one.pending == 1]
@@ -145,8 +154,7 @@ class Scheduler:
             updated += self._fill(unready, len(ready))
         if not self._running and not self._waiting:
             self.pool.drop()
-        if self.adapters is not None and all(one.adapter is None for one in self._running):
-            self.adapters.put(on=False)
+        self.passes.rest(self._running)
         return updated
 
     # Who runs
@@ -213,28 +221,13 @@ class Scheduler:
 
     # Forward passes
 
-    def _slots(self, places: Mapping[int, Running], count: int) -> list[int]:
-        """The slots of the adapters of a pass over `count` rows, of which these are in use; 0: none."""
-        adapters = {place: one.request.adapter for place, one in places.items()}
-        return [0 if (found := adapters.get(row)) is None else found.slot for row in range(count)]
-
-    def _hidden(self, ids: Tensor, real: Tensor | None, cache: KVCache, slots: Sequence[int]) -> Tensor:
-        """The last states of new tokens, each row's with its adapter."""
-        with self.adapters.rows(slots) if self.adapters else nullcontext():
-            return self.runner.hidden(ids, real, cache)
-
-    def _compiled_for(self, cache: KVCache, slots: Sequence[int]) -> DecodeStep | None:
-        """The compiled step, if it can take this pass."""
-        if self._compiled is None or self._observes:
-            return None
-        if self.adapters is not None and any(slots):
-            self.adapters.put(on=True)
-        return self._compiled if self._compiled.fits(cache) else None
-
     def _decode(self, ready: list[Running]) -> list[Request]:
         """One pass that gives each request a token, or several where they were guessed."""
         guessing, began = self.speculation, time.perf_counter()
-        drafts = guessing.drafts(ready) if guessing else []
+        follows = self.lockstep is not None and not self.lockstep.leads
+        drafts = guessing.drafts(ready) if guessing and not follows else []
+        if self.lockstep is not None and guessing:
+            drafts = self.lockstep.share(drafts)
         width = 1 + max(map(len, drafts), default=0)
         cache = self.pool.cache
         if width > 1 and cache.batch * (cache.longest + width) > self.pool.tokens:
@@ -252,25 +245,9 @@ class Scheduler:
         return updated
 
     def _advance(self, ready: list[Running]) -> list[Request]:
-        """One pass of one token a row. Rows that are not ready compute into the slot behind their end."""
-        cache = self.pool.cache
+        """One pass of one token a row."""
         ready = sorted(ready, key=lambda one: one.row)
-        ids, counts = [0] * cache.batch, [0] * cache.batch
-        for one in ready:
-            ids[one.row], counts[one.row] = one.ids[-1], 1
-        column = torch.tensor(ids, device=self.model.device)
-        all_ready = len(ready) == cache.batch
-        slots = self._slots({one.row: one for one in ready}, cache.batch)
-        compiled = self._compiled_for(cache, slots)
-        if compiled is not None:
-            logits = compiled(column, cache, counts, slots)
-            logits, states = logits if all_ready else logits[[one.row for one in ready]], None
-        else:
-            real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
-            hidden = self._hidden(column[:, None], real, cache, slots)[:, -1]
-            hidden = hidden if all_ready else hidden[[one.row for one in ready]]
-            logits = self.model.head(hidden)
-            states = hidden[:, None]
+        logits, states = self.passes.one_token(ready, self.pool.cache)
         for one in ready:
             one.filled += 1
         if states is not None:
@@ -288,17 +265,16 @@ class Scheduler:
             counts[one.row] = 1 + len(draft)
         device = self.model.device
         real = (torch.arange(width) < counts).int().to(device)
-        slots = self._slots({one.row: one for one in ready}, cache.batch)
-        hidden = self._hidden(ids.to(device), real, cache, slots)[[one.row for one in ready]]
-        logits = self.model.head(hidden)
+        some = {one.row: one for one in ready}
+        hidden = self.passes.hidden(ids.to(device), real, cache, some)[[one.row for one in ready]]
+        logits = self.passes.head(hidden)
         given, going = [0] * len(ready), list(range(len(ready)))
         for place in range(width):
             requests = [ready[i].request for i in going]
-            tokens = sampler.next_tokens(requests, logits[going, place], self.end_tokens)
+            tokens = self._choose(requests, logits[going, place])
             on = []
             for i, token in zip(going, tokens, strict=True):
                 one, draft = ready[i], drafts[i]
-                one.request.push(token, self.end_tokens)
                 one.ids.append(token)
                 given[i] += 1
                 if not one.request.finish_reason and place < len(draft) and token == draft[place]:
@@ -336,7 +312,7 @@ class Scheduler:
         if min(takes) < width:
             segments = (torch.arange(width) < torch.tensor(takes)[:, None]).int().to(device)
         cache = self.pool.cache.of_rows([one.row for one in group])
-        hidden = self._hidden(ids.to(device), segments, cache, self._slots(dict(enumerate(group)), len(group)))
+        hidden = self.passes.hidden(ids.to(device), segments, cache, dict(enumerate(group)))
         for one, take in zip(group, takes, strict=True):
             one.filled += take
         self._observe(group, hidden, takes)
@@ -345,7 +321,7 @@ class Scheduler:
             return []
         self.pool.save([group[i] for i in done])
         last = torch.tensor([takes[i] - 1 for i in done], device=device)
-        return self._give([group[i] for i in done], self.model.head(hidden[torch.tensor(done, device=device), last]))
+        return self._give([group[i] for i in done], self.passes.head(hidden[torch.tensor(done, device=device), last]))
 
     def _chunks(self, unready: list[Running], busy: int) -> tuple[list[Running], list[int]]:
         """Whose prompts the next pass works on, and with how many tokens of each."""
@@ -371,16 +347,21 @@ class Scheduler:
         return group, takes
 
     def _give(self, ready: Sequence[Running], logits: Tensor) -> list[Request]:
-        """Choose a token for each of `ready` from its logits (ready, vocab) and hand it to the request."""
-        requests = [one.request for one in ready]
-        chosen = sampler.next_tokens(requests, logits, self.end_tokens)
-        last = self.runner.forced_last
-        for one, token in zip(ready, chosen, strict=True):
-            if last is not None and len(one.request.tokens) == one.request.limit - 1:
-                token = last
-            one.request.push(token, self.end_tokens)
+        """Give each of `ready` a token chosen from its logits (ready, vocab)."""
+        for one, token in zip(ready, self._choose([one.request for one in ready], logits), strict=True):
             one.ids.append(token)
         return self._end(ready)
+
+    def _choose(self, requests: Sequence[Request], logits: Tensor) -> list[int]:
+        """Choose a token for each request from its logits (requests, vocab), and hand it to the request."""
+        if self.lockstep is not None and not self.lockstep.leads:
+            return self.lockstep.chosen(requests, [])
+        chosen = sampler.next_tokens(requests, logits, self.end_tokens)
+        for i, request in enumerate(requests):
+            if self.runner.forced_last is not None and len(request.tokens) == request.limit - 1:
+                chosen[i] = self.runner.forced_last
+            request.push(chosen[i], self.end_tokens)
+        return self.lockstep.chosen(requests, chosen) if self.lockstep else chosen
 
     def _end(self, ready: Sequence[Running]) -> list[Request]:
         """Take the rows of those that are finished; returns the requests of all."""

@@ -16,6 +16,8 @@ class AccessLog:
 
     def __init__(self, file: Path | None, contents: bool) -> None:
         self.contents = contents
+        self.always: dict[str, Any] = {}
+        """What every line says, besides its own values."""
         self._lock = threading.Lock()
         if file is None:
             self._handle = sys.stderr
@@ -26,7 +28,7 @@ class AccessLog:
     def write(self, **values: Any) -> None:
         """One line; values that are None are left out."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        line |= {name: value for name, value in values.items() if value is not None}
+        line |= {name: value for name, value in (self.always | values).items() if value is not None}
         text = json_line(line)
         with self._lock:
             self._handle.write(text + "\n")

@@ -47,6 +47,11 @@ def serve(
         Path | None,
         typer.Option(help=tr("Folder to load adapters from over HTTP.", "可经 HTTP 加载适配器的目录。")),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help=tr("own, or ray: replicas behind one address.", "own，或 ray：同一地址后的多个副本。"))
+    ] = "own",
+    replicas: Annotated[int, typer.Option(help=tr("Replicas, with ray.", "副本数（用于 ray）。"))] = 1,
+    threads: Annotated[int, typer.Option(help=tr("Cores of a replica.", "每个副本的核数。"))] = 1,
     keys: Annotated[Path | None, typer.Option(help=tr("YAML file of API keys.", "API 密钥的 YAML 文件。"))] = None,
     data: Annotated[Path | None, typer.Option(help=tr("Folder for feedback.", "反馈保存目录。"))] = None,
     log: Annotated[Path | None, typer.Option(help=tr("File for the request log.", "请求日志文件。"))] = None,
@@ -70,6 +75,9 @@ def serve(
         "hosts": tuple(allow_host or ()),
         "adapters": tuple(adapter or ()),
         "adapter_root": adapter_root,
+        "engine": engine,
+        "replicas": replicas,
+        "threads": threads,
         "keys": keys,
         "data": data,
         "log": log,
@@ -81,7 +89,10 @@ def serve(
         "dtype": dtype,
         "device": device,
     }
+    from luhuo.serve.waiting import wait_briefly
+
     config = ServeConfig.parse(values, "luhuo serve")
+    wait_briefly()
     from luhuo.serve.run import serve as run
 
     raise typer.Exit(run(models, config))

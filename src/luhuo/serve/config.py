@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from luhuo.core.config import Config, field
 
@@ -36,6 +37,13 @@ class ServeConfig(Config):
         "计算所用数值：auto | fp32 | bf16 | fp16 | int8 | int4。",
     )
     device: str = field("auto", "auto | cpu | cuda | mps", "auto | cpu | cuda | mps")
+    engine: Literal["own", "ray"] = field(
+        "own",
+        "own: one server; ray: replicas of it behind one address (Ray Serve).",
+        "own：单个服务器；ray：同一地址后的多个副本（Ray Serve）。",
+    )
+    replicas: int = field(1, "Replicas, with ray.", "副本数（用于 ray）。", ge=1, le=1024)
+    threads: int = field(1, "CPU cores of a replica, with ray.", "每个副本的 CPU 核数（用于 ray）。", ge=1, le=1024)
     max_queue: int = field(
         1024,
         "Answers that may wait or run at a time; beyond it: 429.",

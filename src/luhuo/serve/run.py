@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 
+from luhuo.core import processes
 from luhuo.core.errors import EXIT_FAILED, EXIT_OK, LuhuoError, RunFailed, missing_extra
 from luhuo.core.language import tr
 from luhuo.core.progress import say
@@ -37,20 +38,70 @@ def serve(models: Sequence[str], config: ServeConfig) -> int:
     where settings, keys or the address are not right."""
     keys = Keys.read(config.keys)
     pairs = named(list(models))
+    _check_engine(config)
+    if config.engine == "ray":
+        from luhuo.serve.ray_replicas import serve_with_ray
+
+        _warn(config, keys)
+        return serve_with_ray(pairs, config, _loaded)
+    if processes.count() > 1:
+        return _serve_divided(pairs, config, keys)
     with _listening(config) as listener:
-        if config.host not in LOOPBACK and not keys.required:
-            say(
-                tr(
-                    "Anyone who reaches this address may use the models: no --keys were given.",
-                    "未设置 --keys：能访问此地址的任何人都可使用模型。",
-                )
+        _warn(config, keys)
+        return _run([_loaded(name, reference, config) for name, reference in pairs], config, keys, listener)
+
+
+def _check_engine(config: ServeConfig) -> None:
+    """Raise `LuhuoError` for settings of another engine."""
+    if config.engine == "own" and (config.replicas > 1 or config.threads > 1):
+        raise LuhuoError(
+            tr("Replicas and their threads need another engine.", "副本及其线程数需要另一种引擎。"),
+            fix="--engine ray",
+        )
+    if config.engine == "ray" and config.adapter_root is not None:
+        raise LuhuoError(
+            tr("With replicas, nothing is loaded over HTTP.", "使用副本时不能经 HTTP 加载。"),
+            found="--adapter-root",
+            fix=tr("Name adapters with --adapter.", "请用 --adapter 指定适配器。"),
+        )
+
+
+def _serve_divided(pairs: Sequence[tuple[str, str]], config: ServeConfig, keys: Keys) -> int:
+    """The same in several processes that share one model. Raises `LuhuoError` for several models."""
+    from luhuo.serve.divided import divided
+
+    if len(pairs) > 1:
+        raise LuhuoError(
+            tr("Several processes serve one model together.", "多个进程共同提供一个模型。"),
+            expected="1",
+            found=len(pairs),
+        )
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(_listening(config)) if processes.is_main() else None
+        if listener is not None:
+            _warn(config, keys)
+            say(tr(f"Loading {pairs[0][0]} …", f"正在加载 {pairs[0][0]} …"))
+        served = held.enter_context(divided(*pairs[0], config.dtype, config.device))
+        return EXIT_OK if served is None or listener is None else _run([served], config, keys, listener)
+
+
+def _run(models: list[Served], config: ServeConfig, keys: Keys, listener: socket.socket) -> int:
+    house = House(config, models, keys)
+    try:
+        load_named(house.models, config.adapters)
+        return asyncio.run(_serve(house, listener))
+    finally:
+        house.close()
+
+
+def _warn(config: ServeConfig, keys: Keys) -> None:
+    if config.host not in LOOPBACK and not keys.required:
+        say(
+            tr(
+                "Anyone who reaches this address may use the models: no --keys were given.",
+                "未设置 --keys：能访问此地址的任何人都可使用模型。",
             )
-        house = House(config, [_loaded(name, reference, config) for name, reference in pairs], keys)
-        try:
-            load_named(house.models, config.adapters)
-            return asyncio.run(_serve(house, listener))
-        finally:
-            house.close()
+        )
 
 
 def _loaded(name: str, reference: str, config: ServeConfig) -> Served:

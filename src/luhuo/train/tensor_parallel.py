@@ -76,6 +76,11 @@ class Columns(Linear):
     picked: Tensor | None
     copies: bool
 
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """This process's rows."""
+        weight = local(self.weight)
+        return (weight if self.picked is None else weight[self.picked]).to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = local(self.weight), None if self.bias is None else local(self.bias)
         if self.picked is not None:

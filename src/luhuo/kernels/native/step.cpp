@@ -1,5 +1,5 @@
 // One token a row through a whole stack of plain decoder blocks (RMSNorm, rotating halves, grouped queries, SwiGLU) and
-// the output matrix. All threads walk through the layers together and wait for one another four times a layer; what is
+// the output matrix. All threads walk through the layers together and wait for one another five times a layer; what is
 // cheap (norms, rounding activations) each does for itself. The residual stream and all sums are fp32.
 #include <cmath>
 #include <cstring>

@@ -1,0 +1,78 @@
+"""The forward passes of a schedule: each row with its adapter, in one compiled step where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from luhuo.inference.cache_pool import Running
+from luhuo.inference.decode_step import DecodeStep
+from luhuo.inference.lockstep import Lockstep
+from luhuo.inference.multi_lora import MultiLora
+from luhuo.inference.runner import Runner
+from luhuo.model.cache import KVCache
+from luhuo.model.decoder import Decoder
+
+
+class Passes:
+    """Runs one model. `observed`: states are wanted besides logits."""
+
+    def __init__(self, runner: Runner, *, observed: bool, lockstep: Lockstep | None) -> None:
+        self.runner, self.model = runner, runner.model
+        decoder = self.model if isinstance(self.model, Decoder) and lockstep is None else None
+        self.adapters = MultiLora(decoder) if decoder else None
+        self._compiled = DecodeStep.of(decoder) if decoder and not runner.whole and not observed else None
+        self._follows = lockstep is not None and not lockstep.leads
+
+    def one_token(self, ready: Sequence[Running], cache: KVCache) -> tuple[Tensor, Tensor | None]:
+        """Logits (ready, vocab) behind the last token of each of `ready`, and the states (ready, 1, hidden) if known.
+
+        `ready` stand in the order of their rows. Other rows compute into the slot behind their end.
+        """
+        ids, counts = [0] * cache.batch, [0] * cache.batch
+        for one in ready:
+            ids[one.row], counts[one.row] = one.ids[-1], 1
+        column, rows = torch.tensor(ids, device=self.model.device), [one.row for one in ready]
+        some, all_ready = {one.row: one for one in ready}, len(ready) == cache.batch
+        slots = self._slots(some, cache.batch)
+        compiled = self._compiled_for(cache, slots)
+        if compiled is not None:
+            logits = compiled(column, cache, counts, slots)
+            return logits if all_ready else logits[rows], None
+        real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
+        hidden = self.hidden(column[:, None], real, cache, some)[:, -1]
+        hidden = hidden if all_ready else hidden[rows]
+        return self.head(hidden), hidden[:, None]
+
+    def hidden(self, ids: Tensor, real: Tensor | None, cache: KVCache, some: Mapping[int, Running]) -> Tensor:
+        """The last states (rows, time, hidden) of new tokens; `some` says whose the rows are that are in use."""
+        with self.adapters.rows(self._slots(some, len(ids))) if self.adapters else nullcontext():
+            return self.runner.hidden(ids, real, cache)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (…, vocab) of states, where tokens are chosen; a process that follows gets them chosen."""
+        return hidden if self._follows else self.model.head(hidden)
+
+    def rest(self, running: Sequence[Running]) -> None:
+        """Take adapters out of the model's way when none of those that run has one."""
+        if self.adapters is not None and all(one.adapter is None for one in running):
+            self.adapters.put(on=False)
+
+    def _slots(self, some: Mapping[int, Running], count: int) -> list[int]:
+        """The slots of the adapters of `count` rows; 0: none."""
+        slots = [0] * count
+        for row, one in some.items():
+            if one.request.adapter is not None:
+                slots[row] = one.request.adapter.slot
+        return slots
+
+    def _compiled_for(self, cache: KVCache, slots: Sequence[int]) -> DecodeStep | None:
+        """The compiled step, if it can take this pass."""
+        if self._compiled is None:
+            return None
+        if self.adapters is not None and any(slots):
+            self.adapters.put(on=True)
+        return self._compiled if self._compiled.fits(cache) else None
