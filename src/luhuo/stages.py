@@ -129,6 +129,11 @@ STAGES = {
         "Learn what a teacher holds likely, token by token.",
         "逐词元学习教师的分布（知识蒸馏）。",
     ),
+    "pretrain-distill": Entry(
+        "luhuo.align.distill.pretraining_stage:PretrainDistillStage",
+        "Pretrain a decoder or an encoder with a teacher.",
+        "在教师指导下预训练解码器或编码器。",
+    ),
     "online-distill": Entry(
         "luhuo.align.distill.stages:OnlineDistillStage",
         "Learn from a teacher on the student's own answers (GKD, MiniLLM).",
@@ -143,6 +148,21 @@ STAGES = {
         "luhuo.align.distill.stages:TeacherLogitsStage",
         "Keep a teacher's likeliest tokens for distill.",
         "保存教师最可能的词元，供 distill 使用。",
+    ),
+    "constitutional": Entry(
+        "luhuo.align.ai_feedback.stages:ConstitutionalStage",
+        "Answers criticised and revised by principles, as data (Constitutional AI).",
+        "按原则批评并修改回答，得到训练数据（宪法式 AI）。",
+    ),
+    "ai-feedback": Entry(
+        "luhuo.align.ai_feedback.stages:AiFeedbackStage",
+        "Have a model judge which of two answers is better (RLAIF).",
+        "由模型评判两个回答的优劣（RLAIF）。",
+    ),
+    "synthetic-comparisons": Entry(
+        "luhuo.align.ai_feedback.stages:SyntheticComparisonsStage",
+        "Preference data from better and worse models (ALMoST).",
+        "由强弱不同的模型生成偏好数据（ALMoST）。",
     ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"

@@ -16,6 +16,8 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 
 PATIENCE = 5
+NEAR = 0.1
+"""A first loss nearer to 0 than this is explained: people ask whether it is broken."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class Health:
 
     def look(self, metrics: Mapping[str, float]) -> list[Rule]:
         """Say and return the rules that speak at this step. Rules whose number is not there wait."""
-        if not self._begun:
-            self._begun = True
+        begun, self._begun = self._begun, True
+        if not begun and abs(metrics.get("loss", 0.0)) < NEAR:
             self.tell(
                 tr(
                     "A loss near 0 at the start is right: the ratio is 1 and advantages sum to 0; watch the reward.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from luhuo.core.artifact import Workspace
     from luhuo.tokenizer.tokenizer import Tokenizer
+    from luhuo.train.objective import Objective
 
 
 class PretrainStage(Stage, TrainerConfig, Objectives):
@@ -95,7 +96,9 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         for shards in [self.shards] if self.replay is None else [self.shards, self.replay.shards]:
             _check_shards(shards, tokenizer)
         model, plan, prepared = pretraining.build(self, tokenizer)
-        model = spread(model.to(device), self.parallel, pick_dtype(self.dtype, device))
+        model = model.to(device)
+        objective = self._objective(model)
+        model = spread(model, self.parallel, pick_dtype(self.dtype, device))
         rows = max(1, round(plan.batch / plan.length / ranks.count))
         steps = self.steps or -(-plan.tokens // (rows * ranks.count * plan.length))
         if ranks.main:
@@ -104,7 +107,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         task = pretraining.task(self, prepared, plan.length, rows, ranks.rank, ranks.count)
         trainer = Trainer(
             model,
-            task.objective,
+            objective or task.objective,
             task.loader,
             self._trainer_config(steps, plan.learning_rate),
             out,
@@ -113,6 +116,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
             title=tr("pretrain", "预训练"),
         )
         last = trainer.run()
+        self._finish(model)
         finished = whole(model)
         if finished is None:
             return
@@ -122,6 +126,13 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         scores = {name.removeprefix("valid_").partition("."): last[name] for name in last if name.startswith("valid_")}
         out.results |= {f"{name}.valid{dot}{part}": value for (name, dot, part), value in scores.items()}
         out.results |= {"steps": steps, "tokens": trainer.tokens, "tokens_per_s": _median_rate(out)}
+
+    def _objective(self, model: Any) -> Objective | None:
+        """What this model is trained by, on the rows of `objective`; None: by what they say."""
+        return None
+
+    def _finish(self, model: Any) -> None:
+        """Take off the trained model, in every process, what was there for training alone."""
 
     def _trainer_config(self, steps: int, learning_rate: float) -> TrainerConfig:
         values = {name: getattr(self, name) for name in TrainerConfig.model_fields}

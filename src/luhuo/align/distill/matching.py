@@ -62,7 +62,7 @@ def layer_map(
 class StateMatch:
     """Losses of hidden states. `student` gets what it needs to be compared with a wider or narrower teacher."""
 
-    def __init__(self, config: StatesConfig, student: Reader, teacher: Reader, seed: int) -> None:
+    def __init__(self, config: StatesConfig, student: Reader, teacher: Reader, seed: int = 0) -> None:
         self.config = config
         self.layers = layer_map(config.layers, depth(student), depth(teacher), 0)
         widths = [model.config.hidden_size for model in (student, teacher)]

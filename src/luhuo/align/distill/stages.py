@@ -1,4 +1,4 @@
-"""The stages of distillation: `teacher-answers`, `teacher-logits`, `distill` and `online-distill`.
+"""The stages `teacher-answers`, `teacher-logits`, `distill`, `online-distill`; `pretrain-distill` is beside them.
 
 They are stages of their own because what a teacher says is made once, costs the most, and serves many students: its
 answers are data for `sft`, its logits for `distill`. Who learns while the teacher reads along is `distill` on given
