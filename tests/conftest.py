@@ -1,14 +1,79 @@
-"""Shared fixtures: a quiet locale, and two small real stages for recipe tests."""
+"""How test processes share the machine; shared fixtures: locale, chat page in a browser, small stages of recipes."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.page_server import PageServer
+
+
+def take_cores() -> None:
+    """Give each of several test processes cores of its own, and as many threads as it has cores.
+
+    Stages compute with one thread a core they may use; so do the programs that tests start.
+    """
+    workers, name = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    cores = 2
+    if workers > 1 and hasattr(os, "sched_setaffinity"):
+        there = sorted(os.sched_getaffinity(0))
+        mine = there[int(name.removeprefix("gw")) % len(there) :: workers]
+        os.sched_setaffinity(0, mine)
+        cores = len(mine)
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+take_cores()
 os.environ["LUHUO_LANG"] = "en"
+# Processes of a run are copies of one that has imported torch: importing it anew takes each four seconds.
+multiprocessing.set_forkserver_preload(["pytest", "tests.fault_runs", "tests.parallel_cases"])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser without a window."""
+    from tests.page_browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def server() -> Iterator[PageServer]:
+    """A server of the chat page whose answers the test says."""
+    from tests.page_server import PageServer
+
+    with PageServer() as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def page(browser: Browser, server: PageServer) -> Iterator[Page]:
+    """The chat page, opened anew."""
+    from tests.page_browser import watched
+
+    with watched(browser, server.address) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def module_page(browser: Browser) -> Iterator[Page]:
+    """One opened chat page for all tests of a file that only call its modules."""
+    from tests.page_browser import watched
+    from tests.page_server import PageServer
+
+    with PageServer() as server, watched(browser, server.address) as page:
+        yield page
+        server.shutdown()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Small runs of everything that can be trained, in processes that can be killed.
 
-A process starts as a copy of one that has imported torch and trained nothing (`forkserver`), so that many of them are
-cheap, and none inherits threads.
+A process starts as a copy of one that has imported torch and trained nothing (`forkserver`, set up in conftest.py), so
+that many of them are cheap, and none inherits threads.
 """
 
 from __future__ import annotations
@@ -179,7 +179,6 @@ def start(run: Run, processes: int = 1) -> list[Any]:
     """The running processes of a run."""
     run.folder.mkdir(parents=True, exist_ok=True)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.fault_runs"])
     port = 0
     if processes > 1:
         with socket.socket() as probe:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.page_server import PageServer
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 60_000
@@ -44,3 +46,70 @@ def watched(browser: Browser, address: str, *, ready: bool = True, **options: An
     yield page
     context.close()
     assert wrong == []
+
+
+CHAT = "/v1/chat/completions"
+
+
+def say(page: Page, text: str) -> None:
+    """Send a message and wait for the end of its answer."""
+    begin(page, text)
+    expect(page.locator("#send[data-busy=false]")).to_be_attached()
+
+
+def begin(page: Page, text: str) -> None:
+    page.fill("#draft", text)
+    page.press("#draft", "Enter")
+    expect(page.locator(".user .plain").last).to_have_text(text)
+
+
+def button(where: Page | Locator, name: str) -> Locator:
+    return where.get_by_role("button", name=name, exact=True)
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+
+
+TOP = "document.getElementById('scroll').scrollTop"
+AT_END = """(({scrollHeight, scrollTop, clientHeight}) => scrollHeight - scrollTop - clientHeight < 4)(
+  document.getElementById("scroll"))"""
+
+
+def wait_until(page: Page, script: str) -> None:
+    """Wait for what a script says. Playwright's own way compiles text inside the page, which the policy forbids."""
+    for _ in range(600):
+        if page.evaluate(script):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(script)
+
+
+def told(server: PageServer, place: int = -1) -> list[list[str]]:
+    """Roles and texts of a request."""
+    return [[message["role"], message["content"]] for message in server.asked(CHAT)[place]["messages"]]
+
+
+SHOW = """async (text) => {
+  const {MarkdownView} = await import("/markdown/render.js");
+  const view = new MarkdownView();
+  view.update(text);
+  return view.element.innerHTML;
+}"""
+
+
+FORMULA = """async ([source, display]) => {
+  const {maths} = await import("/maths/mathml.js");
+  return maths(source, display).outerHTML;
+}"""
+
+
+def shown(page: Page, text: str) -> str:
+    return page.evaluate(SHOW, text)
+
+
+def formula(page: Page, source: str, display: bool = False) -> str:
+    """The inside of the <math> element, without the attribute that repeats the source."""
+    made = page.evaluate(FORMULA, [source, display])
+    return made[made.index(">") + 1 : made.rindex("</math>")]

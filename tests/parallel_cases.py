@@ -156,7 +156,7 @@ def together(count: int, work: Callable[..., Any], *arguments: Any) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = (count, port, work, arguments)
-    multiprocessing.start_processes(_process, arguments, nprocs=count, start_method="spawn")
+    multiprocessing.start_processes(_process, arguments, nprocs=count, start_method="forkserver")
 
 
 def _process(rank: int, count: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

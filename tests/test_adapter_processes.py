@@ -71,7 +71,7 @@ def test_two_processes_teach_every_adapter_what_one_does(tmp_path: Path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (tmp_path / "two").mkdir()
-    multiprocessing.start_processes(_process, (port, tmp_path / "two"), nprocs=2, start_method="fork")  # type: ignore[attr-defined]
+    multiprocessing.start_processes(_process, (port, tmp_path / "two"), nprocs=2, start_method="forkserver")
     together = load_file(tmp_path / "two" / "result.safetensors")
     assert alone.keys() == together.keys()
     for name, tensor in alone.items():

@@ -217,7 +217,7 @@ def test_two_processes_have_the_gradients_and_metrics_of_one(tmp_path: Path) -> 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.start_processes(_process, (port, tmp_path), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_process, (port, tmp_path), nprocs=2, start_method="forkserver")
     for name, make in OBJECTIVES.items():
         objective = make()
         found = load_file(tmp_path / f"{name}.safetensors")

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from luhuo.rank.app import create_app
 from luhuo.rank.store import Judgement, NewItem, Store
-from tests.page_browser import chromium, needs_browser, watched
+from tests.page_browser import needs_browser, watched
 
 IMAGES = Path(os.environ.get("LUHUO_SCREENSHOTS", Path(__file__).parents[1] / "docs/images"))
 ATTACK = "<script>document.title='owned'</script> <img src=x onerror=alert(1)> [x](javascript:alert(1))"
@@ -77,12 +77,6 @@ def four(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         store.add(items(4))
     with served(path) as address:
         yield address, path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def judgements(path: Path) -> list[Judgement]:

@@ -162,7 +162,7 @@ def _rank(rank: int, folder: Path, given: dict[str, str]) -> None:
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path: Path, given: dict[str, str]) -> None:
-    multiprocessing.start_processes(_rank, (tmp_path, given), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_rank, (tmp_path, given), nprocs=2, start_method="forkserver")
     for name in OBJECTIVES:
         run(stage(given, name), tmp_path / name / "alone", steps=3)
         assert losses(tmp_path / name / "rank0") == pytest.approx(losses(tmp_path / name / "alone"), rel=1e-5)

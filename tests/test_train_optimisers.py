@@ -365,7 +365,7 @@ def test_pieces_of_the_weights_move_as_the_whole_and_their_checkpoint_continues_
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.start_processes(_sharded, (port, tmp_path), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_sharded, (port, tmp_path), nprocs=2, start_method="forkserver")
     for optimiser in OPTIMISERS:
         alone, with_state = _stepped(tmp_path / "alone", optimiser, spread_model=False)
         found = read_last(tmp_path / optimiser)

@@ -66,7 +66,7 @@ def together(folder: Path, count: int, parallel: dict[str, int], **settings: Any
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     multiprocessing.start_processes(
-        _process, (port, count, folder, parallel, settings), nprocs=count, start_method="spawn"
+        _process, (port, count, folder, parallel, settings), nprocs=count, start_method="forkserver"
     )
     return load_file(folder / "result.safetensors")
 

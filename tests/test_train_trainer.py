@@ -96,7 +96,7 @@ def _rank(rank: int, folder: Path) -> None:
 
 def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
     alone = train(tmp_path / "alone", optimiser="adamw")
-    multiprocessing.start_processes(_rank, (tmp_path,), nprocs=2, start_method="spawn")
+    multiprocessing.start_processes(_rank, (tmp_path,), nprocs=2, start_method="forkserver")
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(torch.allclose(p, first[name], rtol=0, atol=2e-4) for name, p in alone.named_parameters())
@@ -333,7 +333,7 @@ def _dying_rank(rank: int, folder: Path) -> None:
 
 
 def test_when_a_rank_dies_the_others_stop_and_say_so(tmp_path: Path) -> None:
-    context = multiprocessing.start_processes(_dying_rank, (tmp_path,), nprocs=2, start_method="spawn", join=False)
+    context = multiprocessing.start_processes(_dying_rank, (tmp_path,), nprocs=2, start_method="forkserver", join=False)
     assert context is not None
     with pytest.raises(multiprocessing.ProcessExitedException):
         while not context.join(timeout=60, grace_period=30):
