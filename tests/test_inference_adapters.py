@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -224,18 +225,21 @@ def test_scores_beams_and_log_probabilities_of_prompts_are_the_adapters(folders:
         assert one is not None and other is not None and one[0] == pytest.approx(other[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("scheme", ["int8", "int4"])
-def test_weights_kept_in_few_bits_take_adapters_too(folders: dict[str, Path], scheme: str):
+@pytest.mark.parametrize("scheme", ["bf16", "int8", "int4"])
+def test_weights_kept_in_fewer_bits_take_adapters_too(folders: dict[str, Path], scheme: str):
     model, attached, prompts = small_model(), small_model(), random_prompts(8)
     for one in (model, attached):
-        quantise_model(one, scheme)
+        if scheme == "bf16":
+            one.bfloat16()
+        else:
+            quantise_model(one, scheme)
     load(attached, folders["red"])
     engine = Engine(model)
     engine.adapters.load("red", folders["red"])
     found = engine.generate(prompts * 2, GREEDY, adapter=["red"] * 8 + [None] * 8)
     alone = [Engine(attached).generate(prompts, GREEDY), engine.generate(prompts, GREEDY)]
     for ours, theirs in zip((found[:8], found[8:]), alone, strict=True):
-        # Activations are rounded to bf16 in front of such matrices, so near-ties fall differently.
+        # Activations are rounded to bf16 in front of matrices, so near-ties fall differently.
         same = [a.token_ids[:6] == b.token_ids[:6] for a, b in zip(ours, theirs, strict=True)]
         assert sum(same) >= 6
 
@@ -262,6 +266,10 @@ def test_what_cannot_share_a_batch_is_refused_with_what_to_do(tmp_path: Path):
         engine.adapters.load("nothing", tmp_path)
     with pytest.raises(LuhuoError, match="does not fit"):
         engine.adapters.load("wide", made(tmp_path / "wide", model=small_model(hidden_size=32), rank=2))
+    file = made(tmp_path / "huge", rank=2) / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"r": 10**9}))
+    with pytest.raises(LuhuoError, match="rank is larger"):
+        engine.adapters.load("huge", tmp_path / "huge")
     assert len(engine.adapters) == 0
 
 

@@ -164,6 +164,7 @@ def read(model: Decoder, folder: str | Path, base: str = "") -> tuple[Factors, T
     config = read_config(root)
     if config.method not in MIXABLE or config.train:
         raise _lonely(config.method if not config.train else ", ".join(config.train), root)
+    _check_rank(model, max(config.rank, config.start_rank or 0), root)
     tokenizer = _tokenizer(model, root)
     skeleton = _skeleton(model)
     left = load(skeleton, root, base=base)
@@ -172,6 +173,18 @@ def read(model: Decoder, folder: str | Path, base: str = "") -> tuple[Factors, T
     adapter = needed(skeleton)
     assert isinstance(adapter, MatrixMethod)
     return {owner: _joined(adapter, owner) for owner in adapter.on}, tokenizer
+
+
+def _check_rank(model: Decoder, rank: int, root: Path) -> None:
+    """Raise `LuhuoError` for a rank that no matrix has, before memory is taken for it: the file may say anything."""
+    most = 2 * max(model.config.hidden_size, model.config.intermediate_size)
+    if rank > most:
+        raise LuhuoError(
+            tr("The adapter's rank is larger than the model's matrices.", "适配器的秩大于模型的矩阵。"),
+            expected=f"≤ {most}",
+            found=rank,
+            where=root,
+        )
 
 
 def _skeleton(model: Decoder) -> Decoder:
