@@ -265,7 +265,7 @@ def test_a_dead_process_ends_the_other_with_a_message_and_both_go_on_when_starte
     run = Run("causal", settings={"optimiser": "adamw"})
     assert together(run.at(tmp_path / "straight"), 2) == [0, 0]
     dying = run.at(tmp_path / "cut", signals={5: signal.SIGKILL}, only=1)
-    assert together(dying, 2) == [EXIT_FAILED, -signal.SIGKILL]
+    assert together(dying, 2) == [EXIT_INTERRUPTED, -signal.SIGKILL]
     told = (tmp_path / "cut" / "rank-0.txt").read_text()
     assert "Another process of this run is gone" in told and "found: rank 1 is gone; " in told
     assert "Traceback" not in told

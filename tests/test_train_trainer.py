@@ -327,13 +327,15 @@ def _dying_rank(rank: int, folder: Path) -> None:
     loader = SmallLoader(rank, 2, signals={3: signal.SIGKILL} if rank else None)
     try:
         train(folder / "run", loader, checkpoint_every=2)
-    except RunFailed as error:
+    except Interrupted as error:
         (folder / "told").write_text(str(error), encoding="utf-8")
         os._exit(0)
 
 
 def test_when_a_rank_dies_the_others_stop_and_say_so(tmp_path: Path) -> None:
-    context = multiprocessing.start_processes(_dying_rank, (tmp_path,), nprocs=2, start_method="forkserver", join=False)
+    context = multiprocessing.start_processes(
+        _dying_rank, (tmp_path,), nprocs=2, start_method="forkserver", join=False
+    )
     assert context is not None
     with pytest.raises(multiprocessing.ProcessExitedException):
         while not context.join(timeout=60, grace_period=30):

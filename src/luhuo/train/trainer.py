@@ -90,7 +90,8 @@ class Trainer:
         return self.state.tokens
 
     def run(self) -> dict[str, float]:
-        """Train to the last step. Raises `RunFailed` if the loss cannot be made finite, `Interrupted` on a signal."""
+        """Train to the last step. Raises `RunFailed` if the loss cannot be made finite, `Interrupted` on a signal or
+        when another process of the run is gone."""
         if self.model.device.type == "cpu":
             keep_freed_memory()
         found = self.state.open()
@@ -134,7 +135,7 @@ class Trainer:
             self.state.writer.give_up()
             if self.ranks.processes == 1 or not _lost_connection(error):
                 raise
-            raise RunFailed(
+            raise Interrupted(
                 tr("Another process of this run is gone.", "本次运行的另一个进程已不在。"),
                 found=watchdog.report(),
                 where=f"{self.title}, step {self.step + 1}",
