@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from luhuo.core.errors import EXIT_OK, LuhuoError, missing_extra
+from luhuo.core.errors import EXIT_OK, LuhuoError, RunFailed, missing_extra
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.serve.adapters import load_named
@@ -81,7 +81,14 @@ def serve_with_ray(pairs: Sequence[tuple[str, str]], config: ServeConfig, load: 
     except ModuleNotFoundError:
         raise missing_extra("ray", "ray") from None
     needs = {"num_cpus": config.threads} | ({"num_gpus": 1} if config.device == "cuda" else {})
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=NAME)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace=NAME)
+    except Exception as error:  # Ray has no class of its own for what keeps it from starting
+        raise RunFailed(
+            tr("Ray did not start.", "Ray 未能启动。"),
+            found=str(error).partition("\n")[0],
+            fix=tr("Look into its logs, /tmp/ray/session_latest/logs.", "请查看其日志 /tmp/ray/session_latest/logs。"),
+        ) from error
     try:
         _check_room(ray.cluster_resources(), config.replicas, needs)
         serve.start(http_options={"host": config.host, "port": config.port})
