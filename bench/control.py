@@ -1,6 +1,6 @@
 """Control by attributes: is what is asked for obeyed on held-out prompts, and not where attributes were shuffled?
 
-    python bench/control.py RUN [--seeds 0] [--steps 300] [--asked 400] [--out DIR]
+    python bench/control.py RUN [--seeds 0] [--steps 300] [--batch 2048] [--asked 400] [--arms …] [--out DIR]
 
 From the world of a quickstart run (RUN/world) questions are written whose answers can have several forms, drawn by
 chance: short (the answer alone) or long (with its working), plain or as JSON; and texts that are to be said in English
@@ -31,7 +31,6 @@ ATTRIBUTES: list[dict[str, Any]] = [
     {"kind": "language"},
 ]
 SETTINGS: dict[str, Any] = {
-    "batch": 2048,
     "length": 256,
     "learning_rate": 0.003,
     "optimiser": "muon",
@@ -103,7 +102,7 @@ def arm(name: str, seed: int, folder: Path, options: argparse.Namespace) -> dict
     produce("control", configured("control", data), out / "data")
     tokens = {"control": str(out / "data")} if name == "tokens" else {}
     model = {"model": str(Path(options.run) / "assistant"), "data": str(out / "data" / "train.jsonl")}
-    values = SETTINGS | model | tokens | {"steps": options.steps, "seed": seed}
+    values = SETTINGS | model | tokens | {"steps": options.steps, "batch": options.batch, "seed": seed}
     start = time.process_time()
     produce("sft", configured("sft", values), out / "model")
     print(f"{name}, seed {seed}: {time.process_time() - start:.0f} s of processor", file=sys.stderr, flush=True)
@@ -124,6 +123,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--asked", type=int, default=400)
     parser.add_argument("--arms", default="text,tokens,shuffled")
     parser.add_argument("--out")
