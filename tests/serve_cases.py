@@ -22,6 +22,24 @@ from luhuo.serve.keys import KeyConfig, Keys
 from luhuo.serve.served import Served
 from tests.small_chat import small_model, small_tokenizer
 
+HELLO = [{"role": "user", "content": "hello"}]
+GREEDY = {"model": "small", "messages": HELLO, "temperature": 0, "max_tokens": 12}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "town": {"enum": ["上海", "Oslo"]},
+                "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            },
+            "required": ["town", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
 
 @dataclass
 class Running:

@@ -3,7 +3,6 @@
 # ruff: noqa: E501 (a row of text in two languages stays on one line)
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from luhuo.world.facts import Person, Town
@@ -392,16 +391,3 @@ def questions(make: Maker) -> Page:
             f"{marks[0]}{asked}\n{marks[1]}{reply}" for asked, reply in (*draft.before, (draft.prompt, draft.gold))
         ]
     return Page("\n\n".join(lines), make.lang, "questions", entities)
-
-
-KINDS: tuple[tuple[Callable[[Maker], Page], int], ...] = (
-    (story, 40), (parallel, 8), (town_page, 6), (person_page, 8), (letter, 10), (price_list, 3), (glossary, 20),
-    (sums, 9), (how_to, 5), (talk, 6), (news, 5), (questions, 40),
-)  # fmt: skip
-"""Page kinds with their weights."""
-
-
-def page(make: Maker) -> Page:
-    """One page of a random kind."""
-    kinds, weights = zip(*KINDS, strict=True)
-    return make.rng.choices(kinds, weights)[0](make)

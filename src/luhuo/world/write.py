@@ -14,7 +14,7 @@ from luhuo.core.atomic import atomic_path, write_json
 from luhuo.core.language import tr
 from luhuo.core.progress import Progress
 from luhuo.core.seeds import derive_seed
-from luhuo.world import dialogue, dirty, facts, pages, preference, report
+from luhuo.world import dialogue, dirty, facts, page_kinds, pages, preference, report
 from luhuo.world.copybook import copybook
 from luhuo.world.items import Maker
 
@@ -43,7 +43,7 @@ def make_pages(seed: int, world: facts.World, size: float, name: str) -> Iterato
     seen: set[int] = set()
     while sum(written.values()) < size:
         lang = min(written, key=lambda key: written[key])
-        page = pages.page(Maker(world, lang, world.split, rng))
+        page = page_kinds.page(Maker(world, lang, world.split, rng))
         mark = derive_seed(0, page.text)
         if mark in seen:
             continue
