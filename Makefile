@@ -27,8 +27,8 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: setup ## raw text to a chatting, measured assistant (about 8 minutes on 2 CPU cores)
 	$(BIN)/luhuo run recipes/quickstart.yaml --out runs/quickstart
 
-test: setup ## the test suite
-	$(BIN)/python -m pytest
+test: setup ## the test suite, a process a core
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 test-slow: setup ## faults, soak and effect runs
 	$(BIN)/python -m pytest -m slow
