@@ -13,6 +13,7 @@ from torch import Tensor
 from luhuo.adapter.attach import attach, attached, merged
 from luhuo.adapter.config import AdapterConfig
 from luhuo.adapter.files import load, save
+from luhuo.adapter.open import open_model
 from luhuo.core.errors import LuhuoError
 from luhuo.model.load import load_decoder
 
@@ -163,6 +164,34 @@ def test_rows_published_in_another_order_are_adapted_alike(name: str, neox: Path
     assert_equal(logits(opened_by_peft(neox, tmp_path)), logits(model))
     with merged(model):
         assert_equal(logits(model), logits(opened_by_peft(neox, tmp_path)))
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3"])
+@pytest.mark.parametrize("chosen", [{}, {"targets": ["attention"]}, {"targets": ["mlp"], "layers": [1]}])
+def test_matrices_of_one_name_are_told_apart(method: str, chosen: dict[str, Any], tmp_path: Path):
+    """BERT calls three matrices of a block `dense`, and one more above the blocks."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=90, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    base = written(transformers.BertForMaskedLM(config), tmp_path / "bert")
+    model = open_model(str(base), dtype="fp32", device="cpu")
+    untouched = logits(model)
+    adapter = attach(model, AdapterConfig.parse({"method": method, **chosen}), 1)
+    moved(adapter.trained())
+    save(model, tmp_path / "adapter")
+    again = open_model(str(base), dtype="fp32", device="cpu")
+    assert load(again, tmp_path / "adapter") == {}
+    read = attached(again)
+    assert read is not None and read.trained().keys() == adapter.trained().keys()
+    assert torch.equal(logits(again), logits(model)) and not torch.allclose(logits(model), untouched, atol=1e-2)
+    theirs = transformers.BertForMaskedLM.from_pretrained(base)
+    theirs = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    with torch.no_grad():
+        assert_equal(theirs(input_ids=ids_of()).logits, logits(model))
+    inside = {name for name, _ in theirs.named_parameters() if "lora_A" in name or "ia3_l" in name}
+    assert len(inside) == len([name for name in adapter.tensors() if "lora_A" in name or "ia3_l" in name])
 
 
 @pytest.mark.parametrize("name", THEIRS)

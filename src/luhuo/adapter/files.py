@@ -26,6 +26,7 @@ from luhuo.files.references import resolve
 from luhuo.files.safetensors import Safetensors
 from luhuo.files.safetensors_write import save_file
 from luhuo.model.base import LanguageModel
+from luhuo.model.decoder import Decoder
 from luhuo.model.families import links
 from luhuo.model.weights import weight_files
 
@@ -56,7 +57,7 @@ def save(model: nn.Module, folder: str | Path, extra: Mapping[str, Tensor] | Non
         save_file(held, temporary, {"format": "pt", **told})
     values = {
         "base_model_name_or_path": adapter.base or None,
-        "task_type": "CAUSAL_LM",
+        "task_type": "CAUSAL_LM" if isinstance(adapter.model, Decoder) else None,
         "inference_mode": True,
         **adapter.layout(),
     }

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from luhuo.adapter.matrices import MatrixMethod, Part
-from luhuo.adapter.targets import Target
-from luhuo.core.errors import LuhuoError
-from luhuo.core.language import tr
+from luhuo.adapter.targets import Target, told_apart
 from luhuo.model.adaptable import Adaptable
 
 KEYS_AND_VALUES = ("k_proj", "v_proj", "key", "value", "query_key_value", "c_attn", "qkv_proj", "W_pack", "wqkv")
@@ -77,11 +75,12 @@ class IA3(MatrixMethod):
         return undo_all
 
     def layout(self) -> dict[str, Any]:
-        inner = sorted({p.target.kind for p in self.parts if isinstance(p, Scale) and p.inputs})
-        outer = {p.target.kind for p in self.parts if isinstance(p, Scale) and not p.inputs}
-        if outer & set(inner):
-            raise LuhuoError(
-                tr("Published names do not tell inputs from outputs.", "公开名称无法区分输入与输出的缩放。"),
-                found=", ".join(outer & set(inner)),
-            )
-        return super().layout() | {"feedforward_modules": inner, "init_ia3_weights": True}
+        inner = [part.target for part in self.parts if isinstance(part, Scale) and part.inputs]
+        outer = [part.target for part in self.parts if isinstance(part, Scale) and not part.inputs]
+        names = [told_apart(self.model, some, ()) for some in (inner, outer)]  # peft's IA3 knows of no layers
+        feedforward, others = (set(found.values()) for found in names)
+        return super().layout() | {
+            "target_modules": sorted(feedforward | others),
+            "feedforward_modules": sorted(feedforward),
+            "init_ia3_weights": True,
+        }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from luhuo.adapter.adapter import Adapter
 from luhuo.adapter.config import AdapterConfig
-from luhuo.adapter.targets import Target, chosen
+from luhuo.adapter.targets import Target, chosen, told_apart
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
@@ -151,11 +151,11 @@ class MatrixMethod(Adapter):
         fill(ours, tensors)
 
     def layout(self) -> dict[str, Any]:
-        kinds = sorted({part.target.kind for part in self.parts})
         layers = self.config.layers
+        names = told_apart(self.model, [part.target for part in self.parts], layers)
         found: dict[str, Any] = {
             "peft_type": self.peft_type or self.config.method.upper(),
-            "target_modules": kinds,
+            "target_modules": sorted(set(names.values())),
             "fan_in_fan_out": any(part.target.transposed for part in self.parts),
         }
         if layers:

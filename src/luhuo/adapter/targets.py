@@ -118,6 +118,29 @@ def chosen(
     return [t for t in found if not layers or t.layer in layers]
 
 
+def told_apart(model: LanguageModel, found: Sequence[Target], layers: Sequence[int]) -> dict[str, str]:
+    """By published name, the shortest end of it that names no other matrix of these layers (all, if empty).
+
+    BERT calls three matrices of a block `dense`: by that alone one of them cannot be asked for.
+    """
+    mine = {target.theirs for target in found}
+    others = {
+        name.removesuffix(".weight")
+        for link in links(model.config)  # type: ignore[attr-defined]
+        if not layers or layer_of(link.ours) in layers
+        for name in link.theirs
+        if name.endswith(".weight")
+    }
+    taken = {end for name in others - mine for end in _ends(name)}
+    return {name: next((end for end in _ends(name) if end not in taken), name) for name in mine}
+
+
+def _ends(name: str) -> list[str]:
+    """c, b.c, a.b.c of a.b.c."""
+    parts = name.split(".")
+    return [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+
+
 def _fits(name: str, target: Target) -> bool:
     if name in ("attention", "mlp"):
         return f".{name}." in f".{target.owner}."
