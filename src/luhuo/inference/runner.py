@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from luhuo.adapter.proxy_tuning import ProxyTuned
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.inference.cache_pool import Running
@@ -132,6 +133,8 @@ def cached_config(model: Writer) -> ModelConfig | StackConfig:
     """The config of what grows with the answer: of a model that several processes share, with this one's heads."""
     if isinstance(model, EncoderDecoder):
         return model.config.decoder
+    if isinstance(model, ProxyTuned):  # the layers of three models, not those of the first
+        return model.config
     attention = next((m for m in model.modules() if isinstance(m, Attention)), None)
     return model.config if attention is None else attention.config
 
