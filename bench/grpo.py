@@ -31,15 +31,16 @@ FAMILIES = ("addition_subtraction", "word_problem")
 LEARNED = "addition_subtraction"
 """What is trained and counted; word problems show what it does to a neighbour."""
 SETTINGS: dict[str, Any] = {
-    "steps": 120,
-    "prompts_per_round": 16,
-    "samples": 16,
-    "max_tokens": 48,
-    "learning_rate": 1e-4,
+    "steps": 160,
+    "prompts_per_round": 32,
+    "samples": 8,
+    "max_tokens": 64,
+    "learning_rate": 3e-4,
     "embedding_rate": 0.3,
+    "schedule": "linear",
     "micro_batch": 64,
     "at_once": 256,
-    "eval_every": 12,
+    "eval_every": 40,
     "threads": 1,
 }
 
