@@ -54,13 +54,13 @@ def rows(path: Path, families: tuple[str, ...] = FAMILIES) -> list[dict[str, Any
 
 def ask(folder: Path, items: list[dict[str, Any]]) -> list[tuple[bool, bool]]:
     """(strictly right, leniently right) of each item, answered greedily."""
+    from luhuo.adapter.open import open_decoder
     from luhuo.inference.engine import Engine
     from luhuo.inference.sampling import Sampling
-    from luhuo.model.load import load_decoder
     from luhuo.verify.checks import match
 
-    engine = Engine(load_decoder(folder, dtype="fp32", device="cpu").eval(), max_batch=128, speculate="never")
-    answers = engine.chat([item["messages"] for item in items], Sampling(max_tokens=48, temperature=0))
+    engine = Engine(open_decoder(str(folder), dtype="fp32", device="cpu").eval(), max_batch=128, speculate="never")
+    answers = engine.chat([item["messages"] for item in items], Sampling(max_tokens=80, temperature=0))
     found = [match(item, answer.text) for item, answer in zip(items, answers, strict=True)]
     return [(one.strict, one.lenient) for one in found]
 
