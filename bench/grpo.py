@@ -31,16 +31,17 @@ FAMILIES = ("addition_subtraction", "word_problem")
 LEARNED = "addition_subtraction"
 """What is trained and counted; word problems show what it does to a neighbour."""
 SETTINGS: dict[str, Any] = {
-    "steps": 160,
+    "steps": 200,
     "prompts_per_round": 32,
     "samples": 8,
     "max_tokens": 64,
-    "learning_rate": 3e-4,
-    "embedding_rate": 0.3,
+    "optimiser": "muon",
+    "learning_rate": 1.5e-3,
+    "embedding_rate": 0.1,
     "schedule": "linear",
     "micro_batch": 64,
     "at_once": 256,
-    "eval_every": 40,
+    "eval_every": 0,
     "threads": 1,
 }
 
