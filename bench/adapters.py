@@ -1,7 +1,7 @@
 """Every adapter on one task, at tuned learning rates: score, trained numbers, time and memory.
 
     python bench/adapters.py table RUN [--methods lora,ia3] [--steps 200] [--out DIR]
-    python bench/adapters.py lora RUN [--seeds 0,1,2] [--rate 0.003] [--rank 8] [--out DIR]
+    python bench/adapters.py lora RUN [--seeds 0,1,2] [--rate 0.01] [--full-rate 0.001] [--rank 8] [--out DIR]
 
 RUN is a folder of the quickstart recipe. The task: the assistant (RUN/assistant) is fine-tuned on the arithmetic of
 the world's train split and asked that of the test split, whose operands and wordings never occur in training; answers
@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RATES = {
     "full": (1e-3, 2e-3, 4e-3),
-    "lora": (1e-3, 3e-3, 1e-2),
+    "lora": (3e-3, 1e-2, 3e-2),
     "rslora": (1e-3, 3e-3, 1e-2),
     "lora+": (5e-4, 1e-3, 3e-3),
     "pissa": (1e-3, 3e-3, 1e-2),
@@ -209,8 +209,8 @@ def main() -> None:
     parser.add_argument("--methods", default="")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=3e-3, help="of LoRA")
-    parser.add_argument("--full-rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1e-2, help="of LoRA")
+    parser.add_argument("--full-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=0, help="instead of the table's")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/adapters"))
     options = parser.parse_args()
