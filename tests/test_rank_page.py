@@ -161,8 +161,10 @@ def test_the_command_serves_until_it_is_stopped_and_leaves_in_good_order(tmp_pat
         assert running.stderr is not None
         address = running.stderr.readline().removeprefix("Rank at").strip()
         body = {"item": 1, "annotator": "ann", "verdict": "bad"}
-        assert httpx2.post(f"{address}api/judgements", json=body).status_code == 201
-        running.send_signal(signal.SIGINT)
+        try:
+            assert httpx2.post(f"{address}api/judgements", json=body).status_code == 201
+        finally:  # a server that is not stopped would be waited for
+            running.send_signal(signal.SIGINT)
         assert "every judgement is kept" in running.stderr.read()
     assert running.returncode == 0 and len(judgements(path)) == 1
 

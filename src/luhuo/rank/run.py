@@ -29,6 +29,7 @@ def serve(project: Path, host: str, port: int, hosts: tuple[str, ...]) -> None:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # who calls as soon as the address is told waits until the page is there
     except OSError as error:
         raise LuhuoError(
             tr("The page cannot be opened at this address.", "无法在此地址打开网页。"),
