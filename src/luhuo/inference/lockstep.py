@@ -38,7 +38,9 @@ class Lockstep:
     """
 
     def __init__(self) -> None:
-        self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        assert not isinstance(group, int), "every process is a member"
+        self._group = group
         self.leads = distributed.get_rank() == 0
         """Whether this process has the requests."""
         self.broken = False

@@ -36,7 +36,7 @@ class Replica:
     """One copy of the server."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], settings: dict[str, Any], load: Load) -> None:
-        from ray import serve
+        from ray import serve  # pyright: ignore[reportMissingImports]
 
         config = ServeConfig.parse(settings, "luhuo serve")
         keys = Keys.read(config.keys)
@@ -76,8 +76,8 @@ def serve_with_ray(pairs: Sequence[tuple[str, str]], config: ServeConfig, load: 
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody outside
     try:
-        import ray
-        from ray import serve
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray import serve  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         raise missing_extra("ray", "ray") from None
     needs = {"num_cpus": config.threads} | ({"num_gpus": 1} if config.device == "cuda" else {})
