@@ -45,10 +45,22 @@ def items(answers: int, count: int = 3) -> list[NewItem]:
     ]
 
 
+class Breaking:
+    """An application that answers no posts while `broken`: uvicorn then says 500 in plain text."""
+
+    def __init__(self, app: Any) -> None:
+        self.app, self.broken = app, False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.broken and scope["method"] == "POST":
+            raise ConnectionError("broken on purpose")
+        await self.app(scope, receive, send)
+
+
 @contextmanager
-def served(path: Path, hosts: tuple[str, ...] = ()) -> Iterator[str]:
+def served(app: Any) -> Iterator[str]:
     """The page of a project on a free port."""
-    config = uvicorn.Config(create_app(path, hosts), port=0, log_level="error", lifespan="off")
+    config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
@@ -65,7 +77,7 @@ def two(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     path = tmp_path / "two.db"
     with Store.create(path, {"seed": 0, "each": 0, "title": "Kettles"}) as store:
         store.add(items(2))
-    with served(path) as address:
+    with served(create_app(path)) as address:
         yield address, path
 
 
@@ -75,7 +87,7 @@ def four(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     path = tmp_path / "four.db"
     with Store.create(path, {"seed": 1, "each": 0, "title": "Kettles"}) as store:
         store.add(items(4))
-    with served(path) as address:
+    with served(create_app(path)) as address:
         yield address, path
 
 
@@ -128,7 +140,7 @@ def test_pages_of_other_origins_and_other_names_are_refused(two: tuple[str, Path
     assert (
         httpx2.post(f"{address}api/judgements", json=body, headers={"Origin": address.rstrip("/")}).status_code == 201
     )
-    with served(path, ("lab.example",)) as other:
+    with served(create_app(path, ("lab.example",))) as other:
         assert httpx2.get(other, headers={"Host": "lab.example"}).status_code == 200
 
 
@@ -285,7 +297,7 @@ def test_what_models_wrote_is_text_and_never_a_script(browser: Browser, tmp_path
     path = tmp_path / "attack.db"
     with Store.create(path, {"seed": 0, "each": 0, "title": ATTACK}) as store:
         store.add([([{"role": "user", "content": ATTACK}], [(ATTACK, "x"), ("fine", ATTACK)], {})])
-    with served(path) as address, watched(browser, address) as page:
+    with served(create_app(path)) as address, watched(browser, address) as page:
         begin(page, "<b>bold</b>")
         expect(page.locator("#answers")).to_contain_text("<script>document.title='owned'</script>")
         assert page.locator("main img, main script, main a[href^='javascript']").count() == 0
@@ -295,14 +307,16 @@ def test_what_models_wrote_is_text_and_never_a_script(browser: Browser, tmp_path
 
 @needs_browser
 def test_what_could_not_be_saved_is_said_and_stays_in_sight(browser: Browser, two: tuple[str, Path]) -> None:
-    address, path = two
-    with watched(browser, address) as page:
+    # The server fails, and not the browser: a request that Chromium was told to block once went through.
+    path = two[1]
+    app = Breaking(create_app(path))
+    with served(app) as address, watched(browser, address) as page:
         begin(page)
-        page.route("**/api/judgements", lambda route: route.abort())
+        app.broken = True
         page.keyboard.press("1")
         expect(page.locator("#notices")).to_contain_text("was not saved")
         expect(page.locator("#count")).to_have_text("0 of 3")
-        page.unroute("**/api/judgements")
+        app.broken = False
         page.keyboard.press("1")
         expect(page.locator("#count")).to_have_text("1 of 3")
         assert len(judgements(path)) == 1
