@@ -189,6 +189,46 @@ def test_loss_and_gradients_are_equal_for_any_micro_batch_split(name: str) -> No
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_rows_that_move_no_weight_are_left_out_and_change_nothing(name: str) -> None:
+    some = made_up(groups=8)
+    some = [replace(one, score=0.25) if one.group % 2 else one for one in some]
+    whole = (
+        valued(name, samples=some)
+        if METHODS[name].kl_in == "loss"
+        else GroupValue(
+            policy(1), METHODS[name], temperature=1.0, recompute=True, mask_truncated=METHODS[name].mask_truncated
+        )(*laid(some))[0]
+    )
+    model, task = policy(3), objective(name, kl=0.0)
+    less = task.prepare(model, whole)
+    teaches = METHODS[name].baseline != "none" and not METHODS[name].whiten
+    assert (len(less["ids"]) < len(whole["ids"])) == teaches and task.weight(less) == task.weight(whole)
+    found = []
+    for batch in (whole, less):
+        weight, total = Gradients(model, task, Ranks(), 2).compute(batch, 1)
+        found.append(((total["loss"] / weight).item(), gradients(model)))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    assert all(torch.allclose(found[0][1][key], found[1][1][key], atol=1e-6) for key in found[0][1])
+
+
+def test_metrics_are_means_over_what_was_computed() -> None:
+    some = [replace(one, score=0.25) if one.group % 2 else one for one in made_up(groups=8)]
+    whole = valued("dapo", samples=some)
+    model, task = policy(3), objective("dapo", kl=0.0)
+    less = task.prepare(model, whole)
+    metrics, weight = task.loss(model, less)[2], task.weight(less)
+    bare = {key: tensor for key, tensor in less.items() if key not in ("counted", "spread")}
+    expected = task.loss(model, bare)[2]["entropy"] / task.weight(bare)
+    assert metrics["entropy"] / weight == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_with_a_distance_in_the_loss_all_rows_stay() -> None:
+    whole = valued("grpo", samples=[replace(one, score=0.25) for one in made_up(groups=4)])
+    assert len(objective("grpo").prepare(policy(3), whole)["ids"]) == len(whole["ids"])
+    assert len(objective("grpo", kl=0.0).prepare(policy(3), whole)["ids"]) == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_packed_and_padded_rows_have_one_loss(name: str) -> None:
     samples = made_up()
     packed = valued(name, samples=samples)

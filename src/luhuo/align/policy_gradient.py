@@ -9,6 +9,10 @@ the gradient is not. Clipping acts from the second update on.
 
 What a whole sequence shares is computed inside of one row, and all else is a constant of the batch, so that the sum
 over micro-batches and processes is the same however the batch is cut; the trainer divides it by the global weight.
+
+Where all answers of a group earned the same, their advantages are 0, and without a KL term in the loss so are their
+gradients: rows that hold nothing else count in the weight, but are not computed (`prepare`). Late in a run these are
+most rows.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from luhuo.align.log_probs import sequence_counts, sequence_sums, token_log_prob
 from luhuo.align.methods import METHODS, Method
 from luhuo.model.decoder import Decoder
 from luhuo.train.objective import Batch, CausalLM
+from luhuo.train.ranks import Ranks
 
 Correction = Literal["none", "token", "sequence", "mask"]
 
@@ -59,11 +64,33 @@ class PolicyGradient:
     multiplied, but left out, where the sequence's is beyond the cap or its inverse."""
     correction_cap: float = 2.0
 
+    def prepare(self, model: Decoder, batch: Batch) -> Batch:
+        """The rows that can move a weight, with `counted` (rows,), what the loss is divided by for them and for those
+        left out, and `spread` (rows,), by which metrics are multiplied so that they are means over these rows.
+
+        A model with experts keeps all rows: which experts they choose is balanced over all tokens.
+        """
+        counted = self._counted(batch)
+        moving = batch["advantages"].ne(0).any(1)
+        if (self.kl and self.method.kl_in == "loss") or model.config.moe is not None:
+            moving = torch.ones_like(moving)
+        if not moving.any():
+            moving[0] = True  # a process has a pass to make, whatever the others have
+        here = counted[moving]
+        whole, left = Ranks().sum(torch.stack([counted.sum(), here.sum()])).tolist()
+        here[0] += counted.sum() - here.sum()
+        told = {"counted": here, "spread": torch.full_like(here, whole / max(left, 1.0))}
+        return {name: tensor[moving] for name, tensor in batch.items()} | told
+
     def weight(self, batch: Batch) -> Tensor:
         """Number of targets, or of sequences that have some."""
+        return batch["counted"].sum() if "counted" in batch else self._counted(batch).sum()
+
+    def _counted(self, batch: Batch) -> Tensor:
+        """What each row adds to the weight, (rows,) fp32."""
         if self.method.normaliser == "tokens":
-            return CausalLM.targets(batch).sum()
-        return (sequence_counts(batch) > 0).sum()
+            return CausalLM.targets(batch).sum(1).float()
+        return (sequence_counts(batch) > 0).sum(1).float()
 
     def loss(self, model: Decoder, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Sum of the losses; metrics are means over tokens, or over sequences of their means, as the weight is."""
@@ -87,6 +114,8 @@ class PolicyGradient:
             loss = (losses * self._share(batch, counts, valid, mean=False)).sum()
         with torch.no_grad():
             metrics = self._metrics(batch, log_probs.detach(), old, change, ratio, clipped) | {"entropy": entropy}
+            if "spread" in batch:
+                each = each * batch["spread"][:, None]
             return loss, self.weight(batch), {name: (value * each).sum() for name, value in metrics.items()}
 
     def _ratio(self, change: Tensor, batch: Batch, counts: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from luhuo.align.rollout import Sample
+from luhuo.align.rollout_statistics import EQUAL
 from luhuo.dialogue.packing import pack
 from luhuo.train.objective import Batch
 
@@ -45,16 +47,20 @@ def lay_out(
 
     The batch has `ids`, `segments`, `mask` (rows, length + 1), where mask 1 is a token the policy sampled, and
     `sampled_log_probs` (rows, length), aligned with `ids[:, 1:]`: what the sampler took their log-probabilities for.
-    A minibatch without samples has one row of padding.
+    A minibatch without samples has one row of padding. Samples of groups whose scores are all equal have rows of their
+    own, so that an objective to which they mean nothing can pass over these rows.
     """
     longest = max((len(one.sample.ids) for some in minibatches for one in some), default=1)
     width = -(-longest // STEP) * STEP + 1
     rows: list[list[Scored]] = []
     counts = []
     for some in minibatches:
-        packed = pack([len(one.sample.ids) for one in some], width) or [[]]
-        rows += [[some[i] for i in row] for row in packed]
-        counts.append(len(packed))
+        before = len(rows)
+        for part in _by_difference(some):
+            rows += [[part[i] for i in row] for row in pack([len(one.sample.ids) for one in part], width)]
+        if len(rows) == before:
+            rows.append([])
+        counts.append(len(rows) - before)
     sequences = max(1, max(map(len, rows)))
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     segments, mask = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.uint8)
@@ -73,3 +79,13 @@ def lay_out(
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.items()}
     known = (torch.from_numpy(array).to(device) for array in (scores, ended, groups))
     return tensors, Judged(*known), counts
+
+
+def _by_difference(some: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+    """Those of groups in which scores differ, and the others."""
+    scores: dict[int, list[float]] = {}
+    for one in some:
+        if not math.isnan(one.score):
+            scores.setdefault(one.group, []).append(one.score)
+    different = {group for group, found in scores.items() if max(found) - min(found) > EQUAL}
+    return [one for one in some if one.group in different], [one for one in some if one.group not in different]
