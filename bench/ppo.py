@@ -6,9 +6,10 @@
     python bench/ppo.py rule --seeds 0 --steps 60     less of it
     python bench/ppo.py rule --run DIR          another run of the quickstart recipe
 
-Every run is kept under --out and not made again. Answers are sampled at temperature 1, `SAMPLES` to each held-out
-prompt (people, places and templates that training never saw); an interval is that of the mean over prompts of the
-difference to SFT, paired, averaged over the seeds, by bootstrap (95%).
+`rule` practises sums and differences (as bench/grpo.py does), the others short questions of six families. Every run is
+kept under --out and not made again. Answers are sampled at temperature 1, `SAMPLES` to each held-out prompt (people,
+places, operands and templates that training never saw); an interval is that of the mean over prompts of the difference
+to SFT, paired, averaged over the seeds, by bootstrap (95%).
 """
 
 from __future__ import annotations
@@ -31,18 +32,25 @@ from luhuo.verify.statistics import bootstrap_mean, paired_difference
 ROOT = Path(__file__).parent.parent
 PLACES = {"run": ROOT / "runs" / "quickstart"}
 """The run whose assistant and world are used; `--run` says another."""
-FAMILIES = ("counting", "ordering", "choice", "format_following", "kinship", "comparison")
-"""Short questions that the assistant answers neither always nor never."""
-SAMPLES, MAX_TOKENS, BEST_OF = 4, 48, (1, 2, 4, 8, 16)
+FAMILIES = {
+    "rule": ("addition_subtraction",),
+    "model": ("counting", "ordering", "choice", "format_following", "kinship", "comparison"),
+}
+"""What is practised: in both cases questions that the assistant answers neither always nor never."""
+SAMPLES, MAX_TOKENS, BEST_OF = 4, 64, (1, 2, 4, 8, 16)
 SETTINGS: dict[str, Any] = {
-    "prompts_per_round": 32,
+    "prompts_per_round": 128,
     "minibatches": 1,
     "epochs": 2,
     "max_tokens": MAX_TOKENS,
-    "steps": 120,
-    "learning_rate": 1e-4,
-    "critic_rate": 3.0,
-    "critic_warmup": 2,
+    "at_once": 128,
+    "steps": 200,
+    "optimiser": "muon",
+    "learning_rate": 1e-3,
+    "embedding_rate": 0.1,
+    "schedule": "linear",
+    "critic_rate": 1.0,
+    "critic_warmup": 8,
     "kl": 0.02,
     "device": "cpu",
     "dtype": "fp32",
@@ -50,31 +58,30 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def items(split: str, out: Path) -> Path:
-    """The prompts of these families as a file."""
+def items(split: str, what: str, out: Path) -> Path:
+    """The one-question dialogues of these families as a file."""
     rows = [
         line
-        for line in (PLACES["run"] / "world" / "prompts" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        if json.loads(line)["family"] in FAMILIES
+        for line in (PLACES["run"] / "world" / "dialogue" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        if (row := json.loads(line))["family"] in FAMILIES[what] and len(row["messages"]) == 1
     ]
-    file = out / f"prompts-{split}.jsonl"
+    file = out / f"{what}-{split}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return file
 
 
-def questions(out: Path) -> list[dict[str, Any]]:
-    """What is measured on: held-out prompts, and those of the held-out dialogues, which are more."""
-    lines = items("test", out).read_text(encoding="utf-8").splitlines()
-    more = (PLACES["run"] / "world" / "dialogue" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in [*lines, *more]]
-    chosen = [row for row in rows if row["family"] in FAMILIES and row["messages"][-1]["role"] == "user"]
-    return chosen[:600]
+def questions(what: str, out: Path) -> list[dict[str, Any]]:
+    """What is measured on: of each family the first 100 of the test split, or all of them if it is one family."""
+    rows = [json.loads(line) for line in items("test", what, out).read_text(encoding="utf-8").splitlines()]
+    most = len(rows) if len(FAMILIES[what]) == 1 else 100
+    return [row for family in FAMILIES[what] for row in [r for r in rows if r["family"] == family][:most]]
 
 
 def trained(name: str, out: Path, **changes: Any) -> Path:
-    """The model of a run of PPO, made now unless it is there."""
-    values = {"model": str(PLACES["run"] / "assistant"), "prompts": str(items("train", out))} | SETTINGS | changes
+    """The model of a run of PPO, made now unless it is there; the name begins with what is practised."""
+    prompts = items("train", name.split("-")[0], out)
+    values = {"model": str(PLACES["run"] / "assistant"), "prompts": str(prompts)} | SETTINGS | changes
     done = produce("ppo", configured("ppo", values), out / name)
     print(f"{name}: {json.dumps(done.manifest['metrics'], ensure_ascii=False)}", flush=True)
     return done.path
@@ -140,7 +147,7 @@ def _interval(found: Any) -> str:
 
 def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scorer: Path | None) -> None:
     """SFT against PPO and its control, by gold and, with a reward model, by proxy."""
-    rows = questions(out)
+    rows = questions(name, out)
     before = answers(PLACES["run"] / "assistant", rows, SAMPLES)
     measures = {"gold": lambda found: gold(rows, found)}
     if scorer is not None:
@@ -162,7 +169,7 @@ def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scor
 
 def best_of_n(out: Path, seeds: list[int], scorer: Path) -> None:
     """Proxy and gold of the best of n by the proxy, over log n - (n - 1)/n nats, beside those of PPO over its KL."""
-    rows = questions(out)[:200]
+    rows = questions("model", out)
     found = answers(PLACES["run"] / "assistant", rows, max(BEST_OF))
     liked, right = proxy(scorer, found), gold(rows, found)
     print("            KL   proxy   gold")
@@ -173,7 +180,7 @@ def best_of_n(out: Path, seeds: list[int], scorer: Path) -> None:
         chosen = np.take_along_axis(passed, best[..., None], 2)
         print(f"best of {n:<3}{math.log(n) - (n - 1) / n:6.2f}  {some.max(2).mean():+.3f}  {chosen.mean():.3f}")
     for seed in seeds:
-        for steps in (40, 120, 360):
+        for steps in (40, 100, 200):
             model = trained(f"model-ppo-{seed}-{steps}", out, seed=seed, steps=steps, kl=0.0, reward_model=str(scorer))
             kl = json.loads((model / "manifest.json").read_text(encoding="utf-8"))["metrics"]["kl"]
             mine = answers(model, rows, SAMPLES)
@@ -190,12 +197,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=PLACES["run"], help="folder of the quickstart recipe")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
+    parser.add_argument("--set", nargs="*", default=[], help="settings of the stage: learning_rate=5e-4 …")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-ppo")
     chosen = parser.parse_args()
     PLACES["run"] = chosen.run
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
     use_threads(1)
     SETTINGS["steps"] = chosen.steps
+    SETTINGS.update({key: json.loads(value) for key, value in (pair.split("=", 1) for pair in chosen.set)})
     if chosen.what == "rule":
         effect(chosen.out, seeds, {"rewards": [{"kind": "check"}]}, "rule", None)
         return
