@@ -40,7 +40,20 @@ SCORES = {"a": 1.0, "b": 0.0, "tie": 0.5, "bad": 0.5}
 IDENTITIES = (
     *("openai", "chatgpt", "gpt-4", "gpt-3.5", "anthropic", "claude", "google", "gemini", "bard", "palm", "lamda"),
     *("vicuna", "lmsys", "llama", "alpaca", "koala", "dolly", "mistral", "mixtral", "bigscience", "fastchat"),
-    *("deepseek", "qwen", "tongyi", "通义", "chatglm", "智谱", "ernie", "文心", "baichuan", "百川", "internlm", "书生"),
+    *(
+        "deepseek",
+        "qwen",
+        "tongyi",
+        "通义",
+        "chatglm",
+        "智谱",
+        "ernie",
+        "文心",
+        "baichuan",
+        "百川",
+        "internlm",
+        "书生",
+    ),
     *("doubao", "豆包", "kimi", "moonshot", "hunyuan", "混元", "luhuo", "炉火"),
 )
 """Names of models and their makers: an answer that says one is no longer anonymous."""
@@ -130,7 +143,10 @@ def _parsed(rows: Iterable[Mapping[str, Any]], told: Counter[str], path: str | P
         if layout is None:
             raise LuhuoError(
                 tr("This is no vote.", "这不是一条投票记录。"),
-                expected=tr("model_a, model_b, winner; or type, models, states", "model_a、model_b、winner；或 type、models、states"),
+                expected=tr(
+                    "model_a, model_b, winner; or type, models, states",
+                    "model_a、model_b、winner；或 type、models、states",
+                ),
                 found=", ".join(map(str, list(row)[:12])),
                 where=path,
             )
