@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,8 +25,10 @@ class Row:
     value: Any
 
 
-def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[Row | Broken]:
-    """The rows of one structured file, by its suffix."""
+def read_rows(
+    path: str | Path, encoding: str = "utf-8", *, columns: Sequence[str] | None = None
+) -> Iterator[Row | Broken]:
+    """The rows of one structured file, by its suffix. `columns` are those of a CSV file without a header."""
     file = Path(path)
     kind = format_of(file)
     if kind == "parquet":
@@ -36,7 +38,7 @@ def read_rows(path: str | Path, encoding: str = "utf-8") -> Iterator[Row | Broke
         if kind == "json":
             yield from _json(handle, file.as_posix())
         elif kind in ("csv", "tsv"):
-            yield from _csv(handle, file.as_posix(), "\t" if kind == "tsv" else ",")
+            yield from _csv(handle, file.as_posix(), "\t" if kind == "tsv" else ",", columns)
         else:
             yield from _json_lines(handle, file.as_posix())
 
@@ -100,10 +102,9 @@ def _skip(text: str, place: int, characters: str) -> int:
     return place
 
 
-def _csv(handle: TextIO, name: str, delimiter: str) -> Iterator[Row | Broken]:
+def _csv(handle: TextIO, name: str, delimiter: str, header: Sequence[str] | None = None) -> Iterator[Row | Broken]:
     csv.field_size_limit(UNIT_BYTES)
     reader = csv.reader(handle, delimiter=delimiter)
-    header: list[str] | None = None
     while True:
         try:
             row = next(reader, None)
