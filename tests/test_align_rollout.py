@@ -19,6 +19,7 @@ from luhuo.align.rollout import Rollout, Sample, observation_ids
 from luhuo.align.rollout_buffer import Buffer
 from luhuo.align.rollout_loader import Plan
 from luhuo.align.rollout_rows import STEP, Scored, lay_out
+from luhuo.align.rollout_weights import as_computed
 from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.metrics import MetricsLog
 from luhuo.dialogue.conversation import Conversation
@@ -77,6 +78,25 @@ def test_new_weights_are_sampled_from() -> None:
             parameter.mul_(-1)
     after = rollout.sample({0: prompt("x")}, 0)[0]
     assert [one.ids for one in before] != [one.ids for one in after]
+
+
+def test_master_weights_are_sampled_from_a_copy_as_they_are_multiplied() -> None:
+    model = policy().compute_in(torch.bfloat16)
+    rollout = Rollout(model, samples=4, max_tokens=16, length=64)
+    for factor in (1.0, -0.5):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(factor)
+        samples = rollout.sample({0: prompt("x")}, 0)[0]
+        batch, _ = laid([Scored(sample, 0.0, 0) for sample in samples])
+        with torch.no_grad():
+            scored = token_log_probs(model, batch)
+        gap = (scored - batch["sampled_log_probs"])[CausalLM.targets(batch)].abs()
+        assert gap.mean() < 5e-3 < scored.abs().mean()
+    assert {p.dtype for p in rollout._ready().model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    plain = policy()
+    assert as_computed(plain) is plain
 
 
 def test_an_answer_that_was_cut_off_says_so() -> None:

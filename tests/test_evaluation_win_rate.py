@@ -26,14 +26,14 @@ def published() -> dict[str, dict[str, str]]:
         return {row[""]: row for row in csv.DictReader(handle)}
 
 
-def annotations(model: str) -> list[Annotation]:
+def judged(model: str) -> list[Annotation]:
     return read_annotations(FOLDER / f"annotations_{model}.jsonl.gz")
 
 
 @needs_data
 @pytest.mark.parametrize("model", MODELS)
 def test_published_annotations_give_the_published_win_rates(model: str) -> None:
-    found, expected = win_rate(annotations(model)), published()[model]
+    found, expected = win_rate(judged(model)), published()[model]
     assert found.win_rate == pytest.approx(float(expected["win_rate"]), abs=5e-4)
     assert found.discrete == pytest.approx(float(expected["discrete_win_rate"]), abs=5e-4)
     assert found.standard_error == pytest.approx(float(expected["standard_error"]), abs=5e-4)
@@ -43,7 +43,7 @@ def test_published_annotations_give_the_published_win_rates(model: str) -> None:
 
 @needs_data
 def test_a_model_outside_of_the_leaderboard_is_counted_alike() -> None:
-    found = win_rate(annotations(UNLISTED))
+    found = win_rate(judged(UNLISTED))
     assert UNLISTED not in published() and found.n == 805 == found.wins + found.losses + found.draws
     assert (round(found.win_rate, 3), round(found.discrete, 3), round(found.standard_error, 3)) == (
         1.962,
@@ -55,7 +55,7 @@ def test_a_model_outside_of_the_leaderboard_is_counted_alike() -> None:
 @needs_data
 def test_rates_at_equal_length_lie_near_the_published_ones() -> None:
     """Near, not equal: the published difficulties are not there, and the two constants were chosen on these models."""
-    every = {model: annotations(model) for model in (*MODELS, UNLISTED)}
+    every = {model: judged(model) for model in (*MODELS, UNLISTED)}
     for model in MODELS:
         others = [rows for name, rows in every.items() if name != model]
         found = length_controlled(every[model], others)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from luhuo.align.prompts import Prompt
+from luhuo.align.rollout_weights import as_computed
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
@@ -125,7 +126,10 @@ class Rollout:
         if self._engine is None:
             # Guesses are checked by other products than one token at a time, and how often depends on the clock.
             self._engine = Engine(
-                self.model, max_batch=self.at_once, cache_tokens=self.at_once * self.length, speculate="never"
+                as_computed(self.model),
+                max_batch=self.at_once,
+                cache_tokens=self.at_once * self.length,
+                speculate="never",
             )
         self._engine.update_weights(self.model)
         return self._engine

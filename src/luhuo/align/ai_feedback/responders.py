@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from luhuo.align.ai_feedback.config import ResponderConfig
-from luhuo.align.distill.endpoint import Endpoint, Refused
+from luhuo.align.distill.endpoint import Endpoint, Refused, TimedOut
 from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.language import tr
 from luhuo.dialogue.conversation import Conversation
@@ -59,8 +60,21 @@ class NoReply:
     reason: str
 
 
+@dataclass
+class Used:
+    """What a model was asked in all, in tokens as it counts them; 0 where an endpoint does not tell."""
+
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
 class Responder(Protocol):
     """A model that can be asked."""
+
+    @property
+    def used(self) -> Used:
+        """Tokens read and written so far."""
+        ...
 
     def ask(self, questions: Sequence[Question]) -> list[Reply | NoReply]:
         """A reply to each question, in order."""
@@ -108,6 +122,10 @@ class _Told:
         self._model, self._before = model, before
         self._failed = 0
         self._heard = False
+
+    @property
+    def used(self) -> Used:
+        return self._model.used
 
     def ask(self, questions: Sequence[Question]) -> list[Reply | NoReply]:
         replies = self._model.ask([replace(one, messages=self._framed(one.messages)) for one in questions])
@@ -157,6 +175,7 @@ class _Local:
         assert config.model is not None
         model = open_decoder(config.model, dtype=config.dtype, device=config.device)
         self._engine = Engine(model, max_batch=config.at_once)
+        self.used = Used()
 
     def ask(self, questions: Sequence[Question]) -> list[Reply | NoReply]:
         from luhuo.inference.sampling import Sampling
@@ -171,12 +190,15 @@ class _Local:
         given = [one for one in ids if not isinstance(one, NoReply)]
         for i, out in zip(good, self._engine.generate(given, sampling), strict=True):
             replies[i] = Reply(out.text, out.finish_reason == "stop")
+            self.used.prompt_tokens += len(ids[i])  # type: ignore[arg-type]
+            self.used.tokens += len(out.token_ids)
         return replies
 
     def choose(self, questions: Sequence[Messages], labels: Sequence[str]) -> list[dict[str, float] | NoReply]:
         ids = [self._ids(question) for question in questions]
         tokens = [self._engine.tokenizer.encode(label) for label in labels]
         pairs = [(one, label) for one in ids if not isinstance(one, NoReply) for label in tokens]
+        self.used.prompt_tokens += sum(len(one) for one in ids if not isinstance(one, NoReply))
         sums = iter(self._engine.loglikelihood(pairs))
         return [
             one if isinstance(one, NoReply) else _normalised({label: next(sums)[0] for label in labels}) for one in ids
@@ -197,6 +219,8 @@ class _Remote:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._pool = ThreadPoolExecutor(endpoint.config.concurrency, thread_name_prefix="endpoint")
+        self._counting = threading.Lock()
+        self.used = Used()
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -217,6 +241,11 @@ class _Remote:
             found = self._endpoint.ask(question.messages, **how, seed=question.seed % SEEDS, top_logprobs=top)
         except Refused as error:
             return NoReply(str(error))
+        except TimedOut as error:
+            return NoReply(f"timeout: {error.found}")
+        with self._counting:
+            self.used.prompt_tokens += found.prompt_tokens
+            self.used.tokens += found.tokens
         return Reply(found.text, found.ended, found.places)
 
 

@@ -49,10 +49,15 @@ class Reply:
     tokens: int
     places: list[dict[str, float]] = field(default_factory=list)
     """At each place the log-probabilities of the likeliest tokens by text, if they were asked for and told."""
+    prompt_tokens: int = 0
 
 
 class Refused(Exception):
     """The server will not answer this prompt; the text says why."""
+
+
+class TimedOut(RunFailed):
+    """The server took this prompt and gave no answer in time, however often it was asked."""
 
 
 class Endpoint:
@@ -162,7 +167,8 @@ class Endpoint:
         )
 
     def _unreachable(self, error: Exception) -> RunFailed:
-        return RunFailed(
+        late = isinstance(error, TimeoutError)  # while connecting, urllib wraps it: then nobody is there
+        return (TimedOut if late else RunFailed)(
             tr("The endpoint cannot be reached.", "无法连接端点。"),
             found=tr(
                 f"{type(error).__name__}: {error}, {self.config.tries} times",
@@ -183,13 +189,15 @@ def _reply(found: Any) -> Reply:
     if text is not None and not isinstance(text, str):
         raise TypeError(f"content: {type(text).__name__}")
     usage = found.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
+    counts = [usage.get(f"{part}_tokens") if isinstance(usage, Mapping) else None for part in ("completion", "prompt")]
+    tokens, prompt_tokens = (count if isinstance(count, int) else 0 for count in counts)
     return Reply(
         _whole(text or ""),
         _whole(thought) if isinstance(thought, str) else "",
         choice.get("finish_reason") != "length",
-        tokens if isinstance(tokens, int) else 0,
+        tokens,
         [_likeliest(place) for place in (choice.get("logprobs") or {}).get("content") or []],
+        prompt_tokens,
     )
 
 

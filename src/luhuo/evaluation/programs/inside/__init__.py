@@ -1,0 +1,1 @@
+"""What runs inside the sandbox: only Python's standard library."""
