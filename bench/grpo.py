@@ -11,8 +11,9 @@ answer stated) and leniently (the number anywhere). Intervals: over the test ite
 over all runs of a method by pairing each item with the assistant's own answer.
 
 `speed`: samples a second of a whole GRPO step (generate, score, update) on the shape of SmolLM2-135M with random
-weights, beside trl's GRPOTrainer with the same prompts, samples, lengths and number format. Random weights do not end
-their answers, so all have `max_tokens` tokens in both.
+weights, beside trl's GRPOTrainer with the same prompts, samples, lengths, rewards and number format. Random weights do
+not end their answers, so all have `max_tokens` tokens in both; scores differ in every group, so that both learn from
+all samples.
 """
 
 from __future__ import annotations
@@ -136,10 +137,12 @@ class Ours:
     def __init__(self, folder: Path, prompts: Path, options: argparse.Namespace) -> None:
         from luhuo.align.grpo_stage import GrpoStage
 
+        function = prompts.with_name("reward.py")
+        function.write_text("def reward(item, text, info):\n    return len(text) % 7\n", encoding="utf-8")
         self.values = {
             "model": str(folder),
             "prompts": str(prompts),
-            "rewards": [{"kind": "length", "high": 1}],
+            "rewards": [{"kind": "function", "file": str(function)}],
             "prompts_per_round": options.samples // options.group,
             "samples": options.group,
             "max_tokens": options.tokens,
