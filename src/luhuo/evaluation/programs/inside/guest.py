@@ -24,6 +24,9 @@ def main() -> None:
         kept.append(value)
         return len(kept) - 1
 
+    def owned(key: int | str) -> object:
+        return space[key] if isinstance(key, str) else kept[key]
+
     try:
         with open("solution.py", encoding="utf-8") as file:
             code = compile(file.read(), "solution.py", "exec")
@@ -35,10 +38,11 @@ def main() -> None:
     except BaseException as error:
         say({"stage": "load", "error": [type(error).__name__, str(error)[:500]]})
         return
-    say({"names": [name for name in space if isinstance(name, str)]})
+    modules = {name: part.__name__ for name, part in space.items() if isinstance(part, type(sys))}
+    say({"names": [name for name in space if not name.startswith("__")], "modules": modules})
     for line in calls:
         try:
-            name, given, named = decoded(json.loads(line), kept.__getitem__)
+            name, given, named = decoded(json.loads(line), owned)
             say({"value": encoded(space[name](*given, **named), keep)})
         except BaseException as error:  # also SystemExit: a solution that ends the program has not answered
             say({"error": [type(error).__name__, str(error)[:500]]})

@@ -7,6 +7,7 @@ The verdict is one line of JSON on standard output; the solution's process has n
 from __future__ import annotations
 
 import builtins
+import importlib
 import json
 import os
 import subprocess
@@ -38,7 +39,6 @@ class Solution:
         self.calls, self.answers = os.fdopen(to_write, "w"), os.fdopen(back_read)
         self.kept: list[Any] = []
         self.started = self.answer()
-        self.names = frozenset(self.started.get("names", ()))
 
     def answer(self) -> dict[str, Any]:
         """The next line it says."""
@@ -72,49 +72,50 @@ class Solution:
         return len(self.kept) - 1
 
 
-class Remote:
-    """A function of the solution."""
+class Remote(wire.Handle):
+    """What the solution calls by a name, a function most of all."""
 
     def __init__(self, solution: Solution, name: str) -> None:
+        super().__init__(name)
         self.solution, self.name = solution, name
 
     def __call__(self, *given: object, **named: object) -> object:
         return self.solution.call(self.name, given, named)
 
 
-class Names(dict[str, Any]):
-    """What the tests can name: their own, Python's, and whatever else the solution defines."""
+def names(solution: Solution, shadows: list[str]) -> dict[str, Any]:
+    """The names of the solution, as the tests see them. Modules of Python's library are imported here.
 
-    def __init__(self, solution: Solution, own: dict[str, Any]) -> None:
-        super().__init__(own)
-        self.solution = solution
+    A solution may not replace what the tests compare with (`len`, `set`), save for `shadows`.
+    """
+    modules = solution.started.get("modules", {})
+    said = [str(name) for name in solution.started.get("names", ())]
+    found: dict[str, Any] = {
+        name: Remote(solution, name) for name in said if name in shadows or not hasattr(builtins, name)
+    }
+    for name, module in modules.items():
+        if str(module).partition(".")[0] in sys.stdlib_module_names:
+            found[name] = importlib.import_module(module)
+    return found
 
-    def __missing__(self, name: str) -> object:
-        if hasattr(builtins, name) and name not in self.solution.names:
-            raise KeyError(name)
-        if name in self.solution.names:
-            return Remote(self.solution, name)
-        raise KeyError(name)
 
-
-def check(given: dict[str, str], solution: Solution) -> None:
+def check(given: dict[str, Any], solution: Solution) -> None:
     """Run the tests. `entry`: they define check(candidate); otherwise they are assertions of their own."""
     own: dict[str, Any] = {"__name__": "tests"}
     try:
         exec(compile(given["prompt"], "prompt.py", "exec"), own)
     except SyntaxError:  # a prompt that ends in a bare header
         exec(compile(given["prompt"] + "\n    pass\n", "prompt.py", "exec"), own)
-    if not given["entry"]:
-        exec(compile(given["tests"], "tests.py", "exec"), own, Names(solution, own))
-        return
-    if given["entry"] not in solution.names:
-        raise Crashed("NameError", given["entry"])
-    own[given["entry"]] = Remote(solution, given["entry"])
+    entry, theirs = given["entry"], names(solution, given["shadows"])
+    if entry and not isinstance(theirs.get(entry), Remote):
+        raise Crashed("NameError", entry)
+    own = theirs | own | ({entry: theirs[entry]} if entry else {})
     exec(compile(given["tests"], "tests.py", "exec"), own)
-    own["check"](own[given["entry"]])
+    if entry:
+        own["check"](own[entry])
 
 
-def verdict(given: dict[str, str]) -> dict[str, object]:
+def verdict(given: dict[str, Any]) -> dict[str, object]:
     """How it went: {"verdict": "passed" | "wrong" | "crashed" | "compile" | "tests", "found": …}."""
     try:
         solution = Solution()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 
 class Handle:
-    """An object of the other process."""
+    """An object of the other process: by the number under which it is kept there, or by its name."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int | str) -> None:
         self.number = number
 
 
@@ -37,7 +37,7 @@ def encoded(value: object, keep: object, depth: int = 0) -> object:
 
 
 def decoded(value: object, owned: object) -> object:
-    """The value of JSON from `encoded`. `owned(number)` gives the object that was kept here under a number.
+    """The value of JSON from `encoded`. `owned(number or name)` gives the object that is kept here.
 
     Raises ValueError, TypeError or LookupError for anything else.
     """
