@@ -51,6 +51,28 @@ def compare(first: Sequence[float], second: Sequence[float], seed: int, level: f
     return Comparison(paired, detectable, paired.p_value < 1 - level)
 
 
+def pooled_share(
+    hits: Sequence[float], counts: Sequence[float], seed: int, level: float = 0.95, resamples: int = 1000
+) -> dict[str, float]:
+    """{"value", "stderr", "low", "high", "n"} of sum of hits / sum of counts over items, which are drawn again whole.
+
+    For measures that are no mean of items: instructions of several prompts, points of several papers.
+    """
+    above, below = np.asarray(hits, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    random = np.random.default_rng(seed)
+    draws = [random.integers(0, len(above), len(above)) for _ in range(resamples)]
+    shares = [float(above[draw].sum() / max(below[draw].sum(), 1e-300)) for draw in draws]
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
+    value = float(above.sum() / below.sum())
+    return {
+        "value": value,
+        "stderr": float(np.std(shares, ddof=1)),
+        "low": float(low),
+        "high": float(high),
+        "n": len(above),
+    }
+
+
 def minimum_detectable(differences: Sequence[float] | np.ndarray, alpha: float = 0.05, power: float = 0.8) -> float:
     """The smallest true mean difference that a two-sided paired test at `alpha` finds with probability `power`:
     (z of 1 - alpha/2 + z of power) · standard error (Miller 2024, section 5). NaN for fewer than two items."""

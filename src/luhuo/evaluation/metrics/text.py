@@ -20,23 +20,34 @@ further package: "char" for Japanese and Korean (their own tokenisers need MeCab
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """A score from 0 to 100 and the signature to be printed beside it."""
+    """A score from 0 to 100, the signature to be printed beside it, and where asked for half its 95% interval."""
 
     score: float
     signature: str
+    half: float | None = None
+
+    def row(self, n: int) -> dict[str, Any]:
+        """As a score of a set of n items in a result file."""
+        ends = {} if self.half is None else {"low": self.score - self.half, "high": self.score + self.half}
+        return {"value": self.score, "n": n, "signature": self.signature, **ends}
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], target: str) -> CorpusScore:
+def bleu(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], target: str, resamples: int = 1
+) -> CorpusScore:
     """Corpus BLEU (Papineni et al. 2002) with sacrebleu's defaults and the tokenisation of the language `target`.
 
-    `references[i]` are the accepted translations of item i. Raises `LuhuoError` for sets that do not fit together.
+    `references[i]` are the accepted translations of item i; `resamples` > 1 also gives sacrebleu's bootstrap
+    interval (Koehn 2004; its seed is fixed). Raises `LuhuoError` for sets that do not fit together.
     """
-    return _corpus(_bleu_of(target), hypotheses, references)
+    return _corpus(_bleu_of(target), hypotheses, references, resamples)
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], word_order: int = 0) -> CorpusScore:
+def chrf(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], word_order: int = 0, resamples: int = 1
+) -> CorpusScore:
     """Corpus chrF2 (Popović 2015), with `word_order=2` chrF++. See `bleu`."""
-    return _corpus(_chrf_of(word_order), hypotheses, references)
+    return _corpus(_chrf_of(word_order), hypotheses, references, resamples)
 
 
 def sentence_bleu(hypothesis: str, references: Sequence[str], target: str) -> float:
@@ -65,7 +76,9 @@ def _sacrebleu() -> Any:
     return metrics
 
 
-def _corpus(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> CorpusScore:
+def _corpus(
+    metric: Any, hypotheses: Sequence[str], references: Sequence[Sequence[str]], resamples: int
+) -> CorpusScore:
     if not hypotheses or len(hypotheses) != len(references) or not all(references):
         raise LuhuoError(
             tr("These translations cannot be scored.", "这些译文无法评分。"),
@@ -74,5 +87,6 @@ def _corpus(metric: Any, hypotheses: Sequence[str], references: Sequence[Sequenc
         )
     most = max(map(len, references))
     streams = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
-    result = metric.corpus_score(list(hypotheses), streams)
-    return CorpusScore(result.score, str(metric.get_signature()))
+    result = metric.corpus_score(list(hypotheses), streams, n_bootstrap=resamples)
+    half = float(result._ci) if resamples > 1 else None
+    return CorpusScore(result.score, str(metric.get_signature()), half)

@@ -1,0 +1,8 @@
+"""Tatoeba Chinese to English as a task."""
+
+from __future__ import annotations
+
+from luhuo.evaluation.tasks.translation import Pairs
+
+_TASK = Pairs("zh", "en")
+rows, prepare, reference, score, corpus = _TASK.rows, _TASK.prepare, _TASK.reference, _TASK.score, _TASK.corpus

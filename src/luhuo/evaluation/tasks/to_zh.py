@@ -1,0 +1,8 @@
+"""Translation into Chinese as a task."""
+
+from __future__ import annotations
+
+from luhuo.evaluation.tasks.translation import Translation
+
+_TASK = Translation("zh")
+prepare, reference, score, corpus = _TASK.prepare, _TASK.reference, _TASK.score, _TASK.corpus
