@@ -19,8 +19,8 @@ Row = dict[str, Any]
 
 def first_of(folder: Path | None, patterns: Sequence[str]) -> list[Path]:
     """The files of the first glob that finds any, sorted. Raises `LuhuoError` that lists what was looked for."""
-    for pattern in patterns if folder is not None else ():
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    for pattern in patterns:
+        found = sorted(path for path in folder.glob(pattern) if path.is_file()) if folder else []
         if found:
             return found
     there = sorted(path.name for path in folder.iterdir())[:12] if folder is not None and folder.is_dir() else []
