@@ -170,6 +170,16 @@ STAGES = {
     "compare": Entry(
         "luhuo.evaluation.stages:CompareStage", "Compare two evaluations item by item.", "逐题比较两次评测。"
     ),
+    "judge": Entry(
+        "luhuo.evaluation.judges.stages:JudgeStage",
+        "Have judges compare or rate models' answers, in both orders, with win rates and intervals.",
+        "由评判者比较模型回答（双向顺序）或评分，给出胜率与区间。",
+    ),
+    "judge-validation": Entry(
+        "luhuo.evaluation.judges.stages:JudgeValidationStage",
+        "Measure how far judges agree with people before they judge.",
+        "在评判之前，测量评判者与人的一致性。",
+    ),
 }
 
 
