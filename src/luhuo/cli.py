@@ -8,17 +8,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from luhuo import chinese_help, model_commands
+from luhuo import chinese_help, evaluation_commands, model_commands
 from luhuo.core import processes
 from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
 from luhuo.core.language import language, tr
 from luhuo.rank import commands as ranking
 from luhuo.serve import commands as serving
 from luhuo.stages import STAGES
+
+if TYPE_CHECKING:
+    from luhuo.core.artifact import Done
 
 app = typer.Typer(
     help=tr(
@@ -131,7 +134,9 @@ def _stage_command(name: str) -> Callable[..., None]:
     return command
 
 
-def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path | None, force: bool) -> None:
+def run_stage(
+    name: str, pairs: list[str] | None, config: Path | None, out: Path | None, force: bool, *, show: bool = True
+) -> Done:
     """Run one stage from `key=value` words over a YAML file, into `out` (default `runs/STAGE`)."""
     import yaml
 
@@ -146,13 +151,19 @@ def run_stage(name: str, pairs: list[str] | None, config: Path | None, out: Path
         values = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
     stage = configured(name, values | parse_pairs(pairs, f"luhuo {name}"), f"luhuo {name}")
     done = produce(name, stage, out or Path("runs") / name, force=force, watch=live_curve)
+    if not show:
+        return done
     state = tr("unchanged", "未变") if done.reused else f"{done.manifest['duration_s']} s"
     print(f"{done.path}: {state}")
     for key, value in done.manifest["metrics"].items():
         print(f"  {key}: {value:.4g}" if isinstance(value, float) else f"  {key}: {value}")
+    return done
 
 
+evaluation_commands.add(app, run_stage, STAGE_PANEL)
 for _name, _entry in STAGES.items():
+    if _name in ("evaluate", "compare"):
+        continue  # they have commands of their own
     app.command(_name, help=_entry.summary, rich_help_panel=STAGE_PANEL, add_help_option=False)(_stage_command(_name))
 
 

@@ -9,13 +9,14 @@ from luhuo.core.config import Input, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
+from luhuo.evaluation.asking import AskSettings
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
 
 
 class EvaluateStage(Stage):
-    """Bits per byte on held-out text, and accuracy on test items."""
+    """Bits per byte on held-out text, accuracy on test items, and benchmarks."""
 
     model: Input = field(..., "Model directory.", "模型目录。")
     corpus: Input | None = field(
@@ -41,21 +42,61 @@ class EvaluateStage(Stage):
     batch: int = field(64, "Answers generated at once.", "同时生成的回答数。", ge=1)
     dtype: str = field("auto", "Number format: auto, fp32, bf16 or fp16.", "数值格式：auto、fp32、bf16 或 fp16。")
     device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
+    tasks: list[str] = field([], "Benchmarks (luhuo tasks), or task files.", "评测任务（luhuo tasks），或任务文件。")
+    data: dict[str, Input] = field(
+        {},
+        "Folder or reference with the data of each task, or group of tasks.",
+        "每个任务（或任务组）的数据目录或引用。",
+    )
+    ask: AskSettings = field(AskSettings(), "How the tasks are asked.", "任务的提问方式。")
+    on_failure: Literal["stop", "continue"] = field(
+        "stop",
+        "When a task could not be run: fail once the others are done, or list it in the report.",
+        "有任务无法运行时：其余完成后报错，或仅在报告中列出。",
+        watch=True,
+    )
 
     def run(self, out: Workspace) -> None:
-        """Write `scores.json`, and with items also `items.jsonl` and `samples.jsonl`."""
-        if self.corpus is None and self.items is None:
+        """Write `scores.json`, with items also `items.jsonl` and `samples.jsonl`; of tasks `tasks.json`, the rows of
+        each, `report.html` and `report.md`."""
+        if self.corpus is None and self.items is None and not self.tasks:
             raise LuhuoError(
-                tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…"
+                tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…, tasks=…"
             )
         from luhuo.adapter.open import open_decoder
         from luhuo.core.device import use_threads
         from luhuo.evaluation.run import evaluate_model
 
         use_threads()
-        scores = evaluate_model(open_decoder(self.model, dtype=self.dtype, device=self.device), self, out.path)
-        write_json(out.path / "scores.json", scores)
-        out.results |= flat(scores)
+        model = open_decoder(self.model, dtype=self.dtype, device=self.device)
+        if self.corpus is not None or self.items is not None:
+            scores = evaluate_model(model, self, out.path)
+            write_json(out.path / "scores.json", scores)
+            out.results |= flat(scores)
+        if self.tasks:
+            self._benchmark(model, out)
+
+    def _benchmark(self, model: Any, out: Workspace) -> None:
+        from luhuo.core.artifact import input_record
+        from luhuo.core.digest import value_digest
+        from luhuo.core.errors import RunFailed
+        from luhuo.evaluation.benchmark import benchmark
+        from luhuo.evaluation.benchmark import flat as flat_tasks
+        from luhuo.evaluation.runner import Subject
+        from luhuo.inference.engine import Engine
+
+        known = [input_record("model", self.model)["digest"], str(model.dtype), model.device.type]
+        subject = Subject(Engine(model, max_batch=self.batch), value_digest(known))
+        scores = benchmark(subject, self.tasks, self.data, self.ask, seed=self.seed, folder=out.path, model=self.model)
+        out.results |= flat_tasks(scores)
+        if scores["failed"]:
+            out.results["failed"] = sorted(scores["failed"])
+            if self.on_failure == "stop":
+                raise RunFailed(
+                    tr("Some tasks could not be run; what is done is kept.", "部分任务无法运行；已完成的结果已保留。"),
+                    found="\n".join(f"{name}: {error}" for name, error in scores["failed"].items()),
+                    fix=tr("Mend it and run the same command again.", "修正后重新运行同一命令。"),
+                )
 
 
 class CompareStage(Stage):

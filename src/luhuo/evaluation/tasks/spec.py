@@ -180,6 +180,8 @@ class TaskSpec(Config):
         None, "Module (or file beside this one) with functions of its own.", "自带函数的模块（或同目录文件）。"
     )
 
+    example: dict[str, Any] = field({}, "A row made up for this file, to show the task.", "用于展示任务的自拟题目。")
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         missing = [name for name in NEEDED[self.kind] if not self.python and getattr(self, name) is None]
