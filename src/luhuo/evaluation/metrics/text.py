@@ -27,9 +27,10 @@ class CorpusScore:
     half: float | None = None
 
     def row(self, n: int) -> dict[str, Any]:
-        """As a score of a set of n items in a result file."""
-        ends = {} if self.half is None else {"low": self.score - self.half, "high": self.score + self.half}
-        return {"value": self.score, "n": n, "signature": self.signature, **ends}
+        """As a score of a set of n items in a result file, where all scores are shares of 1."""
+        value, half = self.score / 100, self.half
+        ends = {} if half is None else {"low": value - half / 100, "high": value + half / 100}
+        return {"value": value, "n": n, "signature": self.signature, **ends}
 
 
 def bleu(

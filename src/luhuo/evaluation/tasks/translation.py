@@ -28,8 +28,8 @@ class Translation:
         return document["refs"][0]
 
     def score(self, document: dict[str, Any], outputs: Sequence[str]) -> dict[str, float | None]:
-        """chrF of the sentence, 0 to 100."""
-        return {"sentence_chrf": sentence_chrf(translated(outputs[0]), document["refs"])}
+        """chrF of the sentence, as all scores a share of 1."""
+        return {"sentence_chrf": sentence_chrf(translated(outputs[0]), document["refs"]) / 100}
 
     def corpus(self, documents: Sequence[dict[str, Any]], outputs: Sequence[Sequence[str]]) -> dict[str, Any]:
         """BLEU and chrF of the set, with sacrebleu's signatures and bootstrap intervals."""

@@ -1,0 +1,7 @@
+"""Retrieval over CMRC's passages as a task."""
+
+from __future__ import annotations
+
+from luhuo.evaluation.tasks.retrieval import Collection
+
+evaluate = Collection.named("cmrc").evaluate
