@@ -13,7 +13,7 @@ from luhuo.verify.answers import split_reasoning
 
 MARKER = "【答案】"
 _LETTERS = re.compile(r"(?<![A-Za-z])[A-G](?:[\s,，、和]*[A-G])*(?![A-Za-z])")
-_LETTER = re.compile(r"(?<![A-Za-z])[A-G](?![a-z])")
+_LETTER = re.compile(r"(?<![A-Za-z])[A-G](?![A-Za-z])")
 _ANNOUNCED = re.compile(r"(?:答案|故选|应选|选择?)\s*[:：是为]?\s*")
 
 

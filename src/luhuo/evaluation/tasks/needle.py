@@ -27,8 +27,8 @@ DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 REPEATS = 2
 ANSWER_TOKENS = 32
 DECOYS = 3
-_SHORTEST = 160
-"""Tokens below which a text has no room for its sentences."""
+_SPARE = 32
+"""Tokens of small events that the shortest text has at least."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,29 @@ LANGUAGES = {"en": EN, "zh": ZH}
 
 def evaluate(engine: Engine, folder: object, settings: AskSettings) -> Iterator[dict[str, Any]]:
     """Every length, depth and language, `REPEATS` times; with `limit` so many of them, chosen by seed."""
+    chat = settings.mode == "chat"
     room = min(engine.context, settings.context or engine.context) - ANSWER_TOKENS
-    lengths = [int(room * share) for share in SHARES if room * share >= _SHORTEST]
+    shortest = _SPARE + max(_bare(engine, lang, chat=chat) for lang in LANGUAGES)
+    lengths = [int(room * share) for share in SHARES if room * share >= shortest]
     if not lengths:
         raise LuhuoError(
             tr("The context is too short to hide anything in.", "上下文太短，无法藏入内容。"),
-            expected=f">= {_SHORTEST + ANSWER_TOKENS}",
+            expected=f">= {shortest + ANSWER_TOKENS}",
             found=room + ANSWER_TOKENS,
         )
     cells = list(product(LANGUAGES, lengths, DEPTHS, range(REPEATS)))
     if settings.limit is not None:
         cells = sorted(cells, key=lambda cell: derive_seed(0, "needle", *map(str, cell)))[: settings.limit]
     for cell in sorted(cells, key=lambda cell: (cell[1], cell)):
-        yield _asked(engine, *cell, chat=settings.mode == "chat")
+        yield _asked(engine, *cell, chat=chat)
+
+
+def _bare(engine: Engine, lang: str, *, chat: bool) -> int:
+    """Tokens of a prompt whose text has the needle and the decoys only."""
+    words = LANGUAGES[lang]
+    needles = [words.needle.format(town=town, number=99_999) for town in words.towns[: DECOYS + 1]]
+    prompt = _fitted(engine, words, needles, words.towns[0], 0.0, 0, random.Random(0), chat=chat)
+    return len(engine.prompt_ids(prompt))
 
 
 def _asked(engine: Engine, lang: str, length: int, depth: float, repeat: int, *, chat: bool) -> dict[str, Any]:
