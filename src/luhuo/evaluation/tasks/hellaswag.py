@@ -12,6 +12,6 @@ def _clean(text: str) -> str:
 
 
 def prepare(row: dict[str, Any]) -> dict[str, Any]:
-    """`query` (activity and context) and cleaned `endings`."""
+    """`query` (activity and context) and `continuations`, the cleaned endings."""
     query = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
-    return row | {"query": _clean(query), "endings": [_clean(ending) for ending in row["endings"]]}
+    return row | {"query": _clean(query), "continuations": [_clean(ending) for ending in row["endings"]]}
