@@ -95,6 +95,10 @@ class Endpoint:
         """Requests that wait for another try give up."""
         self._closed.set()
 
+    def open(self, request: urllib.request.Request) -> Any:
+        """The server's answer to one request, to be read as it comes; no redirect is followed. Raises `OSError`."""
+        return self._opener.open(request, timeout=self.config.seconds)
+
     def ask(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -126,7 +130,7 @@ class Endpoint:
             self._wait(self._not_before - time.monotonic())
             try:
                 request = urllib.request.Request(self.url, data=body, headers=self.headers, method="POST")
-                with self._opener.open(request, timeout=self.config.seconds) as response:
+                with self.open(request) as response:
                     answer = response.read(MOST_BYTES + 1)
                 if len(answer) > MOST_BYTES:
                     raise Refused(tr("the answer is too long", "应答过长"))
