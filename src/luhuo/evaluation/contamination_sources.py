@@ -1,0 +1,101 @@
+"""Training text and test items for the contamination check, from whatever holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.corpus.documents import documents_path, read_documents
+from luhuo.corpus.shards import open_shards
+from luhuo.evaluation.contamination import TestItem
+from luhuo.evaluation.tasks.catalogue import Task
+from luhuo.evaluation.tasks.documents import documents
+from luhuo.evaluation.tasks.requests import Asked, Asker
+from luhuo.evaluation.tasks.sources import folder_of
+from luhuo.files.readers import list_files, read_records
+from luhuo.files.records import Record
+from luhuo.files.streams import format_of
+from luhuo.files.structured import Row, read_rows
+from luhuo.tokenizer.tokenizer import Tokenizer
+
+TABLES = ("json", "jsonl", "csv", "tsv", "parquet")
+
+
+def training_documents(path: str | Path, tokenizer: str | Path | None = None) -> Iterator[tuple[str, str]]:
+    """(name, text) of each document: of a corpus's training split, of shards (decoded with the tokenizer), or of
+    files, a row of a table with all its strings being one. Raises `LuhuoError` where nothing can be read."""
+    root = Path(path)
+    shards = next((place for place in (root / "train", root) if (place / "header.json").is_file()), None)
+    if shards is not None:
+        yield from _decoded(shards, tokenizer)
+    elif documents_path(root, "train").is_file():
+        for document in read_documents(root, "train"):
+            yield str(document["id"]), document["text"]
+    else:
+        for file in list_files(root):
+            yield from _of_file(file)
+
+
+def _decoded(folder: Path, tokenizer: str | Path | None) -> Iterator[tuple[str, str]]:
+    if tokenizer is None:
+        raise LuhuoError(
+            tr("Shards hold numbers: their tokenizer is needed.", "分片中只有编号：需要其分词器。"),
+            fix="--tokenizer DIR",
+            where=folder,
+        )
+    loaded = Tokenizer.load(tokenizer)
+    for number, (tokens, ends) in enumerate(open_shards(folder)):
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            yield f"{folder.name}/{number:05d}:{start}", loaded.decode(tokens[start:end].tolist(), skip_special=True)
+
+
+def _of_file(file: Path) -> Iterator[tuple[str, str]]:
+    if format_of(file) in TABLES:
+        for row in read_rows(file):
+            if isinstance(row, Row):
+                yield f"{file.name}:{row.line}", "\n".join(_strings(row.value))
+        return
+    for record in read_records(file):
+        if isinstance(record, Record):
+            yield f"{file.name}:{record.line}", record.text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts of a row, however deep they lie."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            waiting += reversed(list(one.values()))
+        elif isinstance(one, list):
+            waiting += reversed(one)
+
+
+def items_of(task: Task, data: str | None, limit: int | None = None, seed: int = 0) -> list[TestItem]:
+    """The items of a task as text: the question without its general description, and the right answer.
+
+    Raises `LuhuoError` for a task that has no items of its own (retrieval).
+    """
+    if task.functions.find("evaluate") is not None:
+        raise LuhuoError(
+            tr(f"The task {task.name} has no items to look for.", f"任务 {task.name} 没有可查找的题目。"),
+            fix=tr("Give the files of its questions as text.", "请以文本形式给出其问题文件。"),
+        )
+    asker = Asker(task)
+    found = documents(task, folder_of(task, data), limit=limit, seed=seed, shots=0)
+    return [TestItem(one.id, _text(asker.ask(one)), task.name) for one in found]
+
+
+def _text(asked: Asked) -> str:
+    prompt = asked.prompts[0] if asked.prompts else "\n".join(asked.turns) or asked.text
+    text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    right = [choice for choice, mark in zip(asked.choices, asked.right, strict=False) if mark]
+    return "\n".join(part for part in (text, *right, asked.reference) if part)
