@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench import lm_eval_peer
+
 from luhuo.adapter.open import open_decoder
 from luhuo.core.atomic import write_json
 from luhuo.model.save import save
