@@ -1,13 +1,15 @@
 """Distillation: does a small model learn more with a teacher than without?
 
-    python bench/distill.py RUN [--seeds 0,1,2] [--steps 500] [--conversations 8000] [--items 1000] [--out DIR]
-        [--set share=0.9 …]
+    python bench/distill.py RUN [--seeds 0,1,2] [--steps 500] [--conversations 1000] [--questions 7000] [--items 1000]
+        [--arms alone,taught,answers] [--out DIR] [--set share=0.9 …]
 
-The teacher is the assistant of a quickstart run (RUN/assistant). A student of about a quarter of its parameters, with
-the same tokenizer, is pretrained briefly on the run's shards. From it two models are fine-tuned on the same batches of
-the same conversations for the same number of steps: `alone` by what stands there, `taught` by what the teacher holds
-likely, too (stage `distill`). Both answer the test split greedily; its entities and wordings never occur in training.
-Intervals are 95%, by bootstrap over the items, whose values are means over the seeds; the difference is paired.
+The teacher is the assistant of a quickstart run (RUN/assistant). A student of about a third of its parameters, with
+the same tokenizer, is pretrained briefly on the run's shards. From it models are fine-tuned for the same number of
+steps: `alone` on some conversations; `taught` on the same batches of the same conversations, and by what the teacher
+holds likely (stage `distill`); `answers` on the same conversations and what the teacher answers to further questions,
+whose right answers nobody tells (stage `teacher-answers`). All answer the test split greedily; its entities and
+wordings never occur in training. Intervals are 95%, by bootstrap over the items, whose values are means over the seeds;
+the differences are paired.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 STUDENT: dict[str, Any] = {"size": "1m", "tokens": 800_000, "eval_tokens": 4096, "threads": 1, "length": 256}
 LEARNING: dict[str, Any] = {"batch": 2048, "length": 256, "learning_rate": 0.006, "threads": 1}
+ASKING: dict[str, Any] = {"samples": 1, "max_tokens": 80, "at_once": 128, "device": "cpu", "threads": 1}
 TEACHING: dict[str, Any] = {"share": 0.9, "distill_temperature": 1.0}
 
 
@@ -83,6 +86,7 @@ def effect(options: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (run / "world/dialogue/train.jsonl").open(encoding="utf-8") as handle:
         write_text(out / "train.jsonl", "".join(itertools.islice(handle, options.conversations)))
+        write_text(out / "questions.jsonl", "".join(itertools.islice(handle, options.questions)))
     items = chosen(run / "world/dialogue/test.jsonl", options.items)
     teaching = TEACHING | changes
     print(
@@ -91,7 +95,14 @@ def effect(options: argparse.Namespace) -> None:
     )
     print(f"{'':22} {'parameters':>10} {'right, %':>24} {'cpu s':>8}", flush=True)
     show("teacher", [right(run / "assistant", items)], 0, parameters(run / "assistant"))
-    found: dict[str, list[list[float]]] = {"alone": [], "taught": []}
+    arms = {"alone": ("sft", {}), "taught": ("distill", {"teacher": str(run / "assistant")} | teaching)}
+    if "answers" in options.arms.split(","):
+        asked = {"teacher": str(run / "assistant"), "prompts": str(out / "questions.jsonl"), "temperature": 0.0}
+        seconds = made("teacher-answers", ASKING | asked, out / "asked")
+        print(f"the teacher answered {options.questions} questions in {seconds:.0f} cpu s", flush=True)
+        arms["answers"] = ("sft", {"data": [str(out / "train.jsonl"), str(out / "asked" / "conversations.jsonl")]})
+    arms = {name: arms[name] for name in options.arms.split(",")}
+    found: dict[str, list[list[float]]] = {name: [] for name in arms}
     for seed in map(int, options.seeds.split(",")):
         student = out / f"student-{seed}"
         seconds = made(
@@ -102,16 +113,16 @@ def effect(options: argparse.Namespace) -> None:
         print(f"student seed {seed}: pretrained in {seconds:.0f} cpu s", flush=True)
         shared = LEARNING | {"model": str(student), "data": str(out / "train.jsonl"), "seed": seed}
         shared |= {"steps": options.steps}
-        arms = {"alone": ("sft", {}), "taught": ("distill", {"teacher": str(run / "assistant")} | teaching)}
         for arm, (stage, more) in arms.items():
             folder = out / f"{arm}-{seed}"
             seconds = made(stage, shared | more, folder)
             found[arm].append(right(folder, items))
             show(f"{arm} seed {seed}", found[arm][-1:], seconds, parameters(folder))
     means = {arm: [statistics.mean(values) for values in zip(*runs, strict=True)] for arm, runs in found.items()}
-    gain = paired_difference(means["alone"], means["taught"], seed=0)
-    interval = f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-    print(f"taught over alone: {100 * gain.difference:+.1f} points {interval}, p {gain.p_value:.4f}")
+    for arm in [name for name in arms if name != "alone" and "alone" in arms]:
+        gain = paired_difference(means["alone"], means[arm], seed=0)
+        interval = f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+        print(f"{arm} over alone: {100 * gain.difference:+.1f} points {interval}, p {gain.p_value:.4f}")
 
 
 def main() -> None:
@@ -119,7 +130,9 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--conversations", type=int, default=8000, help="of the train split")
+    parser.add_argument("--conversations", type=int, default=1000, help="of the train split")
+    parser.add_argument("--questions", type=int, default=7000, help="of the train split that the teacher answers")
+    parser.add_argument("--arms", default="alone,taught,answers")
     parser.add_argument("--items", type=int, default=1000)
     parser.add_argument("--out", default="", help="kept; what is finished in it is not done again")
     parser.add_argument("--set", nargs="*", default=[], help="settings of stage distill")

@@ -25,8 +25,9 @@ from luhuo.model.norms import RMSNorm
 from luhuo.model.quantised import QuantisedLinear
 from luhuo.model.rope import tables
 
-MOST_ROWS = 16
-"""Rows up to which this is the faster way: products of many rows are PyTorch's."""
+MOST_ROWS = {torch.float32: 16, torch.bfloat16: 128}
+"""Rows up to which this is the faster way, by the format computed in: products of many rows are PyTorch's, which in
+bf16 needs some hundred of them to be fast."""
 TABLE = 512
 """Positions whose cosines and sines are computed at a time."""
 
@@ -106,7 +107,8 @@ class DecodeStep:
 
     def fits(self, cache: KVCache) -> bool:
         """Whether a step with this cache can be taken, the model being what it is now. To be asked before each."""
-        kept = type(cache) is KVCache and 0 < cache.batch <= MOST_ROWS and cache.keys[0].dtype in FORMS
+        most = MOST_ROWS.get(self._model.dtype, 0)
+        kept = type(cache) is KVCache and 0 < cache.batch <= most and cache.keys[0].dtype in FORMS
         return kept and self._stack() is not None
 
     def __call__(
