@@ -8,8 +8,8 @@ the same tokenizer, is pretrained briefly on the run's shards. From it models ar
 steps: `alone` on some conversations; `taught` on the same batches of the same conversations, and by what the teacher
 holds likely (stage `distill`); `answers` on the same conversations and what the teacher answers to further questions,
 whose right answers nobody tells (stage `teacher-answers`). All answer the test split greedily; its entities and
-wordings never occur in training. Intervals are 95%, by bootstrap over the items, whose values are means over the seeds;
-the differences are paired.
+wordings never occur in training. Intervals are 95%, by bootstrap over the items, whose values are means over the
+seeds; the differences are paired.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SHAPES = {
     "learned positions": {"positions": "learned"},
     "alibi": {"positions": "none", "alibi_slopes": (0.5, 0.25, 0.125, 0.0625)},
     "windows": {"windows": (8, 0)},
-    "linear layers": {"linear_layers": ()},
+    "linear layers": {"linear_layers": (0,)},
     "reads its text again": {
         "rope": RopeConfig(kind="longrope", original_positions=64, short_factors=(1.0,) * 8, long_factors=(4.0,) * 8)
     },
@@ -66,6 +66,12 @@ def test_choices_score_as_if_each_were_read_alone(name: str) -> None:
     config = small_config().model_copy(update=SHAPES[name])
     model = initialise(Decoder(config), 3).eval()
     asked = items()
+    agrees(dict(Scorer(model).score(asked)), plainly(model, asked))
+
+
+def test_choices_that_begin_with_different_tokens_share_nothing_and_are_scored() -> None:
+    model = small_model()
+    asked = [[Continuation((first, 30, 31, 32), 3) for first in (25, 26)], *items(7)[:3]]
     agrees(dict(Scorer(model).score(asked)), plainly(model, asked))
 
 

@@ -167,6 +167,16 @@ STAGES = {
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
     ),
+    "contamination": Entry(
+        "luhuo.evaluation.contamination_stages:ContaminationStage",
+        "Find test items in training text (n-grams).",
+        "在训练文本中查找测试题（n-gram 重叠）。",
+    ),
+    "membership": Entry(
+        "luhuo.evaluation.contamination_stages:MembershipStage",
+        "Does a model know texts better than held-out twins (Min-K%).",
+        "模型对某些文本是否比留出的对照更熟悉（Min-K%）。",
+    ),
     "compare": Entry(
         "luhuo.evaluation.stages:CompareStage", "Compare two evaluations item by item.", "逐题比较两次评测。"
     ),

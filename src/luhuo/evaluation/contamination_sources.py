@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.corpus.documents import documents_path, read_documents
@@ -50,8 +48,8 @@ def _decoded(folder: Path, tokenizer: str | Path | None) -> Iterator[tuple[str, 
         )
     loaded = Tokenizer.load(tokenizer)
     for number, (tokens, ends) in enumerate(open_shards(folder)):
-        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        stops = [int(end) for end in ends]
+        for start, end in zip([0, *stops], stops, strict=False):
             yield f"{folder.name}/{number:05d}:{start}", loaded.decode(tokens[start:end].tolist(), skip_special=True)
 
 

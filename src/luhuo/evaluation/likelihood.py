@@ -128,7 +128,8 @@ class Scorer:
         alone: list[Item] = []
         group: list[Item] = []
         prefix: tuple[int, ...] = ()
-        for item in sorted(items, key=lambda item: item.before) if self.shares else ():
+        apart = [item for item in items if not (self.shares and item.shared)]
+        for item in sorted((item for item in items if self.shares and item.shared), key=lambda item: item.before):
             alike = common(prefix, item.before) if group else 0
             if alike >= LEAST_SHARED and (len(group) == 1 or 2 * alike >= len(prefix)):
                 group.append(item)
@@ -143,8 +144,10 @@ class Scorer:
             yield prefix, group
         else:
             alone += group
-        if alone or not self.shares:
-            yield (), alone or list(items)
+        if alone:
+            yield (), alone
+        if apart:
+            yield (), apart
 
     def _batches(self, group: list[Item], ahead: int) -> Iterator[list[Item]]:
         """Items of similar length, as many as a pass and the memory take; longest first: trouble is early."""
@@ -162,7 +165,7 @@ class Scorer:
         """Whether the passes over a batch stay within their number of tokens, and its cache within the memory."""
         prompt, rest = max(item.shared for item in batch) - ahead, max(item.rest for item in batch)
         behind = sum(len(item.sequences) for item in batch) if rest else 0
-        if not self.shares:
+        if self._apart(batch):
             return (behind or len(batch)) * (prompt + rest) <= self.pass_tokens
         tokens = max(len(batch) * prompt, behind * rest)
         return tokens <= self.pass_tokens and len(batch) * prompt + behind * (prompt + rest) <= room
@@ -178,8 +181,8 @@ class Scorer:
 
     @torch.inference_mode()
     def _score(self, batch: list[Item], front: KVCache | None) -> list[list[Likelihood]]:
-        if not self.shares:
-            return self._apart(batch)
+        if self._apart(batch):
+            return self._score_apart(batch)
         ahead = 0 if front is None else front.longest
         prompts = [item.prompt[ahead:] for item in batch]
         cache = self._cache(front, len(batch), max(map(len, prompts)), any(item.rest for item in batch))
@@ -208,8 +211,12 @@ class Scorer:
                 state = states[number, place - shared]
                 wanted.add((row, sequence), (1, number, place), state, sequence.ids[place + 1])
 
-    def _apart(self, batch: list[Item]) -> list[list[Likelihood]]:
-        """Every sequence in a row of its own: for models whose cache cannot be shared."""
+    def _apart(self, batch: list[Item]) -> bool:
+        """Whether nothing is shared in these items: the model cannot, or their sequences begin with different tokens."""
+        return not (self.shares and batch[0].shared)
+
+    def _score_apart(self, batch: list[Item]) -> list[list[Likelihood]]:
+        """Every sequence in a row of its own."""
         rows = [(i, s) for i, item in enumerate(batch) for s in item.sequences]
         states = self._read([s.inputs for _, s in rows], None)
         wanted = _Wanted(self.model)

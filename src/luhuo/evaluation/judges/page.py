@@ -177,7 +177,8 @@ def _duels(judge: str, report: Mapping[str, Any]) -> list[Section]:
     note = tr(
         f"Shown first wins {percent(bias['first'])}; same verdict in both orders {percent(bias['consistent'])}. "
         "(!): length control moves the rate much; look at the answers before believing either.",
-        f"先出现者胜 {percent(bias['first'])}；两序结论一致 {percent(bias['consistent'])}。（!）：长度控制使胜率变化很大，请先查看回答。",
+        f"先出现者胜 {percent(bias['first'])}；两序结论一致 {percent(bias['consistent'])}。"
+        "（!）：长度控制使胜率变化很大，请先查看回答。",
     )
     board = [
         (row["model"], str(row["rank"]), number(row["rating"], 0), span(row["low"], row["high"], 0), str(row["votes"]))

@@ -52,7 +52,7 @@ def run_validation(stage: JudgeValidationStage, out: Workspace) -> None:
                     unable.append({"judge": config.label, "set": group.name, "reason": " ".join(str(error).split())})
                     continue
                 table.append(row)
-                labels[config.label] = [one.get("outcome", _held(one)) for one in said]
+                labels[config.label] = [_label(one) for one in said]
                 write({"judge": config.label, "set": group.name, **one} for one in said)
                 _tell(row)
             table += recorded(group)
@@ -73,7 +73,9 @@ def run_validation(stage: JudgeValidationStage, out: Workspace) -> None:
         say(f"{one['judge']} / {one['set']}: {one['reason']}")
 
 
-def _held(row: Mapping[str, Any]) -> bool | None:
+def _label(row: Mapping[str, Any]) -> str | bool | None:
+    if "outcome" in row:
+        return row["outcome"]
     return None if row["chance"] is None else row["chance"] > 0.5
 
 

@@ -46,7 +46,7 @@ class JudgeStage(_Judging):
     answers; win rates, also at equal length, by category, and a leaderboard of three models or more."""
 
     answers: dict[str, Input] = field(
-        ..., "Files of answers by the model's name: {a: FILE, b: FILE}.", "按模型名给出的回答文件：{a: 文件, b: 文件}。",
+        ..., "Files of answers by the model's name: {a: FILE, b: FILE}.", "各模型的回答文件：{a: 文件, b: 文件}。",
         min_length=1,
     )  # fmt: skip
     kind: Literal["pairwise", "single"] = field(
@@ -91,7 +91,7 @@ class JudgeValidationStage(_Judging):
     length, what could not be judged and why, and the cost. Validate a judge before it judges."""
 
     data: list[HumanData] = field(
-        ..., "Sets that people judged: [{name: pandalm, path: DIR}].", "人工评判过的集合：[{name: pandalm, path: 目录}]。",
+        ..., "Sets that people judged: [{name: pandalm, path: DIR}].", "人工评判集：[{name: pandalm, path: 目录}]。",
         min_length=1,
     )  # fmt: skip
 
