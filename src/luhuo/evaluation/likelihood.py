@@ -212,7 +212,7 @@ class Scorer:
                 wanted.add((row, sequence), (1, number, place), state, sequence.ids[place + 1])
 
     def _apart(self, batch: list[Item]) -> bool:
-        """Whether nothing is shared in these items: the model cannot, or their sequences begin with different tokens."""
+        """Whether nothing is shared: the model cannot, or an item's sequences begin with different tokens."""
         return not (self.shares and batch[0].shared)
 
     def _score_apart(self, batch: list[Item]) -> list[list[Likelihood]]:
