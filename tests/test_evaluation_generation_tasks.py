@@ -22,7 +22,10 @@ from luhuo.evaluation.tasks.humaneval import program
 from luhuo.evaluation.tasks.probe import fitted, folded
 from luhuo.evaluation.tasks.requests import Asker
 from luhuo.inference.engine import Engine
-from tests.small_chat import small_model
+from luhuo.model.encoder import Encoder
+from luhuo.model.encoder_config import EncoderConfig
+from luhuo.model.initialise_stack import initialise_stack
+from tests.small_chat import small_model, small_tokenizer
 
 Rows = list[dict[str, Any]]
 SQUAD = {
@@ -331,6 +334,33 @@ def test_a_document_equal_to_the_query_is_found_first_by_its_vector(tmp_path: Pa
     (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
     result = Runner(Subject(engine), AskSettings()).run(catalogue.task("cranfield"), str(folder))
     assert result.summary["metrics"]["mrr@10"]["value"] == 1
+
+
+def small_encoder() -> Encoder:
+    """A BERT of random weights with the small tokenizer."""
+    tokenizer = small_tokenizer()
+    config = EncoderConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=16,
+        intermediate_size=32,
+        layers=1,
+        heads=2,
+        head_dim=8,
+        max_positions=64,
+    )
+    model = Encoder(config)
+    model.tokenizer = tokenizer
+    initialise_stack(model, seed=0)
+    return model.eval()
+
+
+def test_an_encoder_is_asked_to_retrieve_and_to_be_probed_and_nothing_else(tmp_path: Path) -> None:
+    runner = Runner(Subject(Engine(small_encoder())), AskSettings())
+    rows = [{"sentence": f"{'good' if n % 2 else 'bad'} {n}" * 30, "label": n % 2} for n in range(20)]
+    folder = written(tmp_path, {"sst2_validation.jsonl": rows, "mbpp.jsonl": [MBPP]})
+    assert runner.run(catalogue.task("sst2_probe"), str(folder)).summary["n"] == 20
+    with pytest.raises(LuhuoError, match=r"writes|生成"):
+        runner.run(catalogue.task("mbpp"), str(folder))
 
 
 def test_bm25_equals_a_plain_computation() -> None:

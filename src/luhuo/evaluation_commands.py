@@ -53,6 +53,13 @@ def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
         max_tokens: Annotated[
             int | None, typer.Option(min=1, help=tr("Most tokens of a reply.", "回复的最多词元数。"))
         ] = None,
+        weak_sandbox: Annotated[
+            bool,
+            typer.Option(
+                "--weak-sandbox",
+                help=tr("Run models' programs even where they cannot be held.", "无法隔离时仍运行模型编写的程序。"),
+            ),
+        ] = False,
         seed: Annotated[int | None, typer.Option(help=tr("Chooses items and replies.", "选题与采样的种子。"))] = None,
         dtype: Annotated[str | None, typer.Option(help="auto | fp32 | bf16 | fp16")] = None,
         device: Annotated[str | None, typer.Option(help="auto | cpu | cuda | mps")] = None,
@@ -62,7 +69,11 @@ def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
     ) -> None:
         given = {"limit": limit, "shots": shots, "samples": samples, "max_tokens": max_tokens}
         ask: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        ask |= ({"mode": "chat"} if chat else {}) | ({"reuse": False} if force else {})
+        ask |= (
+            ({"weak": True} if weak_sandbox else {})
+            | ({"mode": "chat"} if chat else {})
+            | ({"reuse": False} if force else {})
+        )
         pairs = stage_pairs(
             words or [], tasks or [], data or [], ask, {"seed": seed, "dtype": dtype, "device": device}
         )

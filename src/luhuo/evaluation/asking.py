@@ -36,4 +36,10 @@ class AskSettings(Config):
         None, "Most tokens of prompt and answer; the model's.", "提示加回答的最多词元数；默认按模型。", ge=16
     )
     pass_tokens: int = field(4096, "Tokens of one pass over the model.", "一次前向计算的词元数。", ge=1, watch=True)
+    weak: bool = field(
+        False,
+        "Run programs that models wrote also where the sandbox lacks protections.",
+        "沙箱缺少防护时也运行模型编写的程序。",
+        watch=True,
+    )
     reuse: bool = field(True, "Take what is known from earlier runs.", "复用以往运行的结果。", watch=True)

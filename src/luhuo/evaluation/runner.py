@@ -21,6 +21,7 @@ from luhuo.evaluation.encode import Encoded, Encoder
 from luhuo.evaluation.item_scores import Row, scored
 from luhuo.evaluation.likelihood import Continuation, Likelihood, Scorer
 from luhuo.evaluation.outcomes import Outcome, Outcomes, request_key
+from luhuo.evaluation.programs.trial import INSIST
 from luhuo.evaluation.task_summary import summarise
 from luhuo.evaluation.tasks.catalogue import Task
 from luhuo.evaluation.tasks.documents import Document, documents
@@ -28,6 +29,7 @@ from luhuo.evaluation.tasks.requests import Asker, Manner
 from luhuo.evaluation.tasks.sources import folder_of
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
+from luhuo.model import encoder as encoder_model
 
 PORTION, REPLIES_PORTION = 2048, 128
 """Items handed on at once: replies are kept when all of them are written, likelihoods as they come."""
@@ -59,11 +61,20 @@ class Runner:
     def __init__(self, subject: Subject, ask: AskSettings, seed: int = 0) -> None:
         self.engine, self.ask, self.seed = subject.engine, ask, seed
         self.digest = subject.digest
-        self.context = min(self.engine.context, ask.context or self.engine.context)
+        model = self.engine.model
+        longest = model.config.max_positions if isinstance(model, encoder_model.Encoder) else self.engine.context
+        self.context = min(longest, ask.context or longest)
         self.manner = Manner(ask.mode, ask.shots_as, ask.system)
 
     def run(self, task: Task, data: str | None = None) -> TaskResult:
         """One task on the data in a folder, or named by a reference. Raises `LuhuoError`."""
+        if task.spec.kind != "custom" and isinstance(self.engine.model, encoder_model.Encoder):
+            raise LuhuoError(
+                tr("This task asks a model that writes.", "该任务需要能生成文本的模型。"),
+                found=type(self.engine.model).__name__,
+                fix=tr("Encoders can do retrieval tasks and probes (luhuo tasks).", "编码器可做检索与探针任务。"),
+            )
+        INSIST.set(self.ask.weak)
         folder = folder_of(task, data)
         if task.functions.find("evaluate") is not None:
             return self._own(task, folder)

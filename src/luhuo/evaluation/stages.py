@@ -63,16 +63,18 @@ class EvaluateStage(Stage):
             raise LuhuoError(
                 tr("There is nothing to evaluate on.", "没有可评测的内容。"), expected="corpus=…, items=…, tasks=…"
             )
-        from luhuo.adapter.open import open_decoder
+        from luhuo.adapter.open import open_decoder, open_model
         from luhuo.core.device import use_threads
         from luhuo.evaluation.run import evaluate_model
 
         use_threads()
+        if self.corpus is None and self.items is None:  # retrieval and probes are for encoders too
+            self._benchmark(open_model(self.model, self.dtype, self.device), out)
+            return
         model = open_decoder(self.model, dtype=self.dtype, device=self.device)
-        if self.corpus is not None or self.items is not None:
-            scores = evaluate_model(model, self, out.path)
-            write_json(out.path / "scores.json", scores)
-            out.results |= flat(scores)
+        scores = evaluate_model(model, self, out.path)
+        write_json(out.path / "scores.json", scores)
+        out.results |= flat(scores)
         if self.tasks:
             self._benchmark(model, out)
 
