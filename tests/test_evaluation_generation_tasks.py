@@ -336,6 +336,33 @@ def test_a_document_equal_to_the_query_is_found_first_by_its_vector(tmp_path: Pa
     assert result.summary["metrics"]["mrr@10"]["value"] == 1
 
 
+@pytest.mark.parametrize("mode", ["plain", "chat"])
+def test_every_rotation_of_the_options_is_asked_and_letters_are_counted(
+    tmp_path: Path, engine: Engine, mode: Any
+) -> None:
+    rows = [
+        {
+            "question": f"第{n}题？",
+            "A": "甲",
+            "B": "乙",
+            "C": "丙",
+            "D": "丁",
+            "answer": "ABCD"[n % 4],
+            "subject": "arts",
+        }
+        for n in range(3)
+    ]
+    folder = written(tmp_path, {"test.jsonl": rows})
+    runner = Runner(Subject(engine), AskSettings(mode=mode, max_tokens=4))
+    result = runner.run(catalogue.task("cmmlu_circular"), str(folder))
+    found = {name: score["value"] for name, score in result.summary["metrics"].items()}
+    assert set(catalogue.task("cmmlu_circular").spec.metrics) <= set(found)
+    assert sum(found[f"letter.{name}"] for name in "ABCD") == pytest.approx(1)
+    assert found["by_rule"] + found["by_judge"] + found["by_random"] == pytest.approx(1)
+    assert found["circular"] <= found["vote"] <= 1
+    assert sum(found[f"recall.{name}"] for name in "ABCD") / 4 == pytest.approx(found["single"])
+
+
 def small_encoder() -> Encoder:
     """A BERT of random weights with the small tokenizer."""
     tokenizer = small_tokenizer()
