@@ -41,7 +41,8 @@ def _counts(vote: Vote, rules: Cleaning, names: Sequence[str], told: Counter[str
         reveals(texts) or any(name.lower() in text.lower() for name in names for text in texts)
     )
     reason = "banned" if vote.judge in rules.banned_judges else "identity" if named else ""
-    told[reason] += bool(reason)
+    if reason:
+        told[reason] += 1
     return not reason
 
 

@@ -41,7 +41,7 @@ class Guard:
             if body is None:
                 refused = JSONResponse({"error": tr("The request is too large.", "请求过大。")}, 413)
             else:
-                receive = _replay(body)
+                receive = _replay(body, receive)
         await (refused or self._app)(scope, receive, sending)
 
     def _refused(self, headers: Headers) -> JSONResponse | None:
@@ -69,8 +69,15 @@ async def _body(receive: Receive) -> bytes | None:
             return held
 
 
-def _replay(body: bytes) -> Receive:
+def _replay(body: bytes, rest: Receive) -> Receive:
+    """The body once, then what the connection says: an answer that streams waits for its end."""
+    given = False
+
     async def receive() -> Message:
+        nonlocal given
+        if given:
+            return await rest()
+        given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
