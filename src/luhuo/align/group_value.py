@@ -85,7 +85,7 @@ class GroupValue:
 
     def _scored(self, model: Decoder, batch: Batch) -> Tensor:
         """Log-probabilities (rows, length) of the targets by the weights of now."""
-        given = {name: batch[name] for name in ("ids", "segments", "mask")}
+        given = {name: batch[name] for name in ("ids", "segments", "mask", "trunks") if name in batch}
         parts = by_rows(given, given["ids"].device)
         return torch.cat([token_log_probs(model, part, temperature=self.temperature) for part in parts])
 

@@ -148,12 +148,21 @@ class GrpoStage(RolloutStage):
             folder=out.path / ".checkpoint",
             device=device,
             pad_id=tokenizer_of(model, self.model).pad_id,
+            share=self._shares(model),
         )
         config = self.trainer_config(prefetch=0)
         evaluate = held_out(self, model, score)
         trainer = Trainer(model, self._objective(), loader, config, out, evaluate=evaluate, title="grpo")
         told = ("reward", "entropy", "length", "truncated", "zero_variance", "tokens_per_s")
         self._finish(trainer, model, out, told, ("valid.", "reward."))
+
+    def _shares(self, model: Decoder) -> bool:
+        """Whether answers share their prompt: on a CPU, where it is tokens that cost. Experts are balanced over all
+        tokens, and a GPU's attention is made for rows of separate texts."""
+        from luhuo.model.masks import takes_trunks
+
+        plain = self.compile in ("auto", "none") and model.config.moe is None
+        return plain and model.device.type == "cpu" and takes_trunks(model.config)
 
     def _value(self, model: Decoder, reference: Reference | None, updates: int) -> GroupValue:
         from luhuo.align.group_value import GroupValue

@@ -46,10 +46,11 @@ def token_log_probs(
 
     Logits are divided by `temperature`, which must be the one that was sampled with. Differentiable once. With
     `with_entropy` also the entropy (nats) of the distribution each target was drawn from, without gradient.
-    Batches are those of `CausalLM`.
+    Batches are those of `CausalLM`, with the `trunks` of `rollout_rows.lay_out` if there are any.
     """
-    ids, segments, valid = batch["ids"], batch.get("segments"), CausalLM.targets(batch)
-    hidden = model.hidden(ids[:, :-1], segments=None if segments is None else segments[:, :-1])
+    ids, valid = batch["ids"], CausalLM.targets(batch)
+    segments, trunks = (batch[name][:, :-1] if name in batch else None for name in ("segments", "trunks"))
+    hidden = model.hidden(ids[:, :-1], segments=segments, trunks=trunks)
     found = selected_log_probs(model, hidden[valid], ids[:, 1:][valid], temperature, with_entropy=with_entropy)
     spread = [torch.zeros(valid.shape, device=ids.device).masked_scatter(valid, values) for values in found]
     return (spread[0], spread[1]) if with_entropy else spread[0]

@@ -90,7 +90,8 @@ class RolloutLoader:
     """A loader for the `Trainer`, to be used with `prefetch` 0: a round depends on the weights of its moment.
 
     `folder` is that of the checkpoints: the round in progress is kept in it, since its old log-probabilities and
-    advantages belong to weights that are gone. `device` is the model's.
+    advantages belong to weights that are gone. `device` is the model's. `share`: the answers to a prompt share one
+    copy of it.
     """
 
     def __init__(
@@ -105,9 +106,10 @@ class RolloutLoader:
         folder: Path,
         device: torch.device,
         pad_id: int,
+        share: bool = False,
     ) -> None:
         self.rollout, self.prompts, self.judge, self.value, self.plan = rollout, prompts, judge, value, plan
-        self.seed, self.device, self.pad_id = seed, device, pad_id
+        self.seed, self.device, self.pad_id, self.share = seed, device, pad_id, share
         self.ranks = Ranks()
         _check(plan, self.ranks.count)
         self.buffer = Buffer(folder, self.ranks.rank, plan.updates)
@@ -205,7 +207,7 @@ class RolloutLoader:
             ]
             mine.append([Scored(o.sample, o.score, number) for number, o in part if o.sample is not None])
         self.samples = [one.sample for part in mine for one in part]
-        batch, judged, rows = lay_out(mine, self.pad_id, self.device)
+        batch, judged, rows = lay_out(mine, self.pad_id, self.device, share=self.share)
         with _timed(seconds, "log_probs"):
             batch, more = self.value(batch, judged)
             arrays = {name: tensor.cpu().numpy() for name, tensor in batch.items()}

@@ -40,8 +40,27 @@ class Scored:
     group: int
 
 
+LONGEST = 512
+"""Tokens up to which answers stand in one row with the prompt they share."""
+LEAST = 8
+"""Tokens that a prompt needs to be worth sharing."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What stands in a row without a gap: `shared` tokens of a prompt once, and answers that go on from there."""
+
+    some: Sequence[Scored]
+    shared: int = 0
+
+    @property
+    def size(self) -> int:
+        """Tokens."""
+        return self.shared + sum(len(one.sample.ids) - self.shared for one in self.some)
+
+
 def lay_out(
-    minibatches: Sequence[Sequence[Scored]], pad_id: int, device: torch.device
+    minibatches: Sequence[Sequence[Scored]], pad_id: int, device: torch.device, *, share: bool = False
 ) -> tuple[Batch, Judged, list[int]]:
     """The samples of all minibatches in rows of one length: batch, what is known of them, and rows a minibatch.
 
@@ -49,33 +68,48 @@ def lay_out(
     `sampled_log_probs` (rows, length), aligned with `ids[:, 1:]`: what the sampler took their log-probabilities for.
     A minibatch without samples has one row of padding. Samples of groups whose scores are all equal have rows of their
     own, so that an objective to which they mean nothing can pass over these rows.
+
+    With `share` the answers to a prompt stand behind one copy of it, a segment without targets that they see beside
+    their own: `trunks` (rows, length + 1) holds its number for each of their tokens. The prompt's last token is not
+    shared, so that each answer's first token follows on one of its own segment. The model computes the same numbers
+    for fewer tokens, where it `takes_trunks`.
     """
-    longest = max((len(one.sample.ids) for some in minibatches for one in some), default=1)
+    cut = [[_pieces(part, share) for part in _by_difference(some)] for some in minibatches]
+    longest = max((piece.size for parts in cut for pieces in parts for piece in pieces), default=1)
     width = -(-longest // STEP) * STEP + 1
-    rows: list[list[Scored]] = []
+    rows: list[list[Piece]] = []
     counts = []
-    for some in minibatches:
+    for parts in cut:
         before = len(rows)
-        for part in _by_difference(some):
-            rows += [[part[i] for i in row] for row in pack([len(one.sample.ids) for one in part], width)]
+        for pieces in parts:
+            rows += [[pieces[i] for i in row] for row in pack([piece.size for piece in pieces], width)]
         if len(rows) == before:
             rows.append([])
         counts.append(len(rows) - before)
-    sequences = max(1, max(map(len, rows)))
+    sequences = max(1, *(sum(len(piece.some) + bool(piece.shared) for piece in row) for row in rows))
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    segments, mask = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.uint8)
+    segments, trunks = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.int32)
+    mask = np.zeros((len(rows), width), np.uint8)
     log_probs = np.zeros((len(rows), width), np.float32)
     scores, ended = np.zeros((len(rows), sequences), np.float32), np.zeros((len(rows), sequences), bool)
     groups = np.full((len(rows), sequences), -1, np.int64)
     for r, row in enumerate(rows):
-        start = 0
-        for s, one in enumerate(row):
-            place = slice(start, start + len(one.sample.ids))
-            ids[r, place], segments[r, place] = one.sample.ids, s + 1
-            mask[r, place], log_probs[r, place] = one.sample.mask, one.sample.log_probs
-            scores[r, s], ended[r, s], groups[r, s] = one.score, one.sample.ended, one.group
-            start = place.stop
+        start = s = 0
+        for piece in row:
+            trunk, shared = 0, piece.shared
+            if shared:
+                place, s = slice(start, start + shared), s + 1
+                ids[r, place], segments[r, place] = piece.some[0].sample.ids[:shared], s
+                trunk, start = s, place.stop
+            for one in piece.some:
+                place = slice(start, start + len(one.sample.ids) - shared)
+                ids[r, place], segments[r, place], trunks[r, place] = one.sample.ids[shared:], s + 1, trunk
+                mask[r, place], log_probs[r, place] = one.sample.mask[shared:], one.sample.log_probs[shared:]
+                scores[r, s], ended[r, s], groups[r, s] = one.score, one.sample.ended, one.group
+                start, s = place.stop, s + 1
     batch = {"ids": ids, "segments": segments, "mask": mask, "sampled_log_probs": log_probs[:, 1:]}
+    if trunks.any():
+        batch["trunks"] = trunks
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.items()}
     known = (torch.from_numpy(array).to(device) for array in (scores, ended, groups))
     return tensors, Judged(*known), counts
@@ -89,3 +123,18 @@ def _by_difference(some: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
             scores.setdefault(one.group, []).append(one.score)
     different = {group for group, found in scores.items() if max(found) - min(found) > EQUAL}
     return [one for one in some if one.group in different], [one for one in some if one.group not in different]
+
+
+def _pieces(some: Sequence[Scored], share: bool) -> list[Piece]:
+    """Each sample alone or, to be shared, neighbours that answer one prompt, as many as a row may hold."""
+    found: list[Piece] = []
+    for one in some:
+        prompt = len(one.sample.prompt.ids) - 1
+        last = found[-1] if found else None
+        if share and prompt >= LEAST and last is not None and last.some[0].group == one.group:
+            more = Piece([*last.some, one], prompt)
+            if more.size <= LONGEST:
+                found[-1] = more
+                continue
+        found.append(Piece([one]))
+    return found

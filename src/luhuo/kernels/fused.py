@@ -132,14 +132,24 @@ def swap_heads(x: Tensor) -> Tensor:
     return y
 
 
-def causal_softmax(scores: Tensor, first: Tensor | None, shared: int, start: int, count: int, offset: int) -> None:
-    """Softmax in place of scores (B · K, G · count, keys), see the source: `first` (B, T) int32, `shared` = K."""
+def causal_softmax(
+    scores: Tensor,
+    first: Tensor | None,
+    shared: int,
+    start: int,
+    count: int,
+    offset: int,
+    gaps: Tensor | None = None,
+) -> None:
+    """Softmax in place of scores (B · K, G · count, keys), see the source: `first` (B, T) and `gaps` (B, T, 2) int32,
+    gaps only with `first`; `shared` = K."""
     matrices, rows, keys = scores.shape
     assert keys <= LONGEST and scores.is_contiguous()
     assert first is None or (first.is_contiguous() and len(first) * shared == matrices)
+    assert gaps is None or (first is not None and gaps.is_contiguous() and gaps.shape == (*first.shape, 2))
     time = 0 if first is None else first.shape[1]
-    seen = 0 if first is None else first
-    _call("causal_softmax", scores, seen, shared, time, matrices, rows // count, start, count, offset, keys)
+    seen = (0 if part is None else part for part in (first, gaps))
+    _call("causal_softmax", scores, *seen, shared, time, matrices, rows // count, start, count, offset, keys)
 
 
 def softmax_backward(slope: Tensor, share: Tensor) -> None:

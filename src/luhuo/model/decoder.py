@@ -19,7 +19,7 @@ from luhuo.model.cache import KVCache, Recorder
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.embedding import look_up
 from luhuo.model.layers import Context, Linear
-from luhuo.model.masks import CausalMasks, causal_mask, document_lengths, document_positions
+from luhuo.model.masks import CausalMasks, branch_positions, causal_mask, document_lengths, document_positions
 from luhuo.model.moe import MoE
 from luhuo.model.mtp import Prediction
 from luhuo.model.norms import make_norm
@@ -84,19 +84,22 @@ class Decoder(LanguageModel):
         segments: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        trunks: Tensor | None = None,
     ) -> Tensor:
         """The normalised last hidden states (batch, time, hidden).
 
         `segments` (batch, time): 0 is padding, equal numbers are one document; attention never crosses documents and
         positions restart in each. With a `cache`, `segments` only says which of the new tokens are padding (on the
         right), and the new tokens stand behind those in the cache. `positions` (batch, time) overrides the positions.
+        `trunks` (batch, time) names an earlier segment that a token sees beside its own, which goes on from there; 0:
+        none. For models that `takes_trunks`, without a cache.
         """
         if cache is not None and positions is None and is_stale(self.config, ids, segments, cache):
             return reread(self, ids, segments, cache)
         if cache is not None:
             positions, context = self._cached_context(ids, positions, cache, segments)
         else:
-            positions, context = self._context(ids, segments, positions)
+            positions, context = self._context(ids, segments, positions, trunks)
         if self.virtual is not None:
             context = replace(context, ahead=self.virtual(self))
         x = self._entered(self.embedded(ids), positions, segments)
@@ -279,8 +282,12 @@ class Decoder(LanguageModel):
         longer = (positions + 1).float().log() / math.log(border)
         return longer.clamp(min=1)[:, None, :, None].to(self.dtype)
 
-    def _context(self, ids: Tensor, segments: Tensor | None, positions: Tensor | None) -> tuple[Tensor, Context]:
+    def _context(
+        self, ids: Tensor, segments: Tensor | None, positions: Tensor | None, trunks: Tensor | None = None
+    ) -> tuple[Tensor, Context]:
         time, config = ids.shape[1], self.config
+        if trunks is not None and segments is not None and positions is None:
+            positions = branch_positions(segments, trunks)
         if segments is not None and not bool((segments != segments[:, :1]).any()):
             segments = None
         number, prefix = self._prompt(ids, segments)
@@ -291,7 +298,9 @@ class Decoder(LanguageModel):
             positions = one if segments is None else document_positions(segments)
         positions = positions + self.ahead
         slots = torch.arange(time, device=ids.device)[None]
-        masks = self._masks(slots, time, segments=segments, prefix=prefix, plain=segments is None, number=number)
+        masks = self._masks(
+            slots, time, segments=segments, prefix=prefix, plain=segments is None, number=number, trunks=trunks
+        )
         lengths = document_lengths(positions, segments) if config.rope.by_length else time
         real = None if segments is None else segments != 0
         scale = self._query_scale(positions)
@@ -356,6 +365,7 @@ class Decoder(LanguageModel):
         prefix: Tensor | None,
         plain: bool,
         number: Tensor | None = None,
+        trunks: Tensor | None = None,
     ) -> Mapping[int, Tensor | BlockMask | None]:
         """A mask for each window of the model; None where causality alone (`plain`) says it all.
 
@@ -374,6 +384,7 @@ class Decoder(LanguageModel):
             prefix=prefix,
             plain=plain and (not self.ahead or queries.shape[1] == 1),
             windows=self.config.windows,
+            trunks=trunks,
             blocks=self.in_blocks and self.training and not (self.config.attention_sinks or self.config.linear_layers),
         )
 

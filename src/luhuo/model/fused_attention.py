@@ -52,14 +52,20 @@ def usable(projected: Tensor, heads: Heads) -> bool:
 
 
 def attention(
-    projected: Tensor, weight: Tensor | None, tables: tuple[Tensor, Tensor], first: Tensor | None, heads: Heads
+    projected: Tensor,
+    weight: Tensor | None,
+    tables: tuple[Tensor, Tensor],
+    first: Tensor | None,
+    heads: Heads,
+    gaps: Tensor | None = None,
 ) -> Tensor:
     """Causal attention (B, T, H · D) of a projection (B, T, (H + 2K) · D) that holds queries, keys and values.
 
     `weight` (H + K, D): RMSNorm of the heads before they are turned; None: none. `tables`: cosines and signed sines
     (B or 1, T, 1, D) of rotating halves. `first` (B, T) int32: the first token that each may look at; None: token 0.
+    `gaps` (B, T, 2) int32, with `first`: tokens from … to that each does not look at after all.
     """
-    return _Attention.apply(projected, weight, *tables, first, heads)  # type: ignore[return-value]
+    return _Attention.apply(projected, weight, *tables, first, gaps, heads)  # type: ignore[return-value]
 
 
 class _Attention(torch.autograd.Function):
@@ -73,6 +79,7 @@ class _Attention(torch.autograd.Function):
         cos: Tensor,
         sin: Tensor,
         first: Tensor | None,
+        gaps: Tensor | None,
         heads: Heads,
     ) -> Tensor:
         shape = (heads.queries, heads.keys, heads.size)
@@ -84,25 +91,25 @@ class _Attention(torch.autograd.Function):
         blocks = _blocks(time, first)
         shares: list[Tensor] = []
         for low, start, end in blocks:
-            share = _share(rows, keys, first, heads, low, start, end)
+            share = _share(rows, keys, (first, gaps), heads, low, start, end)
             _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
             if keep:
                 shares.append(share)
         normed = None if weight is None else projected  # without norms the gradient does not need it
-        ctx.save_for_backward(normed, weight, cos, sin, first, norms, query, key, value, *shares)
+        ctx.save_for_backward(normed, weight, cos, sin, first, gaps, norms, query, key, value, *shares)
         ctx.heads, ctx.blocks = heads, blocks
         return fused.swap_heads(mixed).view(batch, time, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        projected, weight, cos, sin, first, norms, query, key, value, *shares = ctx.saved_tensors
+        projected, weight, cos, sin, first, gaps, norms, query, key, value, *shares = ctx.saved_tensors
         heads: Heads = ctx.heads
         batch, _, time, size = query.shape
         mixed_slope = fused.swap_heads(gradients[0].view(batch, time, heads.queries, size))
         rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
         query_slope, key_slope, value_slope = torch.empty_like(query), torch.zeros_like(keys), torch.zeros_like(values)
         for index, (low, start, end) in enumerate(ctx.blocks):
-            share = shares[index] if shares else _share(rows, keys, first, heads, low, start, end)
+            share = shares[index] if shares else _share(rows, keys, (first, gaps), heads, low, start, end)
             slope = _block(mixed_slope.view(-1, time, size), heads, start, end)
             value_slope[:, low:end].baddbmm_(share.mT, slope)
             inner = torch.bmm(slope, values[:, low:end].mT)
@@ -111,7 +118,7 @@ class _Attention(torch.autograd.Function):
             key_slope[:, low:end].baddbmm_(inner.mT, _block(rows, heads, start, end))
         slopes = (query_slope, key_slope.view_as(key), value_slope.view_as(value))
         slope, of_weight = fused.split_heads_backward(slopes, projected, weight, norms, cos, sin, heads.scale)
-        return slope, None if of_weight is None else of_weight.to(weight.dtype), None, None, None, None
+        return slope, None if of_weight is None else of_weight.to(weight.dtype), None, None, None, None, None
 
 
 def _blocks(time: int, first: Tensor | None) -> list[tuple[int, int, int]]:
@@ -130,8 +137,17 @@ def _put(into: Tensor, block: Tensor, heads: Heads, start: int, end: int) -> Non
     into[:, :, start:end] = block.view(len(into), heads.queries, end - start, heads.size)
 
 
-def _share(rows: Tensor, keys: Tensor, first: Tensor | None, heads: Heads, low: int, start: int, end: int) -> Tensor:
-    """Probabilities (B · K, G · rows, keys) of the queries start … end over the keys low … end."""
+def _share(
+    rows: Tensor,
+    keys: Tensor,
+    seen: tuple[Tensor | None, Tensor | None],
+    heads: Heads,
+    low: int,
+    start: int,
+    end: int,
+) -> Tensor:
+    """Probabilities (B · K, G · rows, keys) of the queries start … end over keys low … end; `seen`: first, gaps."""
     scores = torch.bmm(_block(rows, heads, start, end), keys[:, low:end].mT)
-    fused.causal_softmax(scores, first, heads.keys, start, end - start, low)
+    first, gaps = seen
+    fused.causal_softmax(scores, first, heads.keys, start, end - start, low, gaps)
     return scores

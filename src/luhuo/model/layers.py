@@ -178,7 +178,8 @@ class Attention(nn.Module):
         tables = context.local_rope if self.local else context.rope
         assert tables is not None and isinstance(context.masks, CausalMasks)
         first = context.masks.first_seen(self.window, len(projected))
-        return fused_attention.attention(projected, self._norm_weight(), tables, first, self.heads)
+        gaps = context.masks.gaps
+        return fused_attention.attention(projected, self._norm_weight(), tables, first, self.heads, gaps)
 
     def _norm_weight(self) -> Tensor | None:
         """Weights (H + K, D) of the norms of queries and keys."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +17,17 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import BlockMask
 
 from luhuo.model.flex import block_mask
+
+if TYPE_CHECKING:
+    from luhuo.model.config import ModelConfig
+
+
+def takes_trunks(config: ModelConfig) -> bool:
+    """Whether several continuations of one text can stand behind it in a row, each seeing it and itself alone: where
+    distances are those of rotary positions, whatever lies between in the row."""
+    plain = config.positions == "rope" and config.rope.axes == 1 and not config.rope.by_length
+    whole = config.prefix_end is None and config.record is None and not config.query_block
+    return plain and whole and not any(config.windows) and not config.linear_layers and not config.alibi_slopes
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
     """Whether causality and windows are all there is, apart from prefix and slopes."""
     windows: Sequence[int] = ()
     blocks: bool = False
+    trunks: Tensor | None = None
+    """The segment (B, S) that a token sees beside its own, which begins after it; 0: none. Without windows."""
     made: dict[int, Tensor | BlockMask | None] = field(default_factory=dict)
     firsts: dict[int, Tensor] = field(default_factory=dict)
 
@@ -52,7 +67,7 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
 
     @property
     def spans(self) -> bool:
-        """Whether each query sees all slots from `first_seen` to its own, and no other; queries are all slots."""
+        """Whether each query sees all slots from `first_seen` to its own but its `gaps`; queries are all slots."""
         return self.prefix is None and not self.slopes and self.queries.shape[1] == self.slots
 
     def first_seen(self, window: int, batch: int) -> Tensor | None:
@@ -63,11 +78,30 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
             slots, segments = self.queries, self.segments
             first = torch.zeros_like(slots) if segments is None else slots - document_positions(segments)
             first = torch.maximum(first, slots - window + 1) if window else first
+            if self.trunks is not None:
+                first = torch.where(self.trunks > 0, self._trunk_ends[0], first)
             self.firsts[window] = first.int().expand(batch, -1).contiguous()
         return self.firsts[window]
 
+    @cached_property
+    def gaps(self) -> Tensor | None:
+        """Slots between a branch and its trunk, from … to (batch, T, 2) int32; None where there are no trunks."""
+        if self.trunks is None or self.segments is None:
+            return None
+        own = self.queries - document_positions(self.segments)
+        ends = torch.stack([self._trunk_ends[1], own], -1)
+        return torch.where(self.trunks[..., None] > 0, ends, 0).int().contiguous()
+
+    @cached_property
+    def _trunk_ends(self) -> tuple[Tensor, Tensor]:
+        """First slot of each token's trunk and the one behind its last, (B, T) each."""
+        assert self.trunks is not None and self.segments is not None
+        there = (self.trunks[..., None] == self.segments[:, None]) & (self.trunks > 0)[..., None]
+        first = there.int().argmax(-1)
+        return first, first + there.sum(-1)
+
     def _mask(self, window: int) -> Tensor | BlockMask:
-        if self.blocks and self.spans:
+        if self.blocks and self.spans and self.trunks is None:
             rows = self.queries if self.segments is None else self.segments
             first = self.first_seen(window, len(rows))
             return block_mask(torch.zeros_like(rows, dtype=torch.int32) if first is None else first)
@@ -79,6 +113,7 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
             window=window,
             slopes=self.slopes,
             prefix=self.prefix,
+            trunks=self.trunks,
         )
 
 
@@ -106,6 +141,12 @@ def document_positions(segments: Tensor) -> Tensor:
     return index - starts.cummax(1).values
 
 
+def branch_positions(segments: Tensor, trunks: Tensor) -> Tensor:
+    """Positions (batch, time) that restart with each segment, or go on where its trunk ends if it has one."""
+    there = (trunks[..., None] == segments[:, None]) & (trunks > 0)[..., None]
+    return document_positions(segments) + there.sum(-1)
+
+
 def document_numbers(segments: Tensor) -> Tensor:
     """The number of each token's document in its row (batch, time), from 0; it grows where the segment changes."""
     changes = torch.zeros_like(segments, dtype=torch.long)
@@ -131,12 +172,14 @@ def causal_mask(
     window: int = 0,
     slopes: Sequence[float] = (),
     prefix: Tensor | None = None,
+    trunks: Tensor | None = None,
 ) -> Tensor:
     """Mask for queries in slots (B or 1, T) that may look at slots 0 … own, S = `slots` in all.
 
     With `segments` (batch, S) only at the same document (padding is one of its own, so that no row is without a
     visible key); with a `window` only at the last so many slots; with `slopes` distances are subtracted (ALiBi,
-    Press et al. 2022). What is marked in `prefix` (batch, S) is visible to later and earlier queries alike.
+    Press et al. 2022). What is marked in `prefix` (batch, S) is visible to later and earlier queries alike. A query
+    also sees the segment that `trunks` (batch, S) names for it, if it names one.
     """
     keys = torch.arange(slots, device=queries.device)
     distance = queries[..., None] - keys  # (B or 1, T, S)
@@ -144,7 +187,12 @@ def causal_mask(
     if window:
         hidden = hidden | (distance >= window)
     if segments is not None:
-        hidden = hidden | (segments.gather(1, queries.expand(len(segments), -1))[..., None] != segments[:, None])
+        asking = queries.expand(len(segments), -1)
+        apart = segments.gather(1, asking)[..., None] != segments[:, None]
+        if trunks is not None:
+            trunk = trunks.gather(1, asking)[..., None]
+            apart = apart & ((trunk == 0) | (trunk != segments[:, None]))
+        hidden = hidden | apart
     mask = torch.zeros(hidden.shape, dtype=dtype, device=queries.device)
     if not slopes:
         return mask.masked_fill_(hidden, -torch.inf)[:, None]

@@ -29,7 +29,7 @@ SIGNATURES = {
     "split_heads": (*(_Pointer,) * 2, _Number, *(_Pointer,) * 2, _Count, _Number, *(_Pointer,) * 4, *(_Count,) * 5),
     "split_heads_backward": (*(_Pointer,) * 8, _Count, _Number, *(_Pointer,) * 2, *(_Count,) * 5),
     "swap_heads": (_Pointer, _Pointer, *(_Count,) * 4),
-    "causal_softmax": (_Pointer, _Pointer, *(_Count,) * 8),
+    "causal_softmax": (_Pointer, _Pointer, _Pointer, *(_Count,) * 8),
     "softmax_backward": (_Pointer, _Pointer, _Count, _Count),
     "cross_entropy": (*(_Pointer,) * 3, *(_Count,) * 3),
     "accumulate": (_Pointer, _Pointer, _Count, _Count),

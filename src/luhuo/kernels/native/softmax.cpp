@@ -5,14 +5,17 @@ static const float UNSEEN = -3.0e38f;
 static const int64_t LONGEST = 4096;
 
 // Scores (matrices, groups · count, keys) of `count` queries from `start` on, for keys from `offset` on: query i looks
-// at keys first[i] … start + i. `first` is (matrices / shared, time), or null: from key 0 on. What is not seen becomes
-// 0. At most LONGEST keys.
-extern "C" void causal_softmax(bf16 *scores, const int32_t *first, int64_t shared, int64_t time, int64_t matrices,
-                               int64_t groups, int64_t start, int64_t count, int64_t offset, int64_t keys) {
+// at keys first[i] … start + i but those from gaps[i][0] to gaps[i][1]. `first` is (matrices / shared, time), or null:
+// from key 0 on; `gaps` (matrices / shared, time, 2), or null: none. What is not seen becomes 0. At most LONGEST keys.
+extern "C" void causal_softmax(bf16 *scores, const int32_t *first, const int32_t *gaps, int64_t shared, int64_t time,
+                               int64_t matrices, int64_t groups, int64_t start, int64_t count, int64_t offset,
+                               int64_t keys) {
 #pragma omp parallel for schedule(static) if (matrices * groups * count * keys > 16384)
     for (int64_t row = 0; row < matrices * groups * count; row++) {
         int64_t i = row % count, matrix = row / (groups * count);
-        int64_t from = (first ? first[(matrix / shared) * time + start + i] : 0) - offset, to = start + i + 1 - offset;
+        int64_t place = (matrix / shared) * time + start + i;
+        int64_t from = (first ? first[place] : 0) - offset, to = start + i + 1 - offset;
+        int64_t gap = gaps ? gaps[2 * place] - offset : 0, after = gaps ? gaps[2 * place + 1] - offset : 0;
         bf16 *x = scores + row * keys;
         // Whole vectors, with what is not seen at minus infinity: its share comes out as 0.
         int64_t low = from & ~15L, high = (to + 15) & ~15L;
@@ -20,7 +23,7 @@ extern "C" void causal_softmax(bf16 *scores, const int32_t *first, int64_t share
         float top = UNSEEN, sum = 0, e[LONGEST];
 #pragma omp simd reduction(max : top)
         for (int64_t j = low; j < high; j++) {
-            e[j] = j >= from && j < to ? widen(x[j]) : UNSEEN;
+            e[j] = j >= from && j < to && (j < gap || j >= after) ? widen(x[j]) : UNSEEN;
             top = e[j] > top ? e[j] : top;
         }
 #pragma omp simd reduction(+ : sum)
