@@ -99,7 +99,8 @@ def test_explain_shows_fields_with_descriptions_in_both_languages(stage: str):
     english, chinese = luhuo("explain", stage).stdout, luhuo("explain", stage, lang="zh").stdout
     assert "seed" in english and "Seed of everything random" in english
     assert "本阶段所有随机性的种子" in chinese
-    assert luhuo(stage, "--help").stdout == english
+    shown = luhuo(stage, "--help").stdout
+    assert "luhuo explain evaluate" in shown if stage == "evaluate" else shown == english  # it has options of its own
 
 
 def test_every_field_of_every_stage_is_described_in_both_languages():

@@ -26,7 +26,10 @@ Help = Annotated[bool, typer.Option("--help", "-h", help=tr("Show the options.",
 
 def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
     """Put the commands into the command line. `run_stage` runs a stage from `key=value` words."""
-    summary = tr("Measure a model: benchmarks, bits per byte, accuracy.", "评测模型：基准任务、每字节比特数、准确率。")
+    summary = tr(
+        "Measure a model: benchmarks, bits per byte, accuracy. Fields: luhuo explain evaluate.",
+        "评测模型：基准任务、每字节比特数、准确率。字段说明：luhuo explain evaluate。",
+    )
 
     @app.command(help=summary, rich_help_panel=panel)
     def evaluate(
