@@ -107,11 +107,13 @@ def test_training_text_is_read_from_rows_of_any_layout(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": "甲"}, {"role": "assistant", "content": "乙"}]}, {"text": "c"}]
     (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "plain.txt").write_text("one two", encoding="utf-8")
+    (tmp_path / "LICENCE").write_text("not a text of the set", encoding="utf-8")
     found = dict(training_documents(tmp_path))
     assert "甲" in found["chat.jsonl:1"]
     assert "乙" in found["chat.jsonl:1"]
     assert found["chat.jsonl:2"] == "c"
-    assert "one two" in found.values() or "one two" in "".join(found.values())
+    assert "one two" in "".join(found.values())
+    assert "not a text" not in "".join(found.values())
 
 
 def test_shards_are_decoded_with_their_tokenizer(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.core.progress import say
 from luhuo.corpus.documents import documents_path, read_documents
 from luhuo.corpus.shards import open_shards
 from luhuo.evaluation.contamination import TestItem
@@ -15,13 +16,13 @@ from luhuo.evaluation.tasks.catalogue import Task
 from luhuo.evaluation.tasks.documents import documents
 from luhuo.evaluation.tasks.requests import Asked, Asker
 from luhuo.evaluation.tasks.sources import folder_of
-from luhuo.files.readers import list_files, read_records
+from luhuo.files.readers import FORMATS, list_files, read_records
 from luhuo.files.records import Record
 from luhuo.files.streams import format_of
 from luhuo.files.structured import Row, read_rows
 from luhuo.tokenizer.tokenizer import Tokenizer
 
-TABLES = ("json", "jsonl", "csv", "tsv", "parquet")
+TABLES = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 
 
 def training_documents(path: str | Path, tokenizer: str | Path | None = None) -> Iterator[tuple[str, str]]:
@@ -35,7 +36,12 @@ def training_documents(path: str | Path, tokenizer: str | Path | None = None) ->
         for document in read_documents(root, "train"):
             yield str(document["id"]), document["text"]
     else:
-        for file in list_files(root):
+        files = list_files(root)
+        known = [file for file in files if format_of(file) in FORMATS] or files  # a single strange file is an error
+        if len(known) < len(files):
+            names = ", ".join(sorted({file.name for file in files} - {file.name for file in known})[:5])
+            say(tr(f"Passed over, as no text: {names}", f"以下文件不是文本，已跳过：{names}"))
+        for file in known:
             yield from _of_file(file)
 
 
