@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luhuo.core.artifact import input_record
+from luhuo.core.digest import value_digest
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import Progress
@@ -27,9 +29,11 @@ from luhuo.evaluation.tasks.catalogue import Task
 from luhuo.evaluation.tasks.documents import Document, documents
 from luhuo.evaluation.tasks.requests import Asker, Manner
 from luhuo.evaluation.tasks.sources import folder_of
+from luhuo.files.references import expand
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 from luhuo.model import encoder as encoder_model
+from luhuo.model.decoder import Decoder
 
 PORTION, REPLIES_PORTION = 2048, 128
 """Items handed on at once: replies are kept when all of them are written, likelihoods as they come."""
@@ -44,6 +48,11 @@ class Subject:
 
     engine: Engine
     digest: str | None = None
+
+
+def model_digest(reference: str, model: Decoder) -> str:
+    """What outcomes of a model are kept by: its files, its number format and where it computes."""
+    return value_digest([input_record("model", expand(reference))["digest"], str(model.dtype), model.device.type])
 
 
 @dataclass(frozen=True)

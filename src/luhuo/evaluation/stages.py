@@ -79,16 +79,13 @@ class EvaluateStage(Stage):
             self._benchmark(model, out)
 
     def _benchmark(self, model: Any, out: Workspace) -> None:
-        from luhuo.core.artifact import input_record
-        from luhuo.core.digest import value_digest
         from luhuo.core.errors import RunFailed
         from luhuo.evaluation.benchmark import benchmark
         from luhuo.evaluation.benchmark import flat as flat_tasks
-        from luhuo.evaluation.runner import Subject
+        from luhuo.evaluation.runner import Subject, model_digest
         from luhuo.inference.engine import Engine
 
-        known = [input_record("model", self.model)["digest"], str(model.dtype), model.device.type]
-        subject = Subject(Engine(model, max_batch=self.batch), value_digest(known))
+        subject = Subject(Engine(model, max_batch=self.batch), model_digest(self.model, model))
         scores = benchmark(subject, self.tasks, self.data, self.ask, seed=self.seed, folder=out.path, model=self.model)
         out.results |= flat_tasks(scores)
         if scores["failed"]:
