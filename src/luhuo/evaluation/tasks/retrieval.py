@@ -39,11 +39,7 @@ class Collection:
 
     def evaluate(self, engine: Engine, folder: Path | None, settings: AskSettings) -> Iterator[dict[str, Any]]:
         """The measures of each judged query: the model's, and with `bm25.` in front those of BM25."""
-        documents = {
-            str(row["_id"]): " ".join(filter(None, (row.get("title"), row["text"])))
-            for row in rows_of(first_of(folder, self.corpus))
-        }
-        grades = self._grades(folder)
+        documents, grades = self.documents(folder), self.grades(folder)
         asked = {str(row["_id"]): row["text"] for row in rows_of(first_of(folder, self.queries))}
         chosen = [name for name in asked if any(grade > 0 for grade in grades.get(name, {}).values())]
         if not chosen or not documents:
@@ -60,7 +56,15 @@ class Collection:
                 both = found | {f"bm25.{key}": value for key, value in beside.items()}
                 yield {"id": name, "prompt": asked[name], "scores": both}
 
-    def _grades(self, folder: Path | None) -> dict[str, dict[str, float]]:
+    def documents(self, folder: Path | None) -> dict[str, str]:
+        """The text of each document, its title in front."""
+        return {
+            str(row["_id"]): " ".join(filter(None, (row.get("title"), row["text"])))
+            for row in rows_of(first_of(folder, self.corpus))
+        }
+
+    def grades(self, folder: Path | None) -> dict[str, dict[str, float]]:
+        """What is known of each query."""
         grades: dict[str, dict[str, float]] = {}
         for row in rows_of(first_of(folder, self.judgements)):
             grades.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = float(row["score"])
