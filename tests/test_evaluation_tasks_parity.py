@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from luhuo.adapter.open import open_decoder
 from luhuo.core.atomic import write_text
 from luhuo.evaluation.tasks import catalogue
 from luhuo.model.decoder import Decoder
@@ -49,6 +51,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     yield Pair(model, lm_eval_peer.their_model(folder, model))
 
 
+@pytest.fixture(scope="module")
+def real_pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """SmolLM2-135M-Instruct, whose 4-bit weights become fp32 for both."""
+    folder = tmp_path_factory.mktemp("smollm2") / "model"
+    model = open_decoder("smollm2-135m-instruct", dtype="fp32", device="cpu").eval()
+    save(model, folder)
+    return Pair(model, lm_eval_peer.their_model(folder, model))
+
+
 def agrees(found: lm_eval_peer.Parity) -> None:
     assert found.values or found.task == "gsm8k"
     assert found.beyond == 0, f"{found.worst} apart"
@@ -76,8 +87,6 @@ def written(task: str, folder: Path) -> Path:
 
 
 def json_line(row: dict) -> str:
-    import json
-
     return json.dumps(row, ensure_ascii=False)
 
 
@@ -93,7 +102,18 @@ def test_a_slice_of_the_real_set_scores_as_the_harness_scores_it(task: str, pair
     assert DATA is not None
     context = 1024 if task == "wikitext" else None
     limit = 1 if task in ("wikitext", "truthfulqa_mc2") else 2
-    if context is not None:
-        pair.peer._max_length = context
+    pair.peer._max_length = context or pair.model.config.max_positions
     data = str(Path(DATA) / FOLDERS[task])
     agrees(lm_eval_peer.compare(pair.model, pair.peer, task, data, limit=limit, tokens=8, context=context))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(DATA is None, reason="LUHUO_TEST_DATA names no folder with benchmark data")
+@pytest.mark.parametrize("task", sorted(FOLDERS))
+def test_smollm2_scores_as_the_harness_scores_it(task: str, real_pair: Pair) -> None:
+    assert DATA is not None
+    data, limit = str(Path(DATA) / FOLDERS[task]), 1 if task == "wikitext" else 10
+    context = 1024 if task == "wikitext" else None
+    real_pair.peer._max_length = context or real_pair.model.config.max_positions
+    found = lm_eval_peer.compare(real_pair.model, real_pair.peer, task, data, limit=limit, tokens=32, context=context)
+    agrees(found)

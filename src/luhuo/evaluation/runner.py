@@ -31,6 +31,7 @@ from luhuo.evaluation.tasks.requests import Asker, Manner
 from luhuo.evaluation.tasks.sources import folder_of
 from luhuo.files.references import expand
 from luhuo.inference.engine import Engine
+from luhuo.inference.runner import longest_prompt
 from luhuo.inference.sampling import Sampling
 from luhuo.model import encoder as encoder_model
 from luhuo.model.decoder import Decoder
@@ -71,8 +72,10 @@ class Runner:
         self.engine, self.ask, self.seed = subject.engine, ask, seed
         self.digest = subject.digest
         model = self.engine.model
-        longest = model.config.max_positions if isinstance(model, encoder_model.Encoder) else self.engine.context
-        self.context = min(longest, ask.context or longest)
+        self.context = (
+            model.config.max_positions if isinstance(model, encoder_model.Encoder) else longest_prompt(model)
+        )
+        self.context = min(self.context, ask.context or self.context)
         self.manner = Manner(ask.mode, ask.shots_as, ask.system)
 
     def run(self, task: Task, data: str | None = None) -> TaskResult:
@@ -127,9 +130,8 @@ class Runner:
     ) -> Iterator[tuple[Encoded, Outcome]]:
         """Requests with their outcomes, in the items' order; only those that are not known are asked."""
         kind = task.spec.kind
-        encoder = Encoder(
-            Asker(task, self.manner), self.engine.tokenizer, self.context, self._sampling(task).max_tokens
-        )
+        context = min(self.context, self.engine.context) if kind == "generation" else self.context
+        encoder = Encoder(Asker(task, self.manner), self.engine.tokenizer, context, self._sampling(task).max_tokens)
         if kind == "custom":
             encoded = [Encoded(encoder.asker.ask(document)) for document in portion]
         else:
@@ -144,13 +146,15 @@ class Runner:
         else:
             found = self._likelihoods(todo, encoder)
         held: dict[str, Outcome] = {}
-        for key, outcome in found:
-            held[key] = outcome
-            progress.advance()
-            if len(held) >= SAVED_EVERY:
-                outcomes.put(held)
-                held = {}
-        outcomes.put(held)
+        try:
+            for key, outcome in found:
+                held[key] = outcome
+                progress.advance()
+                if len(held) >= SAVED_EVERY:
+                    outcomes.put(held)
+                    held = {}
+        finally:  # also what was done before an error or an interrupt
+            outcomes.put(held)
         for key, one in zip(keys, encoded, strict=True):
             known = outcomes.get(key)
             assert known is not None
