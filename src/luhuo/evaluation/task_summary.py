@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from luhuo.core.seeds import derive_seed
 from luhuo.evaluation.item_scores import FLAGS, Row
+from luhuo.evaluation.metrics.calibration import Calibration, calibration, chosen_probability
 from luhuo.evaluation.tasks.catalogue import Task
 from luhuo.verify.statistics import bootstrap_macro, bootstrap_mean, near_chance, wilson
 
@@ -22,12 +24,16 @@ def summarise(task: Task, rows: Sequence[Row], seed: int, corpus: Mapping[str, A
 
     A score is {"value", "stderr", "low", "high", "chance", "n"}. The value of a task is the mean over its items
     (micro); with several subjects `macro` is the mean of the subjects' means. `corpus` are scores of the whole set.
+    Of choices also "calibration": the expected error of the model's confidence, with its bins.
     """
     names = list(dict.fromkeys(name for row in rows for name in row["scores"] if name != "logprob"))
     metrics = {name: mean_score(_values(rows, name), _chance(rows, name), derive_seed(seed, name)) for name in names}
     if task.spec.kind in ("text", "continuation"):
         metrics |= perplexities(rows, seed, text=task.spec.kind == "text")
     metrics |= {name: value if isinstance(value, dict) else {"value": value} for name, value in (corpus or {}).items()}
+    known = _calibrated(rows) if task.spec.kind == "choice" else None
+    if known is not None:
+        metrics["ece"] = {"value": known.ece, "n": len(rows), "chance": None, "stderr": None}
     found: dict[str, Any] = {
         "n": len(rows),
         "headline": task.spec.metrics[0],
@@ -39,12 +45,22 @@ def summarise(task: Task, rows: Sequence[Row], seed: int, corpus: Mapping[str, A
         parts = sorted({row[key] for row in rows if row[key]})
         if len(parts) > 1:
             found[plural] = {p: _part([row for row in rows if row[key] == p], names, seed, p) for p in parts}
+    if known is not None:
+        found["calibration"] = asdict(known)
     if "subjects" in found:
         for name in names:
             by = [_values([r for r in rows if r["subject"] == part], name) for part in found["subjects"]]
             macro = bootstrap_macro(by, derive_seed(seed, name, "macro"), resamples=RESAMPLES)
-            metrics[name]["macro"] = {"value": macro.mean, "low": macro.low, "high": macro.high}
+            spread = min(map(len, by)) > 1 and macro.low < macro.high  # of one item a subject, none can be drawn
+            ends = {"low": macro.low, "high": macro.high} if spread else {"low": None, "high": None}
+            metrics[name]["macro"] = {"value": macro.mean, **ends}
     return found
+
+
+def _calibrated(rows: Sequence[Row]) -> Calibration:
+    """How sure the model is of the choice it finds likeliest, and how often that is right."""
+    sure = [chosen_probability(row["logprobs"]) for row in rows]
+    return calibration(sure, [row["right"][row["picked"]] for row in rows])
 
 
 def mean_score(values: Sequence[float], chance: float | None, seed: int) -> Score:
