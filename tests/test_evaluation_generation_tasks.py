@@ -289,6 +289,15 @@ def test_the_four_numbers_of_ifeval_come_out_of_a_run(tmp_path: Path, engine: En
     assert result.summary["n"] == 3
 
 
+def test_a_run_of_choices_says_how_well_the_model_knows_what_it_knows(tmp_path: Path, engine: Engine) -> None:
+    rows = [{"sentence": f"film {n}", "label": n % 2} for n in range(6)]
+    folder = written(tmp_path, {"sst2_validation.jsonl": rows})
+    summary = Runner(Subject(engine), AskSettings()).run(catalogue.task("sst2"), str(folder)).summary
+    bins = summary["calibration"]["bins"]
+    gap = sum(one["n"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 6
+    assert summary["metrics"]["ece"]["value"] == pytest.approx(gap)
+
+
 def test_bleu_of_a_run_is_of_the_whole_set_and_has_its_signature(tmp_path: Path, engine: Engine) -> None:
     folder = written(tmp_path, {"wmt23_en2zh.jsonl": [{"src": "Hi", "ref": "你好"}, {"src": "No", "ref": "不"}]})
     result = Runner(Subject(engine), AskSettings(max_tokens=8)).run(catalogue.task("wmt23_en_zh"), str(folder))

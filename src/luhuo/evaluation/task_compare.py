@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
 from luhuo.evaluation.benchmark import read_rows, read_scores
+from luhuo.evaluation.metrics.significance import minimum_detectable
 from luhuo.verify.statistics import paired_difference
 
-POWER, LEVEL = 0.8, 0.05
+LEVEL = 0.05
 REASONS = {
     "version": ("another version of the task", "任务版本不同"),
     "definition": ("another definition of the task", "任务定义不同"),
@@ -117,19 +117,8 @@ def _difference(mine: Mapping[str, float], theirs: Mapping[str, float], seed: in
         "p_value": paired.p_value,
         "n": paired.n,
         "only_in_one": len(mine.keys() ^ theirs.keys()),
-        "detectable": detectable([y - x for x, y in zip(a, b, strict=True)]),
+        "detectable": minimum_detectable([y - x for x, y in zip(a, b, strict=True)]) if len(a) > 1 else None,
     }
-
-
-def detectable(differences: Sequence[float]) -> float | None:
-    """The smallest true difference found with power 0.8 at the 5% level, given how much items differ (two-sided z)."""
-    n = len(differences)
-    if n < 2:
-        return None
-    mean = math.fsum(differences) / n
-    spread = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * spread / math.sqrt(n)
 
 
 def why(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -53,8 +54,8 @@ def compare(first: Sequence[float], second: Sequence[float], seed: int, level: f
 
 def pooled_share(
     hits: Sequence[float], counts: Sequence[float], seed: int, level: float = 0.95, resamples: int = 1000
-) -> dict[str, float]:
-    """{"value", "stderr", "low", "high", "n"} of sum of hits / sum of counts over items, which are drawn again whole.
+) -> dict[str, Any]:
+    """A score as a result file has it: the sum of hits over the sum of counts, with items drawn again whole.
 
     For measures that are no mean of items: instructions of several prompts, points of several papers.
     """
@@ -70,6 +71,7 @@ def pooled_share(
         "low": float(low),
         "high": float(high),
         "n": len(above),
+        "chance": None,
     }
 
 

@@ -30,7 +30,7 @@ class CorpusScore:
         """As a score of a set of n items in a result file, where all scores are shares of 1."""
         value, half = self.score / 100, self.half
         ends = {} if half is None else {"low": value - half / 100, "high": value + half / 100}
-        return {"value": value, "n": n, "signature": self.signature, **ends}
+        return {"value": value, "n": n, "chance": None, "stderr": None, "signature": self.signature, **ends}
 
 
 def bleu(
