@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,32 @@ def gradients(model: Decoder) -> dict[str, Tensor]:
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return found
+
+
+def objective(name: str, **changes: Any) -> PolicyGradient:
+    """The objective of a method with its own clip range."""
+    method = METHODS[name]
+    found = PolicyGradient(method, clip_low=method.clip_low, clip_high=method.clip_high, kl=0.1, constant=32.0)
+    return replace(found, **changes)
+
+
+def valued(name: str, *, old: int = 1, reference: int = 2, samples: list[Scored] | None = None) -> Batch:
+    """A batch sampled by the policy `old` (its log-probabilities are kept), with a reference."""
+
+    @contextmanager
+    def starting():
+        yield policy(reference)
+
+    value = GroupValue(
+        policy(old),
+        METHODS[name],
+        temperature=1.0,
+        reference=starting,
+        kl=0.1,
+        recompute=True,
+        mask_truncated=METHODS[name].mask_truncated,
+    )
+    return value(*laid(made_up() if samples is None else samples))[0]
 
 
 def even(item: Any, text: str, info: Any) -> float:

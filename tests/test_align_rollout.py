@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luhuo.align.group_value import GroupValue
 from luhuo.align.log_probs import token_log_probs
 from luhuo.align.methods import METHODS
 from luhuo.align.policy_gradient import PolicyGradient
@@ -19,8 +18,7 @@ from luhuo.align.prompts import PromptOrder, render_prompts
 from luhuo.align.rollout import Rollout, Sample, observation_ids
 from luhuo.align.rollout_buffer import Buffer
 from luhuo.align.rollout_loader import Plan
-from luhuo.align.rollout_rows import LONGEST, STEP, Scored, lay_out
-from luhuo.align.rollout_weights import as_computed
+from luhuo.align.rollout_rows import STEP, Scored, lay_out
 from luhuo.core.errors import LuhuoError, RunFailed
 from luhuo.core.metrics import MetricsLog
 from luhuo.dialogue.conversation import Conversation
@@ -40,7 +38,7 @@ from tests.small_chat import small_tokenizer
 
 def sampled(**changes: Any) -> list[Sample]:
     """Four samples of each of three prompts."""
-    settings = {"samples": 4, "max_tokens": 20, "length": 96, "at_once": 5} | changes
+    settings: dict[str, Any] = {"samples": 4, "max_tokens": 20, "length": 96, "at_once": 5} | changes
     asked = {number: prompt("why " * number) for number in range(3)}
     return [one for group in Rollout(policy(), **settings).sample(asked, 0).values() for one in group]
 
@@ -79,25 +77,6 @@ def test_new_weights_are_sampled_from() -> None:
             parameter.mul_(-1)
     after = rollout.sample({0: prompt("x")}, 0)[0]
     assert [one.ids for one in before] != [one.ids for one in after]
-
-
-def test_master_weights_are_sampled_from_a_copy_as_they_are_multiplied() -> None:
-    model = policy().compute_in(torch.bfloat16)
-    rollout = Rollout(model, samples=4, max_tokens=16, length=64)
-    for factor in (1.0, -0.5):
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(factor)
-        samples = rollout.sample({0: prompt("x")}, 0)[0]
-        batch, _ = laid([Scored(sample, 0.0, 0) for sample in samples])
-        with torch.no_grad():
-            scored = token_log_probs(model, batch)
-        gap = (scored - batch["sampled_log_probs"])[CausalLM.targets(batch)].abs()
-        assert gap.mean() < 5e-3 < scored.abs().mean()
-    assert {p.dtype for p in rollout._ready().model.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    plain = policy()
-    assert as_computed(plain) is plain
 
 
 def test_an_answer_that_was_cut_off_says_so() -> None:
@@ -210,49 +189,6 @@ def test_samples_are_packed_without_losing_a_token() -> None:
 def test_a_minibatch_without_samples_is_a_row_of_padding() -> None:
     batch, judged, counts = lay_out([made_up(1, 2), []], 1, CPU)
     assert counts[1] == 1 and not batch["segments"][-1].any() and (judged.groups[-1] == -1).all()
-
-
-@pytest.mark.parametrize("name", ["grpo", "rloo", "gspo", "dr_grpo", "dapo"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_answers_that_share_their_prompt_have_the_loss_and_gradients_of_separate_ones(
-    name: str, dtype: torch.dtype
-) -> None:
-    asked = {number: prompt(f"{number}, a question that is long enough to be shared") for number in range(3)}
-    groups = Rollout(policy(), samples=4, max_tokens=12, length=128).sample(asked, 0)
-    samples = [Scored(one, float(len(one.ids) % 3), number) for number, some in groups.items() for one in some]
-    model = policy(1).compute_in(dtype)
-    found = []
-    for share in (False, True):
-        batch, judged, _ = lay_out([samples], 1, CPU, share=share)
-        assert ("trunks" in batch) == share
-        value = GroupValue(model, METHODS[name], temperature=1.0, recompute=True)
-        valued = value(batch, judged)[0]
-        work = Gradients(model, PolicyGradient(METHODS[name], constant=12.0), Ranks(), 1)
-        weight, total = work.compute(valued, 1)
-        slopes = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
-        model.zero_grad(set_to_none=True)
-        old = valued["old_log_probs"][CausalLM.targets(valued)].sort().values
-        found.append((weight, total["loss"], slopes, old, (batch["segments"] != 0).sum()))
-    (weight, loss, slopes, old, tokens), (other_weight, other_loss, other, shared_old, fewer) = found
-    close = 1e-5 if dtype == torch.float32 else 3e-2
-    assert weight == other_weight and fewer < 0.8 * tokens
-    assert torch.allclose(old, shared_old, atol=close)
-    assert torch.allclose(loss / weight, other_loss / weight, atol=close)
-    largest = max(slope.abs().max() for slope in slopes.values())
-    assert all((slopes[key] - other[key]).abs().max() < close * largest for key in slopes)
-
-
-def test_rows_of_shared_prompts_are_cut_where_they_become_long() -> None:
-    drawn = Rollout(policy(), samples=24, max_tokens=24, length=200).sample({0: prompt("many words " * 4)}, 0)
-    samples = [Scored(sample, 0.0, 0) for sample in drawn[0]]
-    batch, judged, _ = lay_out([samples], 1, CPU, share=True)
-    assert batch["ids"].shape[1] <= LONGEST + 1 + STEP and len(batch["ids"]) > 1
-    assert int((judged.groups == 0).sum()) == len(samples)
-    for row, sequence in (judged.groups >= 0).nonzero().tolist():
-        own = batch["segments"][row] == sequence + 1
-        trunk = batch["segments"][row] == batch["trunks"][row][own][0]
-        ids = [*batch["ids"][row][trunk].tolist(), *batch["ids"][row][own].tolist()]
-        assert any(one.sample.ids == ids for one in samples)
 
 
 # The loader
