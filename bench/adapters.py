@@ -1,13 +1,14 @@
 """Every adapter on one task, at tuned learning rates: score, trained numbers, time and memory.
 
     python bench/adapters.py table RUN [--methods lora,ia3] [--steps 200] [--out DIR]
-    python bench/adapters.py lora RUN [--seeds 0,1,2] [--rate 0.01] [--full-rate 0.001] [--rank 8] [--out DIR]
+    python bench/adapters.py lora RUN [--kind lora+] [--seeds 0,1,2] [--rate 0.01] [--full-rate 0.001] [--rank 8]
+        [--out DIR]
 
 RUN is a folder of the quickstart recipe. The task: the assistant (RUN/assistant) is fine-tuned on the arithmetic of
 the world's train split and asked that of the test split, whose operands and wordings never occur in training; answers
 are greedy and strictly read. `table` trains each method at every rate of its row below for a third of the steps, and
-the best (by loss on held-out conversations) with all of them. `lora` compares LoRA with full fine-tuning over seeds,
-at the rates given. Every training is a process of its own, whose processor seconds and peak memory are told.
+the best (by loss on held-out conversations) with all of them. `lora` compares a kind of LoRA with full fine-tuning
+over seeds, at the rates given. Every training is a process of its own; its processor seconds and peak memory are told.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ def table(options: argparse.Namespace) -> None:
     items = prepared(options)
     start = 100 * statistics.mean(before(options, items))
     print(f"before: {start:.1f}% of {len(items)} questions; {options.steps} steps of 2,048 tokens, seed 0\n")
-    print("| method | rate | score | 95% interval | trained numbers | share | cpu s | peak MB |")
-    print("| --- | --: | --: | --- | --: | --: | --: | --: |", flush=True)
+    print("| method | rate | held-out loss | score | 95% interval | trained numbers | share | cpu s | peak MB |")
+    print("| --- | --: | --: | --: | --- | --: | --: | --: | --: |", flush=True)
     whole = 0
     for method in options.methods.split(",") if options.methods else RATES:
         tried = {rate: trained(options, method, rate, 0, options.steps // 3, False)["loss"] for rate in RATES[method]}
@@ -168,11 +169,9 @@ def table(options: argparse.Namespace) -> None:
         score = bootstrap_mean([float(right) for right in found["right"]], 0)
         share = f"{found['numbers'] / whole:.2%}" if whole else ""
         interval = f"{100 * score.low:.1f} to {100 * score.high:.1f}"
-        print(
-            f"| {method} | {rate:g} | {100 * score.mean:.1f} | {interval} | {found['numbers']:,} | {share} "
-            f"| {found['seconds']:.0f} | {found['peak']:.0f} |",
-            flush=True,
-        )
+        cells = [method, f"{rate:g}", f"{found['loss']:.4f}", f"{100 * score.mean:.1f}", interval]
+        cells += [f"{found['numbers']:,}", share, f"{found['seconds']:.0f}", f"{found['peak']:.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def lora(options: argparse.Namespace) -> None:
@@ -182,7 +181,7 @@ def lora(options: argparse.Namespace) -> None:
     items = prepared(options)
     print(f"before: {100 * statistics.mean(before(options, items)):.1f}% of {len(items)} questions")
     shares: dict[str, list[float]] = {}
-    for method, rate in (("full", options.full_rate), ("lora", options.rate)):
+    for method, rate in (("full", options.full_rate), (options.kind, options.rate)):
         runs = [
             trained(options, method, rate, seed, options.steps, True) for seed in map(int, options.seeds.split(","))
         ]
@@ -194,8 +193,10 @@ def lora(options: argparse.Namespace) -> None:
             f"{max(run['peak'] for run in runs):.0f} MB",
             flush=True,
         )
-    gap = paired_difference(shares["full"], shares["lora"], seed=0)
-    print(f"LoRA over full: {100 * gap.difference:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]")
+    gap = paired_difference(shares["full"], shares[options.kind], seed=0)
+    print(
+        f"{options.kind} over full: {100 * gap.difference:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    )
 
 
 def main() -> None:
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--methods", default="")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--kind", default="lora", help="of the table's methods, to be compared with full fine-tuning")
     parser.add_argument("--rate", type=float, default=1e-2, help="of LoRA")
     parser.add_argument("--full-rate", type=float, default=1e-3)
     parser.add_argument("--rank", type=int, default=0, help="instead of the table's")
