@@ -32,9 +32,13 @@ def cohen_kappa(pairs: Sequence[tuple[Label, Label]]) -> float | None:
     """Cohen's kappa (1960) of two raters' labels of the same things; None where chance alone explains them all."""
     if not pairs:
         return None
-    count = len(pairs)
-    observed = sum(a == b for a, b in pairs) / count
-    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    count, first, second = len(pairs), Counter[Label](), Counter[Label]()
+    same = 0
+    for (a, b), number in Counter(pairs).items():
+        first[a] += number
+        second[b] += number
+        same += number * (a == b)
+    observed = same / count
     expected = sum(first[name] * second[name] for name in first) / count**2
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
@@ -55,9 +59,12 @@ def fleiss_kappa(items: Sequence[Sequence[Label]]) -> float | None:
             fix=tr("Krippendorff's alpha takes what is missing.", "有缺失时请用 Krippendorff α。"),
         )
     raters = sizes.pop()
-    counts = [Counter(item) for item in items]
-    observed = sum(sum(n * (n - 1) for n in one.values()) for one in counts) / (len(items) * raters * (raters - 1))
-    total = sum(counts, Counter())
+    same, total = 0, Counter[Label]()
+    for item, number in Counter(map(tuple, items)).items():
+        for label, n in Counter(item).items():
+            same += number * n * (n - 1)
+            total[label] += number * n
+    observed = same / (len(items) * raters * (raters - 1))
     expected = sum((n / (len(items) * raters)) ** 2 for n in total.values())
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
@@ -102,7 +109,9 @@ def interval(
     if value is None or len(items) < 2:
         return Interval(value, None, None, len(items))
     chance = np.random.default_rng(seed)
-    drawn = (measure([items[i] for i in chance.integers(0, len(items), len(items))]) for _ in range(resamples))
+    drawn = (
+        measure([items[i] for i in chance.integers(0, len(items), len(items)).tolist()]) for _ in range(resamples)
+    )
     known = [one for one in drawn if one is not None]
     low, high = np.quantile(known, [0.025, 0.975]) if known else (value, value)
     return Interval(value, float(low), float(high), len(items))

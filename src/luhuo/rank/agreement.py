@@ -6,13 +6,14 @@ judged. Kappa is what they agree beyond what two people who do not look would ag
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from luhuo.evaluation.agreement import cohen_kappa as kappa
 from luhuo.rank.store import Judgement
 
 RESAMPLES = 1000
@@ -44,17 +45,6 @@ def opinions(judgements: Iterable[Judgement]) -> dict[str, dict[Pair, str]]:
             lead = one.ranks[b] - one.ranks[a] if one.verdict == "ranked" else 0
             found[one.annotator][one.item, a, b] = "first" if lead > 0 else "second" if lead < 0 else "tie"
     return dict(found)
-
-
-def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa of two people's opinions of the same things; None where chance alone explains all of them."""
-    if not pairs:
-        return None
-    count = len(pairs)
-    observed = sum(a == b for a, b in pairs) / count
-    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
-    expected = sum(first[name] * second[name] for name in first) / count**2
-    return None if expected == 1 else (observed - expected) / (1 - expected)
 
 
 def between(a: Mapping[Pair, str], b: Mapping[Pair, str], seed: int = 0) -> Agreement:

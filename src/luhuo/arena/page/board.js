@@ -13,7 +13,7 @@ export async function boardDialog() {
     const show = async () => replace(body, standing(await ask(`/api/leaderboard?style=${box.checked}`)));
     box.addEventListener("change", () => show().catch(problem));
     await show();
-    await dialog(w("board"), [el("label", {class: "field row"}, box, el("span", {text: w("equal")})), body], {wide: true});
+    await dialog(w("board"), [el("label", {class: "check"}, box, el("span", {text: w("equal")})), body], {wide: true});
   } catch (error) {
     problem(error);
   }
