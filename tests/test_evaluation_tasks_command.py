@@ -50,6 +50,9 @@ def test_a_benchmark_runs_is_kept_and_is_compared(tmp_path: Path, model: Path) -
     assert command(*asked, "--shots", "1", "--out", tmp_path / "two")[0] == 0
     code, said = command("compare", tmp_path / "one", tmp_path / "two")
     assert code == 0 and "(shots): 0 → 1" in said and "95% interval" in said
+    words = (f"before={tmp_path / 'one'}", f"after={tmp_path / 'two'}", "--out", tmp_path / "difference")
+    code, said = command("compare", *words)  # the stage, as a recipe has it
+    assert code == 0 and "difference.quiz.p" in said and (tmp_path / "difference" / "tasks.md").is_file()
     code, said = command("compare", tmp_path / "one", tmp_path / "two", "--json")
     assert json.loads(said)["tasks"]["quiz"]["differences"]["two"]["n"] == 6
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from luhuo.core.atomic import write_json
+from luhuo.core.atomic import write_json, write_text
 from luhuo.core.config import Input, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -105,15 +106,35 @@ class CompareStage(Stage):
     after: Input = field(..., "Evaluation that should be better.", "应当更好的评测产物。")
 
     def run(self, out: Workspace) -> None:
-        """Write `comparison.json`; results are `difference.mean` (with `.low`, `.high`) and `difference.FAMILY`."""
-        from luhuo.evaluation.compare import compare_runs, read_outcomes
+        """Write `comparison.json`, of benchmarks `tasks.json` and `tasks.md`.
 
+        Results are `difference.mean` (with `.low`, `.high`) and `difference.FAMILY`, or `difference.TASK`.
+        """
+        from luhuo.evaluation.benchmark import SCORES
+        from luhuo.evaluation.compare import ITEMS, compare_runs, read_outcomes
+
+        tasks = all((Path(folder) / SCORES).is_file() for folder in (self.before, self.after))
+        if tasks:
+            self._tasks(out)
+        if tasks and not (Path(self.after) / ITEMS).is_file():
+            return
         found = compare_runs(read_outcomes(self.before), read_outcomes(self.after), self.seed)
         write_json(out.path / "comparison.json", found)
         for end in ("", ".low", ".high"):
             out.results[f"difference.mean{end}"] = found["mean"][end.removeprefix(".") or "difference"]
         for name, row in found["families"].items():
             out.results |= {f"difference.{name}": row["difference"]}
+
+    def _tasks(self, out: Workspace) -> None:
+        from luhuo.evaluation import task_compare
+
+        found = task_compare.compare([self.before, self.after], self.seed)
+        write_json(out.path / "tasks.json", found)
+        write_text(out.path / "tasks.md", task_compare.markdown(found))
+        for name, entry in found["tasks"].items():
+            for difference in entry["differences"].values():
+                ends = {"": "difference", ".low": "low", ".high": "high", ".p": "p_value"}
+                out.results |= {f"difference.{name}{end}": difference[key] for end, key in ends.items() if difference}
 
 
 def flat(scores: dict[str, Any]) -> dict[str, Any]:
