@@ -292,10 +292,9 @@ def test_letters_are_chosen_by_their_probability_where_the_endpoint_tells_it() -
         place = {"token": "A", "logprob": low, "top_logprobs": top}
         return {"message": {"content": "A"}, "finish_reason": "stop", "logprobs": {"content": [place]}}
 
-    with server(says) as (config, _):
-        with open_judge(JudgeConfig.parse(config), "pairwise", Calls(None)) as judge:
-            (found,) = judge_pairs(judge, [pair("good", "bad")])
-            (unsure,) = judge_pairs(judge, [pair("good", "bad", "And?")], tie=0.4)
+    with server(says) as (config, _), open_judge(JudgeConfig.parse(config), "pairwise", Calls(None)) as judge:
+        (found,) = judge_pairs(judge, [pair("good", "bad")])
+        (unsure,) = judge_pairs(judge, [pair("good", "bad", "And?")], tie=0.4)
     assert found.plain.value == pytest.approx(0.8176, abs=1e-3) and found.outcome == "a"
     assert found.swapped.value == pytest.approx(0.5987, abs=1e-3)
     assert unsure.outcome == "tie"
@@ -523,6 +522,23 @@ def test_a_server_that_is_gone_takes_no_other_judges_verdicts_with_it(tmp_path: 
     assert "cannot be reached" in found["failed"][0]["reason"] and found["failed"][0]["judge"] == "gone"
     with pytest.raises(LuhuoError, match="No judge could judge any set"):
         run("judge-validation", tmp_path / "none", judges=[gone], data=data, cache=cache)
+
+
+def test_a_run_that_was_cut_off_asks_only_for_what_is_missing(tmp_path: Path) -> None:
+    files, left = answers(tmp_path, {"a": "good", "b": "bad"}, 40), [40]
+
+    def says(messages: list[dict[str, Any]]) -> str | int:
+        left[0] -= 1
+        return 401 if left[0] < 0 else prefers("good")(messages)  # a key that has expired ends a run
+
+    with server(says) as (config, asked):
+        given: dict[str, Any] = {"answers": files, "judges": [config | {"rubric": verdict_rubric()}]}
+        with pytest.raises(LuhuoError, match="refuses to answer"):
+            run("judge", tmp_path / "out", cache=str(tmp_path / "c.db"), **given)
+        left[0], before = 1000, len(asked)
+        done = run("judge", tmp_path / "out", cache=str(tmp_path / "c.db"), **given)
+        assert len(asked) - before == 80 - 32  # a whole group of 32 verdicts had been kept
+    assert read(done, "scores.json")["judges"]["asked"]["duels"][0]["wins"] == 40
 
 
 def test_a_judge_that_only_ever_fails_ends_the_run_with_its_reason(tmp_path: Path) -> None:

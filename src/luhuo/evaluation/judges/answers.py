@@ -7,11 +7,11 @@ Rows may be MT-Bench's (`question_id`, `choices: [{"turns"}]`, with a file of qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -23,8 +23,16 @@ from luhuo.files.records import Broken
 from luhuo.files.references import resolve
 from luhuo.files.structured import read_rows
 
+T = TypeVar("T")
 PROMPTS = ("prompt", "question", "instruction")
 ANSWERS = ("answer", "response", "output", "completion")
+
+
+def spread(items: Sequence[T], limit: int) -> list[T]:
+    """At most `limit` items (0: all), evenly over all of them: the first ones of a set are often of one kind."""
+    if not limit or limit >= len(items):
+        return list(items)
+    return [items[place * len(items) // limit] for place in range(limit)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def pairs_of(
     every = set().union(*answers.values())
     duels = [(name, baseline) for name in answers if name != baseline] if baseline else list(combinations(answers, 2))
     pairs = []
-    for name in shared[: limit or None]:
+    for name in spread(shared, limit):
         for a, b in duels:
             first, second = answers[a][name], answers[b][name]
             for turn in range(1, min(len(first.answers), len(second.answers)) + 1):

@@ -14,13 +14,13 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from luhuo.core.config import unknown_key
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.evaluation.judges.answers import spread
 from luhuo.evaluation.judges.verdict import Shown
 from luhuo.files.records import Broken
 from luhuo.files.structured import read_rows
@@ -50,7 +50,7 @@ class HumanSet:
 
 
 def read_set(name: str, folder: str | Path, limit: int = 0) -> HumanSet:
-    """A published set by its name, or a file of one's own rows under any other name; at most `limit` items.
+    """A published set by its name, or a file of one's own rows under any other name; at most `limit` items, evenly over the set.
 
     Raises `LuhuoError` where files are missing or hold nothing of the kind.
     """
@@ -61,7 +61,7 @@ def read_set(name: str, folder: str | Path, limit: int = 0) -> HumanSet:
     if reader is None and root.is_dir():
         raise unknown_key(name, sorted(READERS), str(root), tr("set", "评测集"))
     form, items = reader(root) if reader else _own(root)
-    kept = tuple(islice(items, limit or None))
+    kept = tuple(spread(list(items), limit))
     if not kept:
         raise LuhuoError(tr("The set is empty.", "评测集为空。"), where=root)
     return HumanSet(name, form, kept)

@@ -17,7 +17,7 @@ from luhuo.core.errors import LuhuoError, RequirementMissed
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.evaluation.agreement import majority
-from luhuo.evaluation.judges.answers import Answered, pairs_of, read_answers, read_questions, turns_of
+from luhuo.evaluation.judges.answers import Answered, pairs_of, read_answers, read_questions, spread, turns_of
 from luhuo.evaluation.judges.calls import Calls
 from luhuo.evaluation.judges.config import JudgeConfig
 from luhuo.evaluation.judges.human import read_set
@@ -207,7 +207,7 @@ def _rated(
     for model, mine in answers.items():
         asked = [
             (name, turn, shown)
-            for name, one in list(mine.items())[: stage.limit or None]
+            for name, one in spread(list(mine.items()), stage.limit)
             for turn, shown in turns_of(one)
         ]
         said = judge.say([shown for _, _, shown in asked])

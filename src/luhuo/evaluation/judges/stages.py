@@ -27,7 +27,7 @@ class _Judging(Stage):
         ge=0,
         lt=0.5,
     )
-    limit: int = field(0, "Items taken, from the first; 0: all.", "所取条目数（从头取）；0 为全部。", ge=0)
+    limit: int = field(0, "Items taken, evenly over all; 0: all.", "所取条目数（均匀抽取）；0 为全部。", ge=0)
     cache: str = field(
         "", "File of verdicts that all runs share; empty: one in Luhuo's cache folder.",
         "各次运行共用的评判缓存文件；空：缓存目录中的文件。", watch=True,
