@@ -14,7 +14,7 @@ from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.shards import ShardWriter
 from luhuo.evaluation.contamination import Overlap, TestItem, counts, grams, units_of
-from luhuo.evaluation.contamination_sources import training_documents
+from luhuo.evaluation.contamination_sources import training_documents, without_template
 from luhuo.evaluation.contamination_stages import ContaminationStage, MembershipStage
 from luhuo.evaluation.membership import METHODS, auc, compare, score, separate, token_scores
 from luhuo.model.decoder import Decoder
@@ -98,6 +98,13 @@ def test_units_are_words_and_han_characters_apart() -> None:
     units = units_of("Ｔhe 红楼梦 has 120 chapters。")
     assert units == {"words": ["the", "has", "120", "chapters"], "han": ["红", "楼", "梦"]}
     assert list(grams(units["han"], 2, "han")) == ["红楼", "楼梦"]
+
+
+def test_words_that_all_questions_of_a_task_share_are_not_looked_for() -> None:
+    asked = [f"Here is your task: {english(n)}\nAnswer in one line.\nAnswer:" for n in range(5)]
+    assert [text.strip() for text in without_template(asked)] == [english(n) for n in range(5)]
+    assert without_template(["the same", "the same"]) == ["", ""]
+    assert without_template(["one alone"]) == ["one alone"]
 
 
 # Where training text lies

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def items_of(task: Task, data: str | None, limit: int | None = None, seed: int = 0) -> list[TestItem]:
-    """The items of a task as text: the question without its general description, and the right answer.
+    """The items of a task as text: the question without the words that all questions share, and the right answer.
 
     Raises `LuhuoError` for a task that has no items of its own (retrieval).
     """
@@ -94,12 +96,34 @@ def items_of(task: Task, data: str | None, limit: int | None = None, seed: int =
             fix=tr("Give the files of its questions as text.", "请以文本形式给出其问题文件。"),
         )
     asker = Asker(task)
-    found = documents(task, folder_of(task, data), limit=limit, seed=seed, shots=0)
-    return [TestItem(one.id, _text(asker.ask(one)), task.name) for one in found]
+    asked = [asker.ask(one) for one in documents(task, folder_of(task, data), limit=limit, seed=seed, shots=0)]
+    prompts = without_template([_prompt(one) for one in asked])
+    texts = ("\n".join([prompt, *_right(one)]) for prompt, one in zip(prompts, asked, strict=True))
+    return [TestItem(one.document.id, text, task.name) for one, text in zip(asked, texts, strict=True)]
 
 
-def _text(asked: Asked) -> str:
+def without_template(prompts: list[str]) -> list[str]:
+    """Prompts without the words at their beginning and end that all of them share: those are the task's own."""
+    split = [re.split(r"(?<=\s)", prompt) for prompt in prompts]
+    if len(split) < 2:
+        return prompts
+    before = _shared(split)
+    shortest = min(map(len, split)) - before
+    behind = min(_shared([words[::-1] for words in split]), shortest)
+    return ["".join(words[before : len(words) - behind]) for words in split]
+
+
+def _shared(lists: list[list[str]]) -> int:
+    """How many words all lists begin with."""
+    return sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*lists, strict=False)))
+
+
+def _prompt(asked: Asked) -> str:
     prompt = asked.prompts[0] if asked.prompts else "\n".join(asked.turns) or asked.text
-    text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
+
+
+def _right(asked: Asked) -> list[str]:
+    """The right answers."""
     right = [choice for choice, mark in zip(asked.choices, asked.right, strict=False) if mark]
-    return "\n".join(part for part in (text, *right, asked.reference) if part)
+    return right + ([asked.reference] if asked.reference else [])

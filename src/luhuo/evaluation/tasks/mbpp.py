@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,5 +42,7 @@ def _tried(document: dict[str, Any], output: str) -> Verdict:
 
 def _shadows(solution: str) -> list[str]:
     """Names of Python's own that the reference solution defines, so that any solution may."""
-    named = [node.name for node in ast.parse(solution).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    with warnings.catch_warnings(action="ignore"):  # solutions of the set have odd escapes
+        body = ast.parse(solution).body
+    named = [node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return [name for name in named if hasattr(builtins, name)]
