@@ -373,8 +373,10 @@ def test_rows_of_ones_own_are_read_and_broken_ones_refused(tmp_path: Path) -> No
         {"prompt": "q", "answers": ["a", "b"], "labels": [1, 1, 2]},
         {"prompt": "q", "answers": ["a"], "labels": [1]},
     ]
-    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    assert read_set("mine", tmp_path / "own.jsonl", 1).items[0].labels == ("a", "a", "b")
+    good = [dict(rows[0], id=number) for number in range(9)]
+    found = read_set("mine", write(tmp_path / "good.jsonl", good), 3)
+    assert [one.id for one in found.items] == ["0", "3", "6"] and found.items[0].labels == ("a", "a", "b")
+    write(tmp_path / "own.jsonl", rows)
     with pytest.raises(LuhuoError, match="no judged answer") as error:
         read_set("mine", tmp_path / "own.jsonl")
     assert "row 2" in str(error.value.where)

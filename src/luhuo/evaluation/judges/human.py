@@ -50,7 +50,8 @@ class HumanSet:
 
 
 def read_set(name: str, folder: str | Path, limit: int = 0) -> HumanSet:
-    """A published set by its name, or a file of one's own rows under any other name; at most `limit` items, evenly over the set.
+    """A published set by its name, or a file of one's own rows under any other name; at most `limit` items,
+    evenly over the set.
 
     Raises `LuhuoError` where files are missing or hold nothing of the kind.
     """
