@@ -96,6 +96,29 @@ def test_a_shared_beginning_is_read_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(read) < sum(len(s.inputs) for item in asked for s in item) / 4
 
 
+def test_rows_of_different_length_are_read_apart_where_padding_would_cost_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, read = small_model(), []
+    hidden = model.hidden
+
+    def counted(ids: torch.Tensor, **options: object) -> torch.Tensor:
+        read.append(ids.numel())
+        return hidden(ids, **options)  # type: ignore[arg-type]
+
+    asked = items(8, shared=4) + [[Continuation(tuple(range(20, 20 + n)), 1)] for n in (3, 9, 80, 200)]
+    wanted = plainly(model, asked)
+    monkeypatch.setattr(model, "hidden", counted)
+    monkeypatch.setattr(likelihood, "LEAST_PASS", {"cpu": 10**6})
+    whole = dict(Scorer(model).score(asked))
+    padded, read[:] = sum(read), []
+    monkeypatch.setattr(likelihood, "LEAST_PASS", {"cpu": 1})
+    apart = dict(Scorer(model).score(asked))
+    assert sum(read) < padded / 1.5
+    agrees(whole, wanted)
+    agrees(apart, wanted)
+
+
 def test_what_is_scored_is_never_hidden_in_a_shared_beginning() -> None:
     model = small_model()
     vocab = small_tokenizer().vocab_size

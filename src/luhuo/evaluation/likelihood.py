@@ -9,6 +9,7 @@ items of similar length, as many as fit into the memory that is free; where that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,10 @@ LEAST_SHARED = 48
 """Tokens that items begin with alike before they are kept for all of them: a pass of its own has its price."""
 PASS_TOKENS = 4096
 """Tokens, padding included, of one pass over prompts or choices."""
+LEAST_PASS = {"cpu": 192}
+"""Tokens from which on a pass of its own costs less than padding; 2,048 on other devices."""
+MOST_PADDED = 1.2
+"""Padding included, tokens of a pass over those that are none, where passes are not smaller than that."""
 SHARE = 0.2
 """Of the free memory that a batch may take."""
 HEAD_ELEMENTS = 1 << 24
@@ -87,6 +92,15 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     if one[:count] == other[:count]:
         return count
     return next(i for i in range(count) if one[i] != other[i])
+
+
+def copied(cache: KVCache, rows: Sequence[int]) -> KVCache:
+    """A cache of these rows, each as often as it is named; the given one stays as it is."""
+    found = copy(cache)
+    found.keys, found.values = list(cache.keys), list(cache.values)
+    found.key_scales, found.value_scales = list(cache.key_scales), list(cache.value_scales)
+    found.select(rows)
+    return found
 
 
 class Scorer:
@@ -167,8 +181,26 @@ class Scorer:
         behind = sum(len(item.sequences) for item in batch) if rest else 0
         if self._apart(batch):
             return (behind or len(batch)) * (prompt + rest) <= self.pass_tokens
-        tokens = max(len(batch) * prompt, behind * rest)
-        return tokens <= self.pass_tokens and len(batch) * prompt + behind * (prompt + rest) <= room
+        if len(batch) * prompt > self.pass_tokens or len(batch) * prompt + behind * (prompt + rest) > room:
+            return False
+        return not self._wasteful([item.shared - ahead for item in batch])
+
+    def _wasteful(self, lengths: Sequence[int]) -> bool:
+        """Whether rows of these lengths are better read in two passes than padded to the longest."""
+        padded = len(lengths) * max(lengths)
+        return padded > LEAST_PASS.get(self.model.device.type, 2048) and padded > MOST_PADDED * sum(lengths)
+
+    def _parts(self, rests: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Numbers of rows to be read in one pass: of similar length, the longest first."""
+        part: list[int] = []
+        for number in sorted(range(len(rests)), key=lambda i: -len(rests[i])):
+            lengths = [len(rests[i]) for i in [*part, number]]
+            if part and (len(lengths) * lengths[0] > self.pass_tokens or self._wasteful(lengths)):
+                yield part
+                part = []
+            part.append(number)
+        if part:
+            yield part
 
     @torch.inference_mode()
     def _front(self, prefix: tuple[int, ...]) -> KVCache | None:
@@ -201,15 +233,16 @@ class Scorer:
     def _behind(
         self, batch: list[Item], behind: list[tuple[int, Continuation]], cache: KVCache, wanted: _Wanted
     ) -> None:
-        """Pass over what the sequences have behind their prompts: one row each."""
-        cache.select([row for row, _ in behind])
+        """Passes over what the sequences have behind their prompts: one row each."""
         rests = [s.inputs[batch[row].shared :] for row, s in behind]
-        states = self._read(rests, cache)
-        for number, (row, sequence) in enumerate(behind):
-            shared = batch[row].shared
-            for place in range(max(shared, sequence.start), len(sequence.inputs)):
-                state = states[number, place - shared]
-                wanted.add((row, sequence), (1, number, place), state, sequence.ids[place + 1])
+        for part in self._parts(rests):
+            states = self._read([rests[i] for i in part], copied(cache, [behind[i][0] for i in part]))
+            for place_in_part, number in enumerate(part):
+                row, sequence = behind[number]
+                shared = batch[row].shared
+                for place in range(max(shared, sequence.start), len(sequence.inputs)):
+                    state = states[place_in_part, place - shared]
+                    wanted.add((row, sequence), (1, number, place), state, sequence.ids[place + 1])
 
     def _apart(self, batch: list[Item]) -> bool:
         """Whether nothing is shared: the model cannot, or an item's sequences begin with different tokens."""
