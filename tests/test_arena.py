@@ -24,7 +24,7 @@ from luhuo.arena.app import create_app
 from luhuo.arena.board import board
 from luhuo.arena.matching import draw
 from luhuo.arena.players import EndpointPlayer, LocalPlayer, open_players
-from luhuo.arena.run import export, read_any, show
+from luhuo.arena.run import anchored, export, read_any, show
 from luhuo.arena.sheet_report import report as sheet_page
 from luhuo.arena.sheet_report import summary
 from luhuo.arena.sheet_run import make
@@ -217,6 +217,19 @@ def test_simulated_votes_find_the_true_ranking_and_come_out_in_the_public_layout
     show(votes, tmp_path / "board.html", style=True, cleaning=Cleaning(), as_json=False)
     page = (tmp_path / "board.html").read_text(encoding="utf-8")
     assert all(name in page for name in truth) and "<script" not in page
+
+
+def test_a_leaderboard_may_be_anchored_and_its_intervals_drawn_again(votes: Path, tmp_path: Path) -> None:
+    with Store(votes) as store:
+        simulated(store, {"m": 1.0, "n": 0.0}, 60)
+    plain, anchor = tmp_path / "plain.json", anchored("m=1500")
+    show(votes, plain, style=False, cleaning=Cleaning(), as_json=False, intervals="bootstrap", anchor=anchor)
+    (one, other) = json.loads(plain.read_text(encoding="utf-8"))["groups"][0]["rows"]
+    assert one["rating"] == pytest.approx(1500.0) and other["low"] < other["rating"] < other["high"] < 1600
+    with pytest.raises(LuhuoError, match="anchor is none"):
+        show(votes, None, style=False, cleaning=Cleaning(), as_json=True, anchor=("who", 1.0))
+    with pytest.raises(LuhuoError, match="no anchor"):
+        anchored("m")
 
 
 def test_answers_that_name_a_model_do_not_count_nor_do_banned_voters() -> None:

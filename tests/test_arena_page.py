@@ -170,6 +170,26 @@ def test_a_model_that_fails_is_said_and_asked_again(browser: Browser, tmp_path: 
         assert page.locator(".answer").count() == 2 and page.locator(".answer .error").count() == 0
 
 
+def test_a_turn_that_is_given_up_is_forgotten_and_may_be_asked_again(tmp_path: Path) -> None:
+    with (
+        arena(tmp_path / "v.db", lambda *_: "begin … … … end", ("bright", "dim")) as address,
+        httpx2.Client(base_url=address, timeout=30) as client,
+    ):
+        battle = client.post("/api/battles", json={"judge": "ann"}).json()["battle"]
+        path = f"/api/battles/{battle}/turns"
+        with client.stream("POST", path, json={"prompt": "first"}) as answer:
+            assert next(answer.iter_lines()).startswith("data:")
+        told = client.post(path, json={"prompt": "again"})
+        for _ in range(200):
+            if told.status_code == 200:
+                break
+            threading.Event().wait(0.05)  # until the server has noticed
+            told = client.post(path, json={"prompt": "again"})
+        assert told.status_code == 200 and '"done": true' in told.text
+    with Store(tmp_path / "v.db") as store:
+        assert [turn.prompt for turn in store.battle(battle).turns] == ["again"]
+
+
 @needs_browser
 def test_what_models_write_is_text_and_never_a_script(browser: Browser, tmp_path: Path) -> None:
     with arena(tmp_path / "v.db", lambda *_: ATTACK, ("bright", "dim")) as address, watched(browser, address) as page:

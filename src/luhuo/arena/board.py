@@ -7,16 +7,34 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from luhuo.core.errors import LuhuoError
-from luhuo.evaluation.ratings import Leaderboard, bradley_terry, components, count, elo, pair_matrix
+from luhuo.evaluation.ratings import (
+    Intervals,
+    Leaderboard,
+    bradley_terry,
+    components,
+    count,
+    elo,
+    pair_matrix,
+    shift_of,
+)
 from luhuo.evaluation.style import style_controlled
 from luhuo.evaluation.votes import Cleaning, Vote, reveals
 
 
 def board(
-    votes: Iterable[Vote], *, style: bool = False, cleaning: Cleaning | None = None, names: Sequence[str] = ()
+    votes: Iterable[Vote],
+    *,
+    style: bool = False,
+    cleaning: Cleaning | None = None,
+    names: Sequence[str] = (),
+    intervals: Intervals = "sandwich",
+    anchor: tuple[str, float] | None = None,
 ) -> dict[str, Any]:
-    """JSON of a leaderboard. Votes on answers that name a model (or one of `names`) do not count.
+    """JSON of a leaderboard. Votes on answers that name a model (or one of `names`) do not count. `anchor` is a model
+    with its rating, in the group that it is in.
 
     Models that votes do not join to the rest are rated in groups of their own: `groups` has one table each.
     """
@@ -26,11 +44,13 @@ def board(
     if not kept:
         return {"votes": 0, "left_out": dict(told), "groups": [], "elo": {}}
     counts = count(kept)
+    if anchor:
+        shift_of(anchor, counts.models, np.zeros(len(counts.models)))  # says where there is no such model
     groups = []
     for group in components(counts):
         models = {counts.models[i] for i in group}
         mine = [vote for vote in kept if vote.model_a in models]
-        groups.append(_group(mine, style))
+        groups.append(_group(mine, style, intervals, anchor if anchor and anchor[0] in models else None))
     groups.sort(key=lambda one: -one["votes"])
     return {"votes": len(kept), "left_out": dict(told), "groups": groups, "elo": elo(kept)}
 
@@ -46,11 +66,13 @@ def _counts(vote: Vote, rules: Cleaning, names: Sequence[str], told: Counter[str
     return not reason
 
 
-def _group(votes: Sequence[Vote], style: bool) -> dict[str, Any]:
-    note, found = "", bradley_terry(votes)
+def _group(
+    votes: Sequence[Vote], style: bool, intervals: Intervals, anchor: tuple[str, float] | None
+) -> dict[str, Any]:
+    note, found = "", bradley_terry(votes, intervals=intervals, anchor=anchor)
     if style:
         try:
-            found = style_controlled(votes)
+            found = style_controlled(votes, anchor=anchor)
         except LuhuoError as error:
             note = str(error)
     return {

@@ -104,13 +104,21 @@ def leaderboard(
     per_judge: Annotated[
         int, typer.Option(min=0, help=tr("Most votes of one voter; 0: all.", "每人最多计票数；0 为不限。"))
     ] = 0,
+    bootstrap: Annotated[
+        bool, typer.Option("--bootstrap", help=tr("Intervals by resampled votes.", "用重抽投票求区间。"))
+    ] = False,
+    anchor: Annotated[
+        str, typer.Option(metavar="MODEL=RATING", help=tr("A model's fixed rating.", "固定某模型的评分。"))
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help=tr("Print JSON.", "输出 JSON。"))] = False,
 ) -> None:
-    from luhuo.arena.run import show
+    from luhuo.arena.run import anchored, show
     from luhuo.evaluation.votes import Cleaning
 
     rules = Cleaning(identity=not keep_named, banned_judges=frozenset(ban or ()), per_judge=per_judge)
-    show(votes, out, style=style, cleaning=rules, as_json=as_json)
+    fixed = anchored(anchor) if anchor else None
+    intervals = "bootstrap" if bootstrap else "sandwich"
+    show(votes, out, style=style, cleaning=rules, as_json=as_json, intervals=intervals, anchor=fixed)
 
 
 @app.command(

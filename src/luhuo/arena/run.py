@@ -14,6 +14,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.evaluation.judges.page import Section, number, page, percent, span
+from luhuo.evaluation.ratings import Intervals
 from luhuo.evaluation.votes import Cleaning, Vote, read_votes
 
 
@@ -52,10 +53,19 @@ def read_any(path: Path, cleaning: Cleaning) -> tuple[list[Vote], dict[str, int]
     return votes, {name: count for name, count in told.items() if name != "kept"}
 
 
-def show(path: Path, out: Path | None, *, style: bool, cleaning: Cleaning, as_json: bool) -> None:
+def show(
+    path: Path,
+    out: Path | None,
+    *,
+    style: bool,
+    cleaning: Cleaning,
+    as_json: bool,
+    intervals: Intervals = "sandwich",
+    anchor: tuple[str, float] | None = None,
+) -> None:
     """Print the leaderboard; `out` gets it as a page (`.html`) or as JSON. Raises `LuhuoError` without votes."""
     votes, left_out = read_any(path, cleaning)
-    found = board(votes, style=style, cleaning=cleaning)
+    found = board(votes, style=style, cleaning=cleaning, intervals=intervals, anchor=anchor)
     found["left_out"] = {**left_out, **found["left_out"]}
     if not found["groups"]:
         raise LuhuoError(
@@ -70,6 +80,15 @@ def show(path: Path, out: Path | None, *, style: bool, cleaning: Cleaning, as_js
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         _print(found)
+
+
+def anchored(text: str) -> tuple[str, float]:
+    """A model and its rating, of "MODEL=RATING". Raises `LuhuoError`."""
+    name, _, value = text.rpartition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise LuhuoError(tr("This is no anchor.", "这不是锚定。"), expected="MODEL=RATING", found=text) from None
 
 
 def export(path: Path, out: Path) -> None:
