@@ -272,6 +272,35 @@ def test_words_in_capitals_are_counted_as_nltk_parts_them() -> None:
         assert words.capitals(text) == sum(token.isupper() for token in nltk.word_tokenize(text, preserve_line=True))
 
 
+UNLIKE = ("length_constraints:number_sentences", "change_case:capital_word_frequency")
+"""Checks of the published code that need a model of nltk's, which is fetched when they run."""
+
+
+def test_checks_equal_the_published_ones_on_every_constructed_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published code is the copy in lm-evaluation-harness; in place of a letter that is none (#) it draws one."""
+    import langdetect
+    import nltk
+
+    monkeypatch.setattr(nltk, "download", lambda *_, **__: False)
+    monkeypatch.setattr(langdetect.DetectorFactory, "seed", 0)
+    from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+
+    replies = [reply for *_, kept, broken in CASES for reply in (*kept, *broken) if 0 < len(reply.strip()) < 3000]
+    unequal, compared = [], 0
+    for name, parameters, kept, broken in CASES:
+        if name in UNLIKE or parameters.get("letter") == "#":
+            continue
+        theirs, (ours,) = INSTRUCTION_DICT[name](name), instructions(row(name, parameters))
+        theirs.build_description(**parameters)
+        detected = "language" in name or "english" in name  # slow: its own replies only
+        for reply in [*kept, *broken] if detected else replies:
+            compared += 1
+            if ours.kept(reply) != bool(theirs.check_following(reply)):
+                unequal.append((name, reply))
+    assert compared > 3000
+    assert unequal == [("keywords:forbidden_words", "我喝红茶。")]  # Chinese has no spaces between words
+
+
 def test_the_language_of_a_text_does_not_change_from_call_to_call() -> None:
     mixed = "Guten Tag, how are you, mein Freund, today is a good Tag."
     assert len({words.language(mixed) for _ in range(20)}) == 1
