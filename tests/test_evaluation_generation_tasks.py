@@ -209,6 +209,8 @@ def test_a_reply_that_writes_the_function_anew_is_not_put_behind_the_old_one() -
     exec(compile(whole, "whole", "exec"), space)
     assert space["area"](1) == pytest.approx(3.14159, abs=1e-4)
     assert program(prompt, "    return 1\n", "area") == prompt + "    return 1\n"
+    cut_off = program(prompt, "Sure:\n```python\ndef area(r):\n    return 3 * r\n", "area")
+    assert cut_off.endswith("    pass\n\ndef area(r):\n    return 3 * r\n")
 
 
 def test_splits_of_mbpp_are_ranges_of_numbers_and_the_papers_examples_come_first(tmp_path: Path) -> None:

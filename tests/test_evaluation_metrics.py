@@ -58,6 +58,14 @@ def test_chrf_is_sacrebleus_and_takes_several_references_of_different_number() -
     assert "nw:2" in plus.signature
 
 
+def test_an_interval_of_a_set_is_sacrebleus_bootstrap_and_stays_a_share() -> None:
+    row = bleu(EN, EN_REFERENCES, "en", resamples=200).row(3)
+    assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+    assert row["value"] == pytest.approx(bleu(EN, EN_REFERENCES, "en").score / 100)
+    nothing = chrf(["x", "y"], [["abc"], ["def"]], resamples=200).row(2)
+    assert (nothing["value"], nothing["low"]) == (0, 0)
+
+
 def test_sentence_scores_are_sacrebleus_with_effective_order() -> None:
     import sacrebleu
 

@@ -29,7 +29,7 @@ class CorpusScore:
     def row(self, n: int) -> dict[str, Any]:
         """As a score of a set of n items in a result file, where all scores are shares of 1."""
         value, half = self.score / 100, self.half
-        ends = {} if half is None else {"low": value - half / 100, "high": value + half / 100}
+        ends = {} if half is None else {"low": max(value - half / 100, 0.0), "high": min(value + half / 100, 1.0)}
         return {"value": value, "n": n, "chance": None, "stderr": None, "signature": self.signature, **ends}
 
 

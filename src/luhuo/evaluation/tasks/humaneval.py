@@ -10,6 +10,8 @@ from luhuo.evaluation.metrics.code import pass_at
 from luhuo.evaluation.programs.trial import Verdict, attempt, tally
 from luhuo.verify.code_blocks import code_of
 
+_OPENED = re.compile(r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n((?:(?!^[ \t]*```).)*)\Z", re.M | re.S)
+
 
 def score(document: dict[str, Any], outputs: Sequence[str]) -> dict[str, float | None]:
     """pass@k of one problem, and how its samples went."""
@@ -36,7 +38,8 @@ def _tried(document: dict[str, Any], output: str) -> Verdict:
 def program(prompt: str, output: str, entry: str) -> str:
     """The prompt with its continuation; where the reply defines the function anew, behind a prompt made whole."""
     block = code_of(output)[0]
-    body = output if block is None else block
+    opened = _OPENED.search(output)  # a block that the token limit cut off
+    body = block if block is not None else opened[1] if opened else output
     if not re.search(rf"^(?:async )?def {re.escape(entry)}\b", body, re.M):
         return prompt + body
     return f"{prompt.rstrip()}\n    pass\n\n{body}"
