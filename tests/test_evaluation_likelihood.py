@@ -69,6 +69,14 @@ def test_choices_score_as_if_each_were_read_alone(name: str) -> None:
     agrees(dict(Scorer(model).score(asked)), plainly(model, asked))
 
 
+def test_equal_choices_have_equal_scores() -> None:
+    model = small_model()
+    asked = [[Continuation((30, 31, 32, *choice), len(choice)) for choice in ([33], [33], [34, 35], [34, 35])]]
+    found = dict(Scorer(model).score(asked))[0]
+    assert found[0] == found[1] and found[2].total == pytest.approx(found[3].total)
+    agrees({0: found}, plainly(model, asked))
+
+
 def test_choices_that_begin_with_different_tokens_share_nothing_and_are_scored() -> None:
     model = small_model()
     asked = [[Continuation((first, 30, 31, 32), 3) for first in (25, 26)], *items(7)[:3]]

@@ -35,6 +35,10 @@ HEAD_ELEMENTS = 1 << 24
 """Most logits held at once."""
 
 
+Place = tuple[int, int]
+"""An item of a batch, and one of its sequences."""
+
+
 @dataclass(frozen=True)
 class Continuation:
     """Token ids of which the last `count` are scored. At least one stands before them."""
@@ -220,29 +224,29 @@ class Scorer:
         cache = self._cache(front, len(batch), max(map(len, prompts)), any(item.rest for item in batch))
         states = self._read(prompts, cache)
         wanted = _Wanted(self.model)
-        behind = [(row, s) for row, item in enumerate(batch) for s in item.sequences if len(s.inputs) > item.shared]
+        behind: list[Place] = []
         for row, item in enumerate(batch):
-            for sequence in item.sequences:
+            for which, sequence in enumerate(item.sequences):
                 for place in range(sequence.start, min(item.shared, len(sequence.inputs))):
-                    wanted.add((row, sequence), (0, row, place), states[row, place - ahead], sequence.ids[place + 1])
+                    wanted.add((row, which), (0, row, place), states[row, place - ahead], sequence.ids[place + 1])
+                if len(sequence.inputs) > item.shared:
+                    behind.append((row, which))
         if behind:
             assert cache is not None
             self._behind(batch, behind, cache, wanted)
-        return [[wanted.result((row, s)) for s in item.sequences] for row, item in enumerate(batch)]
+        return [[wanted.result((row, i)) for i in range(len(item.sequences))] for row, item in enumerate(batch)]
 
-    def _behind(
-        self, batch: list[Item], behind: list[tuple[int, Continuation]], cache: KVCache, wanted: _Wanted
-    ) -> None:
+    def _behind(self, batch: list[Item], behind: list[Place], cache: KVCache, wanted: _Wanted) -> None:
         """Passes over what the sequences have behind their prompts: one row each."""
-        rests = [s.inputs[batch[row].shared :] for row, s in behind]
+        rests = [batch[row].sequences[which].inputs[batch[row].shared :] for row, which in behind]
         for part in self._parts(rests):
             states = self._read([rests[i] for i in part], copied(cache, [behind[i][0] for i in part]))
-            for place_in_part, number in enumerate(part):
-                row, sequence = behind[number]
-                shared = batch[row].shared
+            for line, number in enumerate(part):
+                row, which = behind[number]
+                shared, sequence = batch[row].shared, batch[row].sequences[which]
                 for place in range(max(shared, sequence.start), len(sequence.inputs)):
-                    state = states[place_in_part, place - shared]
-                    wanted.add((row, sequence), (1, number, place), state, sequence.ids[place + 1])
+                    state = states[line, place - shared]
+                    wanted.add((row, which), (1, number, place), state, sequence.ids[place + 1])
 
     def _apart(self, batch: list[Item]) -> bool:
         """Whether nothing is shared: the model cannot, or an item's sequences begin with different tokens."""
@@ -250,13 +254,13 @@ class Scorer:
 
     def _score_apart(self, batch: list[Item]) -> list[list[Likelihood]]:
         """Every sequence in a row of its own."""
-        rows = [(i, s) for i, item in enumerate(batch) for s in item.sequences]
-        states = self._read([s.inputs for _, s in rows], None)
+        rows = [(row, i, s) for row, item in enumerate(batch) for i, s in enumerate(item.sequences)]
+        states = self._read([s.inputs for _, _, s in rows], None)
         wanted = _Wanted(self.model)
-        for number, (i, sequence) in enumerate(rows):
+        for number, (row, which, sequence) in enumerate(rows):
             for place in range(sequence.start, len(sequence.inputs)):
-                wanted.add((i, sequence), (0, number, place), states[number, place], sequence.ids[place + 1])
-        return [[wanted.result((i, s)) for s in item.sequences] for i, item in enumerate(batch)]
+                wanted.add((row, which), (0, number, place), states[number, place], sequence.ids[place + 1])
+        return [[wanted.result((row, i)) for i in range(len(item.sequences))] for row, item in enumerate(batch)]
 
     def _cache(self, front: KVCache | None, rows: int, capacity: int, needed: bool) -> KVCache | None:
         if front is not None:
@@ -283,17 +287,17 @@ class _Wanted:
         self.model = model
         self._places: dict[tuple[int, int, int], int] = {}
         self._states: list[Tensor] = []
-        self._targets: dict[object, list[tuple[int, int]]] = {}
+        self._targets: dict[Place, list[tuple[int, int]]] = {}
         self._scores: dict[tuple[int, int], tuple[float, bool]] | None = None
 
-    def add(self, owner: object, key: tuple[int, int, int], state: Tensor, target: int) -> None:
+    def add(self, owner: Place, key: tuple[int, int, int], state: Tensor, target: int) -> None:
         """Score the token `target` for `owner` by a state (hidden,) of which `key` says where it stands."""
         if key not in self._places:
             self._places[key] = len(self._states)
             self._states.append(state)
         self._targets.setdefault(owner, []).append((self._places[key], target))
 
-    def result(self, owner: object) -> Likelihood:
+    def result(self, owner: Place) -> Likelihood:
         """Sum over the tokens of an owner."""
         if self._scores is None:
             self._scores = self._computed()
