@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from luhuo import sandbox
 from luhuo.core.errors import LuhuoError
 from luhuo.evaluation.asking import AskSettings
+from luhuo.evaluation.programs import trial
 from luhuo.evaluation.runner import Runner, Subject
 from luhuo.evaluation.search import BM25, terms
 from luhuo.evaluation.tasks import catalogue
@@ -289,6 +291,22 @@ def test_the_four_numbers_of_ifeval_come_out_of_a_run(tmp_path: Path, engine: En
     shown = {name: result.summary["metrics"][name] for name in catalogue.task("ifeval").spec.metrics}
     assert all(score["low"] <= score["value"] <= score["high"] for score in shown.values())
     assert result.summary["n"] == 3
+
+
+def test_programs_are_run_on_a_machine_that_cannot_hold_them_only_where_the_user_insists(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path, {"HumanEval.jsonl": [HUMANEVAL]})
+    monkeypatch.setattr(sandbox, "protections", lambda: sandbox.Protections(("network",), "not allowed"))
+    trial.ready.cache_clear()
+    try:
+        with pytest.raises(LuhuoError, match=r"untrusted code|不可信"):
+            Runner(Subject(engine), AskSettings(max_tokens=4)).run(catalogue.task("humaneval"), str(folder))
+        insisting = Runner(Subject(engine), AskSettings(max_tokens=4, weak=True))
+        assert insisting.run(catalogue.task("humaneval"), str(folder)).summary["n"] == 1
+    finally:
+        trial.ready.cache_clear()
+        trial.INSIST.set(False)
 
 
 def test_a_run_of_choices_says_how_well_the_model_knows_what_it_knows(tmp_path: Path, engine: Engine) -> None:
