@@ -82,10 +82,10 @@ def test_a_battle_is_voted_on_once_and_only_with_two_answers(votes: Path) -> Non
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, votes: Path) -> None:
     (tmp_path / "text").write_text("no database " * 100)
-    for path, told in ((tmp_path / "text", "another kind"), (tmp_path / "nowhere", "no such file")):
+    for path, told in ((tmp_path / "text", "is no list of votes"), (tmp_path / "nowhere", "no list of votes here")):
         with pytest.raises(LuhuoError, match=told):
             Store(path)
-    with pytest.raises(LuhuoError, match="another kind"):
+    with pytest.raises(LuhuoError, match="is no rating sheet"):
         Sheet(votes)
     with pytest.raises(LuhuoError, match="of this name already"):
         Store.create(votes, {})

@@ -75,12 +75,13 @@ class ProxyTuned(Decoder):
         segments: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        trunks: Tensor | None = None,
     ) -> Tensor:
         """The last states of the three side by side (batch, time, sum of their widths); see `Decoder.hidden`."""
         found, first = [], 0
         for member in self._decoders():
             part = None if cache is None else _Part(cache, first, member.config.layers)
-            found.append(member.hidden(ids, segments=segments, positions=positions, cache=part))
+            found.append(member.hidden(ids, segments=segments, positions=positions, cache=part, trunks=trunks))
             first += member.config.layers
         if cache is not None:
             cache.advance(ids.shape[1] if segments is None else (segments != 0).sum(1).tolist())

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import yaml
 
-from luhuo.arena.base import Base
 from luhuo.core.config import Config, field
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
+from luhuo.rank.database import Base
 
 References = Literal["each", "any", "none"]
 
@@ -100,6 +100,8 @@ class Sheet(Base):
     """The file of a rating sheet."""
 
     application = 0x4C48_5348
+    kind = ("rating sheet", "评分表")
+    made_by = "luhuo arena sheet new"
     schema = """
 CREATE TABLE item (id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, meta TEXT NOT NULL);
 CREATE TABLE answer (

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from luhuo.arena.base import Base
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.evaluation.votes import SCORES, Vote, Winner
+from luhuo.rank.database import Base
 from luhuo.verify.script import language_of
 
 
@@ -56,6 +56,8 @@ class Store(Base):
     """The file of an arena."""
 
     application = 0x4C48_4152
+    kind = ("list of votes", "投票记录")
+    made_by = "luhuo arena MODEL MODEL --votes FILE"
     schema = """
 CREATE TABLE battle (
   id TEXT PRIMARY KEY, judge TEXT NOT NULL, model_a TEXT NOT NULL, model_b TEXT NOT NULL, at REAL NOT NULL

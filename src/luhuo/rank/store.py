@@ -1,43 +1,22 @@
 """A ranking project: one SQLite file with prompts, answers and what people judged.
 
-Write-ahead logging lets several people judge while somebody exports. A judgement is complete or absent: the page can
-be closed at any time, and goes on where it stood.
+A judgement is complete or absent: the page can be closed at any time, and goes on where it stood.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.rank.database import Base
 
-VERSION = 1
-APPLICATION = 0x4C48_524B
-"""Marks the file as ours (`PRAGMA application_id`)."""
 Verdict = Literal["ranked", "bad", "skipped"]
 """ranked: `ranks` says how; bad: all answers are bad; skipped: cannot be judged."""
-
-SCHEMA = """
-CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE item (id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, meta TEXT NOT NULL);
-CREATE TABLE answer (
-  id INTEGER PRIMARY KEY, item INTEGER NOT NULL REFERENCES item, text TEXT NOT NULL, model TEXT NOT NULL,
-  UNIQUE (item, text)
-);
-CREATE TABLE judgement (
-  item INTEGER NOT NULL REFERENCES item, annotator TEXT NOT NULL, verdict TEXT NOT NULL, ranks TEXT NOT NULL,
-  comment TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, PRIMARY KEY (item, annotator)
-);
-CREATE INDEX answers_of ON answer (item);
-"""
-
 
 NewItem = tuple[Sequence[Mapping[str, str]], Sequence[tuple[str, str]], Mapping[str, Any]]
 """Messages of a prompt, (text, model) of its answers, and what else is known of it."""
@@ -77,60 +56,31 @@ class Judgement:
     at: float = 0.0
 
 
-class Store:
-    """The file of a project. Every thread opens its own."""
+class Store(Base):
+    """The file of a project."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise LuhuoError(
-                tr("There is no ranking project here.", "这里没有排序项目。"),
-                where=self.path,
-                fix="luhuo rank new PROJECT.db --answers FILE",
-            )
-        self._base = _connect(self.path)
-        _check(self._base, self.path)
-
-    @classmethod
-    def create(cls, path: str | Path, settings: Mapping[str, Any]) -> Store:
-        """A new project. Raises `LuhuoError` if there is a file already."""
-        file = Path(path)
-        if file.exists():
-            raise LuhuoError(
-                tr("There is a file of this name already.", "已有同名文件。"),
-                where=file,
-                fix=tr("Choose another name, or remove it.", "换一个名字，或先删除它。"),
-            )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        base = _connect(file)
-        with base:
-            base.executescript(f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION};{SCHEMA}")
-            rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in settings.items()]
-            base.executemany("INSERT INTO setting VALUES (?, ?)", rows)
-        base.close()
-        return cls(file)
-
-    def close(self) -> None:
-        """Close the file; the log is written back into it."""
-        self._base.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def setting(self, name: str, default: Any = None) -> Any:
-        """A value given when the project was made."""
-        found = self._base.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
-        return default if found is None else json.loads(found[0])
+    application = 0x4C48_524B
+    kind = ("ranking project", "排序项目")
+    made_by = "luhuo rank new PROJECT.db --answers FILE"
+    schema = """
+CREATE TABLE item (id INTEGER PRIMARY KEY, prompt TEXT NOT NULL, meta TEXT NOT NULL);
+CREATE TABLE answer (
+  id INTEGER PRIMARY KEY, item INTEGER NOT NULL REFERENCES item, text TEXT NOT NULL, model TEXT NOT NULL,
+  UNIQUE (item, text)
+);
+CREATE TABLE judgement (
+  item INTEGER NOT NULL REFERENCES item, annotator TEXT NOT NULL, verdict TEXT NOT NULL, ranks TEXT NOT NULL,
+  comment TEXT NOT NULL, seconds REAL NOT NULL, at REAL NOT NULL, PRIMARY KEY (item, annotator)
+);
+CREATE INDEX answers_of ON answer (item);
+"""
 
     def add(
         self, items: Iterable[tuple[Sequence[Mapping[str, str]], Sequence[tuple[str, str]], Mapping[str, Any]]]
     ) -> int:
         """Add (prompt, [(text, model)], meta) of new items, all or none; returns how many."""
         count = 0
-        with self._writing():
+        with self.writing():
             for prompt, answers, meta in items:
                 values = (json.dumps(list(prompt), ensure_ascii=False), json.dumps(dict(meta), ensure_ascii=False))
                 number = self._base.execute("INSERT INTO item (prompt, meta) VALUES (?, ?)", values).lastrowid
@@ -153,7 +103,7 @@ class Store:
             )
         ranks = json.dumps({str(number): rank for number, rank in _dense(judgement.ranks).items()})
         values = (judgement.item, judgement.annotator, judgement.verdict, ranks, judgement.comment)
-        with self._writing():
+        with self.writing():
             self._base.execute(
                 "INSERT OR REPLACE INTO judgement VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (*values, judgement.seconds, judgement.at or time.time()),
@@ -161,7 +111,7 @@ class Store:
 
     def forget(self, item: int, annotator: str) -> bool:
         """Take a judgement back; whether there was one."""
-        with self._writing():
+        with self.writing():
             deleted = self._base.execute("DELETE FROM judgement WHERE item = ? AND annotator = ?", (item, annotator))
             return deleted.rowcount > 0
 
@@ -201,47 +151,6 @@ class Store:
     def counts(self) -> dict[int, int]:
         """How many people have judged each item; items nobody has are not in it."""
         return dict(self._base.execute("SELECT item, COUNT(*) FROM judgement GROUP BY item"))
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A transaction that holds the file from its beginning, so that two who write wait for each other."""
-        self._base.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._base.execute("ROLLBACK")
-            raise
-        self._base.execute("COMMIT")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    try:
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA synchronous=FULL")
-        base.execute("PRAGMA foreign_keys=ON")
-    except sqlite3.DatabaseError as error:
-        base.close()
-        raise _foreign(path, error) from None
-    return base
-
-
-def _check(base: sqlite3.Connection, path: Path) -> None:
-    mark, version = (base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if mark != APPLICATION:
-        raise _foreign(path, f"application_id {mark:#x}")
-    if version > VERSION:
-        raise LuhuoError(
-            tr("The project is from a newer version of Luhuo.", "该项目来自更新版本的炉火。"),
-            expected=f"version <= {VERSION}",
-            found=version,
-            where=path,
-            fix="pip install --upgrade luhuo",
-        )
-
-
-def _foreign(path: Path, found: object) -> LuhuoError:
-    return LuhuoError(tr("This file is no ranking project.", "该文件不是排序项目。"), found=found, where=path)
 
 
 def _dense(ranks: Mapping[int, int]) -> dict[int, int]:

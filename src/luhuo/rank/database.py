@@ -1,4 +1,7 @@
-"""SQLite files of this room: made once, opened by whoever needs them, complete after any crash."""
+"""SQLite files that people write into through a page: complete after any crash, open to several at once.
+
+Write-ahead logging lets several people write while somebody exports; who writes is recorded whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,39 @@ VERSION = 1
 
 
 class Base:
-    """A file with settings; its kinds have more tables (`schema`) and a mark of their own (`application`)."""
+    """A file with settings; every thread opens its own. Each kind has a name, tables and a mark of its own
+    (`PRAGMA application_id`)."""
 
     application: ClassVar[int]
     schema: ClassVar[str]
+    kind: ClassVar[tuple[str, str]]
+    """English, Chinese."""
+    made_by: ClassVar[str]
+    """The command that makes such a file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise LuhuoError(tr("There is no such file.", "没有这个文件。"), where=self.path)
-        self._base = _connect(self.path)
+            english, chinese = self.kind
+            raise LuhuoError(
+                tr(f"There is no {english} here.", f"这里没有{chinese}。"), where=self.path, fix=self.made_by
+            )
+        self._base = self._connect(self.path)
         mark, version = (
             self._base.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        if mark != self.application or version > VERSION:
-            self._base.close()
-            raise _foreign(self.path, f"application_id {mark:#x}, version {version}")
+        if mark == self.application and version <= VERSION:
+            return
+        self._base.close()
+        if mark != self.application:
+            raise self._foreign(self.path, f"application_id {mark:#x}")
+        raise LuhuoError(
+            tr("This file is from a newer version of Luhuo.", "该文件来自更新版本的炉火。"),
+            expected=f"version <= {VERSION}",
+            found=version,
+            where=self.path,
+            fix="pip install --upgrade luhuo",
+        )
 
     @classmethod
     def create(cls, path: str | Path, settings: Mapping[str, Any]) -> Self:
@@ -44,7 +64,7 @@ class Base:
                 fix=tr("Choose another name, or remove it.", "换一个名字，或先删除它。"),
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        base = _connect(file)
+        base = cls._connect(file)
         mark = f"PRAGMA application_id={cls.application}; PRAGMA user_version={VERSION};"
         base.executescript(f"{mark}CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);{cls.schema}")
         rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in settings.items()]
@@ -78,23 +98,21 @@ class Base:
             raise
         self._base.execute("COMMIT")
 
+    @classmethod
+    def _connect(cls, path: Path) -> sqlite3.Connection:
+        base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            base.execute("PRAGMA journal_mode=WAL")
+            base.execute("PRAGMA synchronous=FULL")
+            base.execute("PRAGMA foreign_keys=ON")
+        except sqlite3.DatabaseError as error:
+            base.close()
+            raise cls._foreign(path, error) from None
+        return base
 
-def _connect(path: Path) -> sqlite3.Connection:
-    base = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-    try:
-        base.execute("PRAGMA journal_mode=WAL")
-        base.execute("PRAGMA synchronous=FULL")
-        base.execute("PRAGMA foreign_keys=ON")
-    except sqlite3.DatabaseError as error:
-        base.close()
-        raise _foreign(path, error) from None
-    return base
-
-
-def _foreign(path: Path, found: object) -> LuhuoError:
-    return LuhuoError(
-        tr("This file is of another kind.", "该文件不是所需的类型。"),
-        expected=tr("a file that luhuo arena made", "由 luhuo arena 建立的文件"),
-        found=found,
-        where=path,
-    )
+    @classmethod
+    def _foreign(cls, path: Path, found: object) -> LuhuoError:
+        english, chinese = cls.kind
+        return LuhuoError(
+            tr(f"This file is no {english}.", f"该文件不是{chinese}。"), expected=cls.made_by, found=found, where=path
+        )
