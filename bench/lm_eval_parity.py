@@ -26,29 +26,13 @@ from luhuo.adapter.open import open_decoder
 from luhuo.core.atomic import write_json
 from luhuo.model.save import save
 
-COMMON = ("piqa", "winogrande", "boolq", "openbookqa", "commonsense_qa", "sciq", "social_iqa", "lambada")
-FOLDERS = {name: "commonsense" for name in COMMON} | {  # noqa: C420
-    "arc_easy": "arc",
-    "arc_challenge": "arc",
-    "hellaswag": "hellaswag",
-    "truthfulqa_mc1": "truthfulqa",
-    "truthfulqa_mc2": "truthfulqa",
-    "mmlu": "mmlu",
-    "mmlu_continuation": "mmlu",
-    "cmmlu": "cmmlu",
-    "gsm8k": "gsm8k",
-    "wikitext": "wikitext2",
-}
-"""Task -> folder of the data. C-Eval is compared on made-up rows in the tests: of its real set only a sample exists
-without subjects."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--limit", type=int, default=500)
-    parser.add_argument("--tasks", default=",".join(FOLDERS))
+    parser.add_argument("--tasks", default=",".join(lm_eval_peer.FOLDERS))
     parser.add_argument("--context", type=int, default=2048, help="tokens of a window of wikitext")
     parser.add_argument("--tokens", type=int, default=256, help="most tokens of a reply")
     parser.add_argument("--batch", type=int, default=8, help="of the harness")
@@ -69,7 +53,7 @@ def main() -> None:
             context = args.context if task == "wikitext" else None
             peer._max_length = context or model.config.max_positions
             started = time.time()
-            place = str(args.data / FOLDERS[task])
+            place = str(args.data / lm_eval_peer.FOLDERS[task])
             found = lm_eval_peer.compare(
                 model, peer, task, place, limit=args.limit or None, tokens=args.tokens, context=context
             )

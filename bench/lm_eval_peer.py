@@ -27,6 +27,21 @@ from luhuo.evaluation.tasks.sources import folder_of
 from luhuo.inference.engine import Engine
 from luhuo.model.decoder import Decoder
 
+COMMON = ("piqa", "winogrande", "boolq", "openbookqa", "commonsense_qa", "sciq", "social_iqa", "lambada")
+FOLDERS = dict.fromkeys(COMMON, "commonsense") | {
+    "arc_easy": "arc",
+    "arc_challenge": "arc",
+    "hellaswag": "hellaswag",
+    "truthfulqa_mc1": "truthfulqa",
+    "truthfulqa_mc2": "truthfulqa",
+    "mmlu": "mmlu",
+    "mmlu_continuation": "mmlu",
+    "cmmlu": "cmmlu",
+    "gsm8k": "gsm8k",
+    "wikitext": "wikitext2",
+}
+"""Task -> folder of the data. C-Eval is compared on made-up rows in the tests: of its real set only a sample exists
+without subjects."""
 THEIRS = Path(lm_eval.__file__).parent / "tasks"
 FILES = {
     "arc_easy": "arc/arc_easy.yaml",

@@ -91,8 +91,7 @@ class Decoder(LanguageModel):
         `segments` (batch, time): 0 is padding, equal numbers are one document; attention never crosses documents and
         positions restart in each. With a `cache`, `segments` only says which of the new tokens are padding (on the
         right), and the new tokens stand behind those in the cache. `positions` (batch, time) overrides the positions.
-        `trunks` (batch, time) names an earlier segment that a token sees beside its own, which goes on from there; 0:
-        none. For models that `takes_trunks`, without a cache.
+        `trunks` (batch, time): an earlier segment that a token's own goes on from and sees; 0: none (no cache).
         """
         if cache is not None and positions is None and is_stale(self.config, ids, segments, cache):
             return reread(self, ids, segments, cache)
@@ -286,8 +285,9 @@ class Decoder(LanguageModel):
         self, ids: Tensor, segments: Tensor | None, positions: Tensor | None, trunks: Tensor | None = None
     ) -> tuple[Tensor, Context]:
         time, config = ids.shape[1], self.config
-        if trunks is not None and segments is not None and positions is None:
-            positions = branch_positions(segments, trunks)
+        if trunks is not None:
+            assert segments is not None and positions is None
+            positions = branch_positions(config, segments, trunks)
         if segments is not None and not bool((segments != segments[:, :1]).any()):
             segments = None
         number, prefix = self._prompt(ids, segments)

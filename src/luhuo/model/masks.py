@@ -96,7 +96,7 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
     def _trunk_ends(self) -> tuple[Tensor, Tensor]:
         """First slot of each token's trunk and the one behind its last, (B, T) each."""
         assert self.trunks is not None and self.segments is not None
-        there = (self.trunks[..., None] == self.segments[:, None]) & (self.trunks > 0)[..., None]
+        there = of_trunk(self.segments, self.trunks)
         first = there.int().argmax(-1)
         return first, first + there.sum(-1)
 
@@ -141,10 +141,15 @@ def document_positions(segments: Tensor) -> Tensor:
     return index - starts.cummax(1).values
 
 
-def branch_positions(segments: Tensor, trunks: Tensor) -> Tensor:
+def branch_positions(config: ModelConfig, segments: Tensor, trunks: Tensor) -> Tensor:
     """Positions (batch, time) that restart with each segment, or go on where its trunk ends if it has one."""
-    there = (trunks[..., None] == segments[:, None]) & (trunks > 0)[..., None]
-    return document_positions(segments) + there.sum(-1)
+    assert takes_trunks(config), "this model sees no text beside its own"
+    return document_positions(segments) + of_trunk(segments, trunks).sum(-1)
+
+
+def of_trunk(segments: Tensor, trunks: Tensor) -> Tensor:
+    """Whether the second token belongs to the trunk of the first: (batch, time, time) bool."""
+    return (trunks[..., None] == segments[:, None]) & (trunks > 0)[..., None]
 
 
 def document_numbers(segments: Tensor) -> Tensor:
