@@ -1,0 +1,1 @@
+"""Raw text to a clean corpus: work units, executors, the stages `annotate` and `filter`."""
