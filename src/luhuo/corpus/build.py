@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from luhuo.core import digest
-from luhuo.core.artifact import Workspace, owner
+from luhuo.core.artifact import Workspace
 from luhuo.core.atomic import write_json
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
@@ -24,6 +22,7 @@ from luhuo.core.progress import Progress
 from luhuo.corpus.documents import SPLITS, documents_path, write_document, writer
 from luhuo.corpus.normalise import language, normalise
 from luhuo.corpus.pieces import pieces
+from luhuo.corpus.sources import LANGUAGE_CODE, name_source
 from luhuo.corpus.split import Splitter
 from luhuo.files.readers import list_files, read_records
 from luhuo.files.records import EXCERPT, Broken, Record, broken
@@ -32,8 +31,6 @@ from luhuo.files.streams import open_text
 
 if TYPE_CHECKING:
     from luhuo.corpus.stages import SourceConfig
-
-LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
 
 KEEP_FIRST = ("test", "valid", "train")
 """Order in which the files of a source that is already split are read: a text twice there stays held out."""
@@ -57,7 +54,7 @@ def build(sources: Sequence[SourceConfig], seed: int, out: Workspace) -> None:
                     write_document(handle, document)
             report[source.name] = reader.report() | {"splits": _divide(spool, splitter, source, splits)}
             _require_something(source, reader, report[source.name])
-            _name_source(source, resolved, out)
+            name_source(source.name, source.licence, resolved, out)
     spool.unlink()
     write_json(out.path / "report.json", {"sources": report, "splits": _totals(report)})
     _results(report, out)
@@ -192,27 +189,6 @@ def _require_something(source: SourceConfig, reader: _SourceReader, report: dict
         ),
         where=source.path,
         fix=tr("Check text_field, encoding and min_chars.", "检查 text_field、encoding 和 min_chars。"),
-    )
-
-
-def _name_source(source: SourceConfig, resolved: Resolved, out: Workspace) -> None:
-    """Tell the manifest where the text comes from. What another stage made is named there already."""
-    if resolved.sha256 is None and owner(resolved.path.absolute()):
-        return
-    files = list_files(resolved.path)
-    sha = resolved.sha256 or (
-        digest.path_digest(resolved.path)
-        if resolved.path.exists()
-        else digest.value_digest([digest.file_digest(f) for f in files])
-    )
-    out.sources.append(
-        {
-            "name": source.name,
-            "reference": resolved.reference,
-            "sha256": sha,
-            "licence": source.licence,
-            "bytes": sum(f.stat().st_size for f in files),
-        }
     )
 
 

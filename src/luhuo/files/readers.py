@@ -79,14 +79,14 @@ def _read_file(file: Path, text_field: str, encoding: str) -> Iterator[Record | 
             yield from _plain(file, encoding)
         elif kind in STRUCTURED:
             for row in structured.read_rows(file, encoding):
-                yield row if isinstance(row, Broken) else _record(name, row.line, row.value, text_field)
+                yield row if isinstance(row, Broken) else record_of(name, row.line, row.value, text_field)
         else:
             yield _html(file, encoding)
     except DAMAGED as error:
         yield broken(name, 0, "bad_compression", error)
 
 
-def _record(file: str, line: int, value: Any, text_field: str) -> Record | Broken:
+def record_of(file: str, line: int, value: Any, text_field: str) -> Record | Broken:
     """Pick the text out of a JSON value: a plain string is the text itself."""
     if isinstance(value, str):
         text, fields = value, {}
@@ -149,4 +149,4 @@ def _html(file: Path, encoding: str) -> Record | Broken:
         page = raw.decode(encoding)
     except UnicodeDecodeError as error:
         return broken(file.as_posix(), 0, "bad_encoding", error)
-    return _record(file.as_posix(), 1, extract_plain_text(page, main_content=True, alt_texts=False), "")
+    return record_of(file.as_posix(), 1, extract_plain_text(page, main_content=True, alt_texts=False), "")
