@@ -25,6 +25,7 @@ class PackedLoader:
     Equal segment numbers in a row are one document; 0 is padding, which only the last rows of an epoch have.
     With `groups`, and if the shards know them, there is also "groups" (batch, length+1) int32: 1 + the place of the
     token's document in the header's `groups`, 0 for padding.
+    `only` are the numbers of the documents to take; None: all.
     Raises `LuhuoError` if the shards are damaged or hold nothing to predict.
     """
 
@@ -39,6 +40,7 @@ class PackedLoader:
         world: int = 1,
         verify: bool = True,
         groups: bool = False,
+        only: np.ndarray | None = None,
     ) -> None:
         if batch < 1 or length < 1 or not 0 <= rank < world:
             raise ValueError(f"batch={batch}, length={length}, rank={rank}, world={world}")
@@ -48,7 +50,9 @@ class PackedLoader:
         self._tokens = [tokens for tokens, _ in shards]
         self._shard, self._start, self._size = document_table([ends for _, ends in shards])
         self._group = document_groups(folder) if groups else None
-        if self.header["tokens"] < 2:
+        self._documents = np.arange(len(self._size)) if only is None else only
+        self.tokens = int(self._size[self._documents].sum())
+        if self.tokens < 2:
             raise LuhuoError(
                 tr("These shards hold no text to train on.", "这些分片里没有可训练的文本。"), where=folder
             )
@@ -58,7 +62,7 @@ class PackedLoader:
     @property
     def rows_per_epoch(self) -> int:
         """Rows that hold at least one target."""
-        return -(-(self.header["tokens"] - 1) // self.length)
+        return -(-(self.tokens - 1) // self.length)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -115,7 +119,7 @@ class PackedLoader:
 
     def identity(self) -> dict[str, Any]:
         """What must stay as it is for the rows to be the same."""
-        return {"tokens": self.header["tokens"], "seed": self.seed, "widths": [self.length]}
+        return {"tokens": self.tokens, "seed": self.seed, "widths": [self.length]}
 
     def count(self, epoch: int) -> int:
         """Rows of an epoch: together with `row`, what makes this a source for `rows.RowLoader`."""
@@ -133,7 +137,7 @@ class PackedLoader:
     def _lay_out(self, epoch: int) -> None:
         """The order of the documents in this epoch, and where each ends in the stream."""
         generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "epoch", epoch)))
-        self._order = generator.permutation(len(self._size))
+        self._order = self._documents[generator.permutation(len(self._documents))]
         self._ends = np.cumsum(self._size[self._order])
         self._order_of = epoch
 

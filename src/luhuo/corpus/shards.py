@@ -203,6 +203,12 @@ def document_groups(folder: str | Path) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
+def document_sizes(folder: str | Path) -> np.ndarray:
+    """Tokens of each document of a split, in order. Raises `LuhuoError` if a file is damaged."""
+    ends = [np.asarray(stops, np.int64) for _, stops in open_shards(folder, verify=False)]
+    return np.concatenate([np.zeros(0, np.int64), *(np.diff(stops, prepend=0) for stops in ends)])
+
+
 def _check(file: Path, expected: dict[str, Any], verify: bool) -> None:
     found = f"{file.stat().st_size:,} bytes" if file.is_file() else tr("no such file", "文件不存在")
     if file.is_file() and file.stat().st_size == expected["bytes"]:

@@ -14,6 +14,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
 from luhuo.corpus.loader import PackedLoader
+from luhuo.corpus.mixture_loader import MixtureLoader
 from luhuo.corpus.rows import RowLoader
 from luhuo.corpus.shards import read_header
 from luhuo.model.config import ModelConfig
@@ -137,14 +138,20 @@ def other_tokenizer(fingerprint: str, tokenizer: Tokenizer, where: str) -> Luhuo
     )
 
 
-def task(stage: PretrainStage, prepared: Prepared, length: int, rows: int, rank: int, world: int) -> Task:
+def task(stage: PretrainStage, prepared: Prepared, length: int, rows: int, steps: int, rank: int, world: int) -> Task:
     """Loss, batches and scores: `rows` rows of `length` tokens a step in each of `world` processes."""
     objective = LOSSES.get(stage.objective, CausalLM)()
-    return Task(objective, _loader(stage, prepared, length, rows, rank, world), _scores(stage, prepared, length, rows))
+    loader = _loader(stage, prepared, length, rows, steps, rank, world)
+    return Task(objective, loader, _scores(stage, prepared, length, rows))
 
 
-def _loader(stage: PretrainStage, prepared: Prepared, length: int, rows: int, rank: int, world: int) -> Loader:
+def _loader(
+    stage: PretrainStage, prepared: Prepared, length: int, rows: int, steps: int, rank: int, world: int
+) -> Loader:
     folder, seed = Path(stage.shards) / "train", derive_seed(stage.seed, "loader", "train")
+    if stage.mixture is not None:
+        whole: dict[str, int] = {"rows": rows * world * steps, "batch": rows, "length": length, "seed": seed}
+        return MixtureLoader(folder, stage.mixture, **whole, rank=rank, world=world)
     if stage.objective == "causal" and stage.replay is None:
         return PackedLoader(folder, batch=rows, length=length, seed=seed, rank=rank, world=world)
     new = source(stage, prepared, folder, length, seed)

@@ -13,6 +13,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.core.stage import Stage
+from luhuo.corpus.mixture import Mixture
 from luhuo.train.config import TrainerConfig
 from luhuo.train.denoising.config import Objectives
 from luhuo.train.sizes import Shape, parse_size
@@ -57,6 +58,11 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         0, "Steps between held-out evaluations; 0: ten in all.", "留出集评估间隔（步）；0 为共十次。", ge=0
     )
     eval_tokens: int = field(32_768, "Held-out tokens scored each time.", "每次评估的留出词元数。", ge=1)
+    mixture: Mixture | None = field(
+        None,
+        "Shares of sources and languages, phase by phase (null: all text, once an epoch).",
+        "各来源与语言的份额，可分阶段（null：全部文本，每轮一遍）。",
+    )
     device: str = field("auto", "auto, cpu, cuda or mps.", "auto、cpu、cuda 或 mps。")
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
@@ -64,6 +70,8 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
     def _one_length(self) -> Self:
         if self.steps and self.tokens:
             raise ValueError("give steps or tokens, not both")
+        if self.mixture is not None and (self.objective != "causal" or self.replay is not None):
+            raise ValueError("a mixture goes with the objective causal, without replay")
         parse_size(self.size)
         return self
 
@@ -104,7 +112,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         if ranks.main:
             say(tr(f"Training for {steps:,} steps:", f"训练 {steps:,} 步：") + "\n" + plan.table())
 
-        task = pretraining.task(self, prepared, plan.length, rows, ranks.rank, ranks.count)
+        task = pretraining.task(self, prepared, plan.length, rows, steps, ranks.rank, ranks.count)
         trainer = Trainer(
             model,
             objective or task.objective,
