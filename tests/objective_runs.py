@@ -78,7 +78,7 @@ def run(settings: PretrainStage, folder: Path, *, rank: int = 0, world: int = 1,
     folder.mkdir(parents=True, exist_ok=True)
     model, plan, prepared = pretraining.build(settings, Tokenizer.load(settings.tokenizer))
     rows = max(1, plan.batch // plan.length // world)
-    task = pretraining.task(settings, prepared, plan.length, rows, rank, world)
+    task = pretraining.task(settings, prepared, plan.length, rows, 6, rank, world)
     config = TrainerConfig(
         **{"steps": 6, "dtype": "fp32", "checkpoint_every_s": 0, "optimiser": "adamw", "learning_rate": 3e-3, **values}
     )
