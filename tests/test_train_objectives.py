@@ -230,7 +230,7 @@ def test_of_rows_that_mix_old_and_new_exactly_the_share_is_old(tmp_path: Path, g
         prepared = prepare(settings, tokenizer, 48)
 
         def loader(rank: int, world: int, settings: Any = settings, prepared: Any = prepared) -> Any:
-            return pretraining.task(settings, prepared, 48, 4 // world, rank, world).loader
+            return pretraining.task(settings, prepared, 48, 4 // world, 6, rank, world).loader
 
         whole, halves = iter(loader(0, 1)), [iter(loader(rank, 2)) for rank in range(2)]
         old = 0
