@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
-FULL_WIDTH = {0xFEE0 + b: b for b in (*range(0x30, 0x3A), *range(0x41, 0x5B), *range(0x61, 0x7B))}
-"""０-９ Ａ-Ｚ ａ-ｚ to half width; full-width punctuation stays."""
+FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
+"""０-９ Ａ-Ｚ ａ-ｚ, to half width; full-width punctuation stays."""
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufff9-\ufffb]")
 """Control characters but for tab and line feed, zero-width spaces, byte-order marks."""
 
 LINE_END = re.compile("\r\n?|[\x85\u2028\u2029]")
-TRAILING = re.compile(r"[^\S\n]+(?=\n)")
 MANY_EMPTY = re.compile(r"\n{4,}")
 
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
@@ -27,9 +26,14 @@ def normalise(text: str) -> str:
     """The text in the form it is trained on and compared in."""
     text = LINE_END.sub("\n", text)
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text).translate(FULL_WIDTH)
-    text = CONTROL.sub("", text)
-    return MANY_EMPTY.sub("\n\n\n", TRAILING.sub("", text)).strip()
+        text = FULL_WIDTH.sub(_halved, unicodedata.normalize("NFC", text))
+    text = "\n".join(map(str.rstrip, CONTROL.sub("", text).split("\n")))
+    return MANY_EMPTY.sub("\n\n\n", text).strip()
+
+
+def _halved(found: re.Match[str]) -> str:
+    """Full-width letters and digits at half width."""
+    return "".join(chr(ord(character) - 0xFEE0) for character in found[0])
 
 
 def language(text: str, sample: int = 4000) -> str:
