@@ -1,0 +1,81 @@
+"""Text that was read in a wrong encoding ("mojibake") and cannot be read by anyone.
+
+- `replacement`: share of U+FFFD, what a decoder writes for bytes it does not understand.
+- `latin1`: share of characters in pairs that UTF-8 gives when it is read as Latin-1 or Windows-1252: a lead byte
+  (U+00C2 to U+00F4) and continuation bytes (U+0080 to U+00BF, their Windows-1252 letters, or U+FFFD).
+- `gbk`: share of the characters that UTF-8 read as GBK gives again and again (the first two bytes of Chinese marks and
+  of the most frequent characters, as one character), and that hardly occur otherwise; and 锟斤拷 (U+FFFD twice, read
+  as GBK), 烫 and 屯 in a row (memory that was never written).
+- `private`: share of code points of private use.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from luhuo.corpus.signals.batch import Batch, Values, ratio
+
+WINDOWS_1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+FREQUENT = "，。、；：？！“”的一是了在不和有我这中人大为上个国他到说们时要就出会可也你对生能而子那得于着下自之年"
+LONGEST_RUN = 3
+"""烫 or 屯 this often in a row are no words."""
+
+
+def measure(batch: Batch) -> Values:
+    """Signals of the family `damage`."""
+    visible = batch.visible
+    return {
+        "replacement": ratio(batch.per_document(batch.codes == np.uint32(0xFFFD)), visible),
+        "latin1": ratio(_latin1(batch), visible),
+        "gbk": ratio(_gbk(batch), visible),
+        "private": ratio(batch.per_document((batch.codes - np.uint32(0xE000)) < np.uint32(0x1900)), visible),
+    }
+
+
+def _latin1(batch: Batch) -> np.ndarray:
+    """Characters in such pairs, and continuation bytes that follow them."""
+    if not ((batch.codes - np.uint32(0xC2)) < np.uint32(0x33)).any():
+        return np.zeros(batch.count, np.int64)
+    lead = (batch.codes - np.uint32(0xC2)) < np.uint32(0x33)
+    follows = ((batch.codes - np.uint32(0x80)) < np.uint32(0x40)) | batch.among(WINDOWS_1252 + "\ufffd")
+    inside = lead.copy()
+    inside[:-1] &= follows[1:]
+    inside[-1] = False
+    for _ in range(LONGEST_RUN):  # a character of UTF-8 has up to three continuation bytes
+        inside[1:] |= inside[:-1] & follows[1:]
+    return batch.per_document(inside)
+
+
+@functools.cache
+def big5_frequent() -> str:
+    """The 5,401 frequent characters of Big5 (its level 1)."""
+    rows = (bytes((lead, trail)) for lead in range(0xA4, 0xC7) for trail in (*range(0x40, 0x7F), *range(0xA1, 0xFF)))
+    return "".join(row.decode("big5", "ignore") for row in rows)
+
+
+@functools.cache
+def gbk_marks() -> str:
+    """What the first two bytes of frequent characters become in GBK, without frequent traditional characters."""
+    found = {c.encode("utf-8")[:2].decode("gbk", "ignore") for c in FREQUENT}
+    return "".join(sorted(c for c in found if c not in big5_frequent()))
+
+
+def _gbk(batch: Batch) -> np.ndarray:
+    codes = batch.codes
+    bad = batch.among(gbk_marks())
+    kun = np.flatnonzero(codes == np.uint32(ord("锟")))
+    kun = kun[kun < len(codes) - 2]
+    kun = kun[(codes[kun + 1] == np.uint32(ord("斤"))) & (codes[kun + 2] == np.uint32(ord("拷")))]
+    for shift in range(3):
+        bad[kun + shift] = True
+    for sign in "烫屯":
+        same = codes == np.uint32(ord(sign))
+        if same.any():
+            before = np.concatenate(([False], same[:-1]))
+            starts, ends = np.flatnonzero(same & ~before), np.flatnonzero(before & ~same)
+            for start, end in zip(starts, ends, strict=True):
+                if end - start >= LONGEST_RUN:
+                    bad[start:end] = True
+    return batch.per_document(bad)

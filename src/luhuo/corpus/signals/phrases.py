@@ -1,0 +1,113 @@
+"""Finding many fixed phrases in a whole batch in one pass.
+
+A regular expression of some hundred alternatives tries each of them at each character. Here two characters (Latin
+script: five) of each phrase are its anchor; the anchors' hashes mark a small table, one numpy look-up a character
+says where a phrase may stand, and only there an expression is tried.
+
+A phrase is literal text in small letters. In Latin script it begins and ends at the borders of words; a `*` at the end
+lets the word go on ("kill*": killing), a `*` inside stands for up to 12 characters of one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import yaml
+
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.corpus.signals.batch import Batch, Integers, Spans
+from luhuo.corpus.signals.characters import Codes
+
+TABLE = 1 << 18
+LATIN, OTHER = 5, 2
+"""Characters of an anchor."""
+GAP = r"[^\n]{0,12}?"
+FACTORS = tuple(np.uint32(f) for f in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1))
+
+
+class Phrases:
+    """Groups of phrases, compiled. `find(batch)` gives where they stand and of which group they are."""
+
+    def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
+        self.groups = tuple(groups)
+        written = [(phrase, number) for number, name in enumerate(self.groups) for phrase in groups[name]]
+        common = Counter(anchor for phrase, _ in written for anchor, _ in _anchors(phrase))
+        self.tables = {size: np.zeros(TABLE, bool) for size in (LATIN, OTHER)}
+        self.by_anchor: dict[str, list[tuple[int, int, re.Pattern[str]]]] = {}
+        for phrase, group in written:
+            choices = _anchors(phrase)
+            if not choices:
+                raise LuhuoError(
+                    tr("This phrase is too short to be looked for.", "这个短语太短，无法查找。"),
+                    expected=tr("two characters in a row, five in Latin script", "连续两个字符，拉丁字母则为五个"),
+                    found=phrase,
+                )
+            anchor, place = min(choices, key=lambda choice: (common[choice[0]], choice[1]))
+            self.by_anchor.setdefault(anchor, []).append((group, place, _expression(phrase)))
+            codes = np.array([ord(c) for c in anchor], np.uint32)
+            self.tables[len(anchor)][_slots(codes, len(anchor))] = True
+
+    def find(self, batch: Batch) -> tuple[Spans, Integers]:
+        """Spans of the phrases found, in order of their starts, and the number of each one's group. Phrases of one
+        group do not overlap: the one that begins first counts, of two the longer."""
+        text = batch.lowered
+        found: list[tuple[int, int, int]] = []
+        for size, table in self.tables.items():
+            if not table.any() or len(batch.codes) < size:
+                continue
+            for place in np.flatnonzero(table[_slots(batch.lower, size)]).tolist():
+                for group, offset, expression in self.by_anchor.get(text[place : place + size], ()):
+                    match = expression.match(text, place - offset) if place >= offset else None
+                    if match:
+                        found.append((match.start(), -match.end(), group))
+        kept, behind = [], dict.fromkeys(range(len(self.groups)), 0)
+        for start, end, group in sorted(set(found)):
+            if start >= behind[group]:
+                kept.append((start, -end, group))
+                behind[group] = -end
+        rows = np.array(kept, np.int64).reshape(-1, 3)
+        return Spans(rows[:, 0], rows[:, 1], batch.document_of(rows[:, 0])), rows[:, 2]
+
+
+def _anchors(phrase: str) -> list[tuple[str, int]]:
+    """The anchors that a phrase may have and how far behind its start they stand; none may lie behind a gap."""
+    literal = phrase.partition("*")[0]
+    size = LATIN if literal.isascii() else OTHER
+    return [(literal[i : i + size], i) for i in range(len(literal) - size + 1)]
+
+
+def _expression(phrase: str) -> re.Pattern[str]:
+    pattern = GAP.join(re.escape(part) for part in phrase.removesuffix("*").split("*"))
+    begins = r"(?<![a-z0-9])" if phrase[0].isascii() and phrase[0].isalnum() else ""
+    ends = r"(?![a-z0-9])" if phrase[-1].isascii() and phrase[-1].isalnum() else ""
+    return re.compile(begins + pattern + ends)
+
+
+def _slots(codes: Codes, size: int) -> Integers:
+    """The place in the table of the `size` characters that begin at each code."""
+    mixed = codes[: len(codes) - size + 1] * FACTORS[0]
+    for i in range(1, size):
+        mixed = mixed + codes[i : len(codes) - size + 1 + i] * FACTORS[i]
+    return (mixed >> np.uint32(32 - TABLE.bit_length() + 1)).astype(np.int64)
+
+
+@functools.cache
+def lexicon(name: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """language -> group -> phrases of `lexicon/NAME.yaml`."""
+    text = resources.files("luhuo.corpus.signals").joinpath(f"lexicon/{name}.yaml").read_text(encoding="utf-8")
+    table: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return {lang: {group: tuple(map(str, words)) for group, words in groups.items()} for lang, groups in table.items()}
+
+
+@functools.cache
+def compiled(name: str, lang: str) -> Phrases:
+    """The phrases of a lexicon for texts of a language: its own, and English ones where it has none."""
+    table = lexicon(name)
+    return Phrases(table.get(lang, table["en"]))
