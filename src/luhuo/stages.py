@@ -36,6 +36,16 @@ STAGES = {
         "Read, normalise, deduplicate and split raw text.",
         "读取、规范化、去重并切分原始文本。",
     ),
+    "annotate": Entry(
+        "luhuo.corpus.factory.stages:AnnotateStage",
+        "Read raw text, tell its language and measure it; nothing is deleted.",
+        "读取原始文本，识别语言并测量各项信号；不删除任何内容。",
+    ),
+    "filter": Entry(
+        "luhuo.corpus.factory.stages:FilterStage",
+        "Decide by rules what is kept of annotated text, and write a corpus.",
+        "按规则决定保留哪些已标注文本，并写出语料。",
+    ),
     "tokenizer": Entry("luhuo.tokenizer.stages:TokenizerStage", "Train a tokenizer.", "训练分词器。"),
     "shards": Entry(
         "luhuo.corpus.stages:ShardsStage",

@@ -1,0 +1,61 @@
+"""Which records are kept: limits on signals, languages, benchmark items. Only signals are read for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from luhuo.corpus import rules
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a record is dropped: a code, and the value that broke the limit where there is one."""
+
+    code: str
+    value: float | str | None = None
+
+
+class Decider:
+    """Applies the rules of each language. The first reason that is found is the one that counts; all are told."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._rules: dict[str, list[rules.Rule]] = {}
+
+    def reasons(self, record: Mapping[str, Any], signals: Mapping[str, Any]) -> list[Reason]:
+        """Every reason to drop the record, in the order of the rules; empty if it is kept."""
+        found = []
+        lang, wanted = record["lang"], self._settings
+        if wanted["languages"] is not None and lang not in wanted["languages"]:
+            found.append(Reason("language", lang))
+        if lang == "zh" and wanted["scripts"] is not None and record["script"] not in wanted["scripts"]:
+            found.append(Reason("script", record["script"]))
+        if signals["chars"] < wanted["min_chars"]:
+            found.append(Reason("too_short", signals["chars"]))
+        if wanted["leaks"] == "drop":
+            found += [Reason("benchmark", name.partition(".")[2]) for name in signals if name.startswith("benchmark.")]
+        if wanted["privacy"] == "drop":
+            found += [Reason("privacy", name.partition(".")[2]) for name in signals if name.startswith("privacy.")]
+        for rule in self._of(lang):
+            value = signals.get(rule.signal)
+            if value is not None and not rule.holds(value):
+                found.append(Reason(rule.reason, value))
+        return found
+
+    def _of(self, lang: str) -> list[rules.Rule]:
+        """The rules of a language with the limits of the configuration over those that come with Luhuo.
+
+        A limit on a signal that only flags makes it a rule.
+        """
+        if lang not in self._rules:
+            table, flags = dict(rules.load(lang)), rules.flags(lang)
+            for signal, limits in self._settings["rules"].get(lang, {}).items():
+                known = table.pop(signal, None) or flags.get(signal)
+                if limits is not None:
+                    named = known or rules.Rule(signal, None, None, signal.replace(".", "_"), "", "")
+                    table[signal] = dataclasses.replace(named, min=limits["min"], max=limits["max"])
+            self._rules[lang] = list(table.values())
+        return self._rules[lang]

@@ -1,0 +1,248 @@
+"""The filter stage at work: signals and verdicts to decisions, decisions to a corpus.
+
+1. Each unit is decided by its signals alone. Where the best of a cluster of duplicates breaks a rule, the next best
+   that breaks none takes its place.
+2. Each unit is written: what is kept (repetitions cut out, personal data replaced) and what is dropped, with reasons.
+3. What is kept is put in the order of its ids and split by the hash of its cluster, so that neither workers nor the
+   order of the input show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luhuo.core.artifact import Workspace
+from luhuo.core.atomic import atomic_path, write_json
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.corpus import privacy
+from luhuo.corpus.dedup import Verdict, verdicts
+from luhuo.corpus.documents import writer
+from luhuo.corpus.factory import records
+from luhuo.corpus.factory.arrange import arrange
+from luhuo.corpus.factory.decide import Decider, Reason
+from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
+from luhuo.corpus.factory.watch import Watch
+from luhuo.corpus.normalise import normalise
+
+if TYPE_CHECKING:
+    from luhuo.corpus.factory.stages import FilterStage
+
+EXCERPT = 2_000
+"""Characters of a dropped document that are kept beside its reasons; all of it lies in the annotate artifact."""
+HERE = "luhuo.corpus.factory.filter"
+
+
+def filter_records(stage: FilterStage, out: Workspace) -> None:
+    """Write `documents/`, `dropped/` and `report.json`. Raises `LuhuoError` if nothing is left to train on."""
+    listed = records.units(stage.annotated)
+    units = [Unit(row["name"], row["bytes"], {"source": row["source"]}) for row in listed]
+    settings = stage.model_dump(mode="json")
+    options: dict[str, Any] = {"executor": stage.executor, "workers": stage.workers}
+    decided = run(Job(f"{HERE}:decide_unit", settings), units, out.path, title="decide", **options)
+    promoted = _promoted(out.path, units, {cluster for row in decided for cluster in row["headless"]})
+    write_json(out.path / ".work/promoted.json", promoted, indent=None)
+    told = run(Job(f"{HERE}:write_unit", settings), units, out.path, title="write", **options)
+    splits = arrange(out.path, [unit.name for unit in units], stage.valid, stage.test, stage.seed)
+    report = _report(told) | {"splits": splits, "promoted": len(promoted)}
+    write_json(out.path / "report.json", report)
+    if not splits["train"]["documents"]:
+        raise LuhuoError(
+            tr("Nothing is left to train on.", "没有留下任何可训练的文本。"),
+            found=report["dropped"],
+            where=stage.annotated,
+            fix=tr("Loosen the rules that drop most.", "请放宽丢弃最多的规则。"),
+        )
+    for split, counts in splits.items():
+        out.results[f"documents.{split}"] = counts["documents"]
+        out.results[f"bytes.{split}"] = counts["bytes"]
+    out.results["kept"] = report["kept"]
+    out.results["read"] = report["read"]
+
+
+def decide_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
+    """Write the reasons of each record of a unit (`.work/decided/`), and which clusters lost their best."""
+    watch.at(0)
+    decider = Decider(settings)
+    headless = []
+    names = [f".work/decided/{unit.name}.jsonl.zst", f".work/spare/{unit.name}.jsonl.zst"]
+    with ExitStack() as stack:
+        paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
+        decisions, spares = [stack.enter_context(writer(path, level=1)) for path in paths]
+        rows = _aligned(settings, unit.name)
+        for record, signals, verdict in rows:
+            reasons = decider.reasons(record, signals)
+            decisions.write(records.to_line({"reasons": [[r.code, r.value] for r in reasons]}))
+            if verdict.kept and reasons:
+                headless.append(verdict.cluster)
+            if not verdict.kept and not reasons:
+                row = {"cluster": verdict.cluster, "rank": [-signals["chars"], record["id"]]}
+                spares.write(records.to_line(row))
+    return Outcome(names, {"headless": sorted(set(headless))})
+
+
+def _aligned(settings: dict[str, Any], unit: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], Verdict]]:
+    """Record, signals and verdict of each line of a unit. Raises `LuhuoError` if the files are of different runs."""
+    both = zip(
+        records.read_records(settings["annotated"], unit),
+        records.read_signals(settings["annotated"], unit),
+        strict=True,
+    )
+    if settings["duplicates"] is None:
+        for record, signals in both:
+            yield record, signals, Verdict(kept=True, reason=None, cluster=record["id"], of=None, cuts=[])
+        return
+    found = verdicts(Path(settings["duplicates"]), unit)
+    for record, signals in both:
+        verdict = next(found, None)
+        if verdict is None:
+            raise _misaligned(settings)
+        yield record, signals, verdict
+    if next(found, None) is not None:
+        raise _misaligned(settings)
+
+
+def _misaligned(settings: dict[str, Any]) -> LuhuoError:
+    return LuhuoError(
+        tr("The duplicates were found in other records.", "去重结果对应的不是这些记录。"),
+        expected=settings["annotated"],
+        where=settings["duplicates"],
+        fix=tr("Run the deduplicate stage on this annotate artifact.", "请对该 annotate 产物重新运行 deduplicate。"),
+    )
+
+
+def _promoted(folder: Path, units: Sequence[Unit], headless: set[str]) -> dict[str, str]:
+    """{cluster: id of the record that takes the place of its best}."""
+    best: dict[str, list[Any]] = {}
+    if headless:
+        for unit in units:
+            for row in records.read_lines(folder / f".work/spare/{unit.name}.jsonl.zst"):
+                cluster = row["cluster"]
+                if cluster in headless and (cluster not in best or row["rank"] < best[cluster]):
+                    best[cluster] = row["rank"]
+    return {cluster: rank[1] for cluster, rank in sorted(best.items())}
+
+
+def write_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
+    """Write what is kept and what is dropped of a unit."""
+    watch.at(0)
+    promoted = json.loads((folder / ".work/promoted.json").read_text(encoding="utf-8"))
+    names = [f".work/kept/{unit.name}.jsonl.zst", f"dropped/{unit.name}.jsonl.zst"]
+    tally = _Tally()
+    with ExitStack() as stack:
+        paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
+        kept, dropped = [stack.enter_context(writer(path, level=3)) for path in paths]
+        decisions = records.read_lines(folder / f".work/decided/{unit.name}.jsonl.zst")
+        for (record, signals, verdict), decision in zip(_aligned(settings, unit.name), decisions, strict=True):
+            reasons = [Reason(*pair) for pair in decision["reasons"]] + _repeated(record, verdict, promoted)
+            text = record["text"]
+            if not reasons:
+                text, reasons = _cleaned(settings, record, signals, verdict, tally)
+            tally.count(record, text, reasons)
+            if reasons:
+                dropped.write(records.to_line(_dropped(record, reasons, verdict)))
+                continue
+            row = {name: record[name] for name in ("id", "lang", "source", "licence")}
+            kept.write(records.to_line(row | {"text": text, "cluster": verdict.cluster}))
+    return Outcome(names, tally.told())
+
+
+def _repeated(record: dict[str, Any], verdict: Verdict, promoted: dict[str, str]) -> list[Reason]:
+    """Why a record falls as a duplicate: another of its cluster is kept."""
+    if verdict.kept or promoted.get(verdict.cluster) == record["id"]:
+        return []
+    return [Reason(f"duplicate_{verdict.reason}")]
+
+
+def _cleaned(
+    settings: dict[str, Any], record: dict[str, Any], signals: dict[str, Any], verdict: Verdict, tally: _Tally
+) -> tuple[str, list[Reason]]:
+    """The text without repeated spans and with personal data replaced; a reason if too little is left."""
+    text = record["text"]
+    if verdict.cuts:
+        text = normalise(_without(text, [(start, end) for start, end, _ in verdict.cuts]))
+        tally.cuts.update(reason for *_, reason in verdict.cuts)
+        if len(text) < settings["min_chars"]:
+            return text, [Reason("emptied", len(text))]
+    if settings["privacy"] in ("placeholder", "synthetic") and any(name.startswith("privacy.") for name in signals):
+        spans = privacy.find(text, record["lang"])
+        text = privacy.replace(text, spans, style=settings["privacy"], key=str(settings["seed"]))
+        tally.private.update(span.kind for span in spans)
+    return text, []
+
+
+def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The text without these spans, which may overlap."""
+    parts, place = [], 0
+    for start, end in sorted(spans):
+        parts.append(text[place : max(start, place)])
+        place = max(place, end)
+    return "".join([*parts, text[place:]])
+
+
+def _dropped(record: dict[str, Any], reasons: Sequence[Reason], verdict: Verdict) -> dict[str, Any]:
+    row = {name: record[name] for name in ("id", "source", "lang", "origin")}
+    row["reasons"] = [[reason.code, reason.value] for reason in reasons]
+    if reasons[0].code.startswith("duplicate_"):
+        row["of"] = verdict.of
+    return row | {"chars": len(record["text"]), "text": record["text"][:EXCERPT]}
+
+
+class _Tally:
+    """Counts of a unit, by source, language and reason."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[tuple[str, str, str]] = Counter()
+        self.bytes: Counter[tuple[str, str, str]] = Counter()
+        self.private: Counter[str] = Counter()
+        self.cuts: Counter[str] = Counter()
+
+    def count(self, record: dict[str, Any], text: str, reasons: Sequence[Reason]) -> None:
+        """Count a record under its first reason; "" is kept."""
+        key = (record["source"], record["lang"], reasons[0].code if reasons else "")
+        self.rows[key] += 1
+        self.bytes[key] += len(text.encode())
+
+    def told(self) -> dict[str, Any]:
+        """Plain values."""
+        rows = [[*key, count, self.bytes[key]] for key, count in sorted(self.rows.items())]
+        return {"rows": rows, "private": dict(sorted(self.private.items())), "cuts": dict(sorted(self.cuts.items()))}
+
+
+def _report(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the units: {"read", "kept", "dropped": {reason: records}, "sources": {source: {lang: {…}}}, …}."""
+    sources: dict[str, Any] = {}
+    dropped: Counter[str] = Counter()
+    private: Counter[str] = Counter()
+    cuts: Counter[str] = Counter()
+    read = 0
+    for unit in told:
+        private.update(unit["private"])
+        cuts.update(unit["cuts"])
+        for source, lang, reason, count, size in unit["rows"]:
+            entry = sources.setdefault(source, {}).setdefault(
+                lang, {"read": 0, "bytes": 0, "kept": 0, "kept_bytes": 0}
+            )
+            read += count
+            entry["read"] += count
+            entry["bytes"] += size
+            if reason:
+                dropped[reason] += count
+                reasons = entry.setdefault("dropped", {})
+                reasons[reason] = reasons.get(reason, 0) + count
+            else:
+                entry["kept"] += count
+                entry["kept_bytes"] += size
+    return {
+        "read": read,
+        "kept": read - sum(dropped.values()),
+        "dropped": dict(dropped.most_common()),
+        "replaced": dict(private.most_common()),
+        "cut": dict(cuts.most_common()),
+        "sources": {source: dict(sorted(entry.items())) for source, entry in sorted(sources.items())},
+    }
