@@ -46,6 +46,11 @@ STAGES = {
         "Decide by rules what is kept of annotated text, and write a corpus.",
         "按规则决定保留哪些已标注文本，并写出语料。",
     ),
+    "deduplicate": Entry(
+        "luhuo.corpus.dedup.stages:DeduplicateStage",
+        "Find exact, near, partial and semantic duplicates among annotated records.",
+        "在标注后的记录中查找精确、近似、局部与语义重复。",
+    ),
     "tokenizer": Entry("luhuo.tokenizer.stages:TokenizerStage", "Train a tokenizer.", "训练分词器。"),
     "shards": Entry(
         "luhuo.corpus.stages:ShardsStage",

@@ -1,0 +1,157 @@
+"""Candidate pairs: documents with an equal band, whose signatures agree in enough places.
+
+A group of documents with an equal band is compared all with all while it is small. In a large group (a text copied a
+thousand times, a form filled in a thousand times) a document that agrees with the first of the group is paired with
+that one alone; what agrees with no such first one goes on to the next. "First" is by the hash of the text, so that
+neither order nor workers matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luhuo.corpus.dedup import simhash
+from luhuo.corpus.dedup.ranges import group_starts, groups_by_size
+from luhuo.corpus.dedup.records import Numbering
+from luhuo.corpus.dedup.signatures import Signatures
+from luhuo.corpus.dedup.stages import DeduplicateStage, Near
+from luhuo.corpus.dedup.tables import write_columns
+from luhuo.corpus.factory.executors import Outcome, Unit
+from luhuo.corpus.factory.watch import Watch
+
+TARGET = "luhuo.corpus.dedup.candidates:pair_range"
+ALGORITHM = "candidates-1"
+RANGE_KEYS = 8_000_000
+"""Band keys sorted together."""
+ALL_PAIRS = 64
+"""Largest group that is compared all with all."""
+MOST_FIRST = 256
+"""Documents of a large group that the others are compared with; then neighbours are compared."""
+PAIRS_AT_ONCE = 1_000_000
+MARGIN = 0.11
+"""How far below the threshold an estimate may be: three standard deviations in 188 places."""
+
+Pairs = NDArray[np.int64]
+
+
+def candidates_path(unit: str) -> str:
+    """Where the candidates of a range of keys lie, below the folder of the artifact."""
+    return f".work/candidates/{unit}.columns"
+
+
+def repeats_map(folder: Path, total: int) -> NDArray[np.uint8]:
+    """One byte a document: 1 where it equals one with a smaller number."""
+    return np.memmap(folder / ".work/repeats.map", np.uint8, "r", shape=(total,))
+
+
+def pair_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
+    """Write (`left`, `right`, `agreement`) of the candidate pairs of a range of keys, each pair once."""
+    watch.at(0)
+    stage = DeduplicateStage.parse(values["stage"])
+    numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
+    signatures = Signatures(folder, numbering, stage)
+    repeats = repeats_map(folder, numbering.total)
+    keys, documents = _slices(signatures, unit.payload["low"], unit.payload["high"])
+    fresh = repeats[documents] == 0
+    keys, documents = keys[fresh], documents[fresh]
+    order = np.argsort(keys, kind="stable")
+    finder = _Finder(signatures, stage)
+    found, agreement = finder.pairs(keys[order], documents[order])
+    name = candidates_path(unit.name)
+    columns = {"left": found[:, 0], "right": found[:, 1], "agreement": agreement}
+    write_columns(folder / name, ALGORITHM, columns)
+    return Outcome([name], {"candidates": len(found), "compared": finder.compared})
+
+
+def _slices(signatures: Signatures, low: int, high: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    bounds = np.array([low, high], np.uint64)
+    keys, documents = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for unit, start in zip(signatures.units, signatures.numbering.starts, strict=False):
+        if "key" not in unit:
+            continue
+        begin = np.searchsorted(unit["key"], bounds[0], "left")
+        end = np.searchsorted(unit["key"], bounds[1], "right")
+        keys.append(unit["key"][begin:end])
+        documents.append(unit["near_row"][unit["key_row"][begin:end]].astype(np.int64) + start)
+    return np.concatenate(keys), np.concatenate(documents)
+
+
+class _Finder:
+    """Pairs out of groups, checked by their signatures."""
+
+    def __init__(self, signatures: Signatures, stage: DeduplicateStage) -> None:
+        assert stage.near is not None
+        self.signatures, self.across, self.near = signatures, stage.across, stage.near
+        self.compared = 0
+
+    def pairs(self, keys: NDArray[np.uint64], documents: NDArray[np.int64]) -> tuple[Pairs, NDArray[np.float32]]:
+        """(pairs, agreement) of documents in the order of their keys."""
+        found = [np.zeros((0, 2), np.int64)]
+        held: list[Pairs] = []
+        size = 0
+        for some in self._grouped(group_starts(keys), documents):
+            held.append(some)
+            size += len(some)
+            if size >= PAIRS_AT_ONCE:
+                found, held, size = [self._agreeing(np.concatenate([*found, *held]))], [], 0
+        pairs = self._agreeing(np.concatenate([*found, *held]))
+        return pairs, self._agreement(pairs)
+
+    def _grouped(self, starts: NDArray[np.int64], documents: NDArray[np.int64]) -> Iterator[Pairs]:
+        for size, begins in groups_by_size(starts, len(documents)):
+            if size > ALL_PAIRS:
+                for begin in begins:
+                    yield from self._large(documents[begin : begin + size])
+                continue
+            left, right = np.triu_indices(size, 1)
+            step = max(1, PAIRS_AT_ONCE // len(left))
+            for first in range(0, len(begins), step):
+                rows = begins[first : first + step, None]
+                both = documents[rows + left].ravel(), documents[rows + right].ravel()
+                yield np.column_stack(both)
+
+    def _large(self, group: NDArray[np.int64]) -> Iterator[Pairs]:
+        texts = self.signatures.column("exact", group)
+        group = group[np.lexsort((group, texts[:, 1], texts[:, 0]))]
+        for _ in range(MOST_FIRST):
+            if len(group) <= ALL_PAIRS:
+                break
+            pairs = np.column_stack((np.full(len(group) - 1, group[0]), group[1:]))
+            alike = self._agreement(pairs) >= _least(self.near)
+            yield pairs[alike]
+            group = group[1:][~alike]
+        for begin in range(0, len(group), ALL_PAIRS):
+            some = group[begin : begin + ALL_PAIRS]
+            left, right = np.triu_indices(len(some), 1)
+            yield np.column_stack((some[left], some[right]))
+
+    def _agreeing(self, pairs: Pairs) -> Pairs:
+        """The pairs whose signatures agree, each once, the smaller number first."""
+        pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+        if not self.across:
+            sources = [self.signatures.column("source", pairs[:, side]) for side in (0, 1)]
+            pairs = pairs[sources[0] == sources[1]]
+        return pairs[self._agreement(pairs) >= _least(self.near)]
+
+    def _agreement(self, pairs: Pairs) -> NDArray[np.float32]:
+        """Share of the places in which signatures agree; with SimHash, of the bits."""
+        found = np.empty(len(pairs), np.float32)
+        self.compared += len(pairs)
+        for begin in range(0, len(pairs), 65_536):
+            some = pairs[begin : begin + 65_536]
+            left, right = (self.signatures.places(some[:, side]) for side in (0, 1))
+            if self.near.method == "simhash":
+                found[begin : begin + len(some)] = 1 - simhash.distance(left, right) / simhash.BITS
+            else:
+                found[begin : begin + len(some)] = (left == right).mean(axis=1, dtype=np.float32)
+        return found
+
+
+def _least(near: Near) -> float:
+    """The agreement from which a pair is looked at."""
+    return 1 - simhash.DISTANCE / simhash.BITS if near.method == "simhash" else near.threshold - MARGIN

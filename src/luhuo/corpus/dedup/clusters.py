@@ -1,0 +1,123 @@
+"""From pairs to clusters: who belongs together, which one is kept, and why the others are not.
+
+A cluster's name is the smallest id in it. Kept is the document of the best source, of these the longest, of these the
+one with the smallest id. None of this depends on how documents are numbered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luhuo.corpus.dedup.ranges import group_starts
+from luhuo.corpus.dedup.signatures import Signatures
+from luhuo.corpus.dedup.unionfind import UnionFind
+
+EXACT, NEAR, SEMANTIC = 1, 2, 3
+REASONS = ("", "exact", "near", "semantic")
+AT_ONCE = 4_000_000
+"""Documents of clusters that are ordered together."""
+
+Edges = Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """For each document, mapped from files: numbers of others."""
+
+    kept: NDArray[np.int64]
+    """The one that is kept of its cluster (itself where it is alone or the best)."""
+    name: NDArray[np.int64]
+    """The one whose id names its cluster."""
+    reason: NDArray[np.uint8]
+    """Why it is not kept: an index into `REASONS`."""
+
+    @classmethod
+    def open(cls, folder: Path, total: int) -> Clusters:
+        """The clusters written by `write_clusters`."""
+        return cls(
+            np.memmap(_path(folder, "kept"), np.int64, "r", shape=(total,)),
+            np.memmap(_path(folder, "name"), np.int64, "r", shape=(total,)),
+            np.memmap(_path(folder, "reason"), np.uint8, "r", shape=(total,)),
+        )
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f".work/clusters/{name}.map"
+
+
+def write_clusters(folder: Path, signatures: Signatures, stages: Sequence[tuple[int, Edges]]) -> dict[str, int]:
+    """Join the pairs of each stage (reason, edges) in turn and write the clusters. Returns counts."""
+    total = signatures.numbering.total
+    components = UnionFind(_path(folder, "parent"), total)
+    kept = np.memmap(_path(folder, "kept"), np.int64, "w+", shape=(total,))
+    name = np.memmap(_path(folder, "name"), np.int64, "w+", shape=(total,))
+    reason = np.memmap(_path(folder, "reason"), np.uint8, "w+", shape=(total,))
+    for begin in range(0, total, AT_ONCE):
+        numbers = np.arange(begin, min(begin + AT_ONCE, total))
+        kept[numbers] = name[numbers] = numbers
+    for why, edges in stages:
+        for left, right in edges:
+            components.join(left, right)
+        _settle(signatures, components, kept, name, reason, why)
+    counts = {REASONS[why]: int((reason == why).sum()) for why in (EXACT, NEAR, SEMANTIC)}
+    sizes = np.bincount(np.searchsorted(*_named(name))) if (reason > 0).any() else np.zeros(0, np.int64)
+    return counts | {"clusters": len(sizes), "largest": int(sizes.max(initial=0))}
+
+
+def _named(name: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(names of clusters of several, name of each document in one of these)."""
+    numbers = np.arange(len(name))
+    heads = np.unique(name[name != numbers])
+    inside = np.asarray(name)[np.isin(name, heads)]
+    return heads, inside
+
+
+def _settle(
+    signatures: Signatures,
+    components: UnionFind,
+    kept: NDArray[np.int64],
+    name: NDArray[np.int64],
+    reason: NDArray[np.uint8],
+    why: int,
+) -> None:
+    """Name the components as they are now; documents that were kept so far and are not any more get the reason."""
+    total = len(kept)
+    joined = _members(components, total)
+    parts = max(1, -(-len(joined) // AT_ONCE))
+    for part in range(parts):
+        members = joined[components.roots(joined) % parts == part]
+        if not len(members):
+            continue
+        root = components.roots(members)
+        size = signatures.column("size", members).astype(np.int64)
+        ids = signatures.column("id", members)
+        priority = signatures.column("priority", members)
+        origin = signatures.column("origin", members)
+        by_rank = np.lexsort((members, origin, ids[:, 1], ids[:, 0], -size, priority, root))
+        kept[members[by_rank]] = _first_of_group(root[by_rank], members[by_rank])
+        by_id = np.lexsort((members, ids[:, 1], ids[:, 0], root))
+        name[members[by_id]] = _first_of_group(root[by_id], members[by_id])
+        lost = members[(kept[members] != members) & (reason[members] == 0)]
+        reason[lost] = why
+
+
+def _members(components: UnionFind, total: int) -> NDArray[np.int64]:
+    """The documents that are not alone, in rising order."""
+    found = [np.zeros(0, np.int64)]
+    for begin in range(0, total, AT_ONCE):
+        numbers = np.arange(begin, min(begin + AT_ONCE, total))
+        roots = components.roots(numbers)
+        below = roots != numbers
+        found += [numbers[below], np.unique(roots[below])]
+    return np.unique(np.concatenate(found))
+
+
+def _first_of_group(groups: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each value the first value of its group; groups are neighbours."""
+    starts = group_starts(groups)
+    return np.repeat(values[starts], np.diff(np.append(starts, len(values))))

@@ -1,0 +1,163 @@
+"""The deduplicate stage at work.
+
+1. Each unit of records is signed (`signatures`).
+2. Exact duplicates: keys sorted, a range at a time (`exact`).
+3. Candidates: band keys sorted, a range at a time (`candidates`); their texts laid ready; pairs compared (`compare`).
+4. Pairs become clusters, and of each one document is kept (`clusters`).
+5. Each unit gets its verdicts (`verdict`).
+
+Every step writes files that bear digests; a run that was cut off makes only what is missing or damaged.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from luhuo.core.artifact import Workspace
+from luhuo.core.atomic import write_json
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.corpus.dedup import candidates, clusters, compare, exact, minhash, signatures, verdict
+from luhuo.corpus.dedup.ranges import key_ranges
+from luhuo.corpus.dedup.records import Numbering, work_units
+from luhuo.corpus.dedup.signatures import Signatures
+from luhuo.corpus.dedup.stages import DeduplicateStage
+from luhuo.corpus.dedup.tables import read_columns, write_columns
+from luhuo.corpus.dedup.unionfind import UnionFind
+from luhuo.corpus.factory.executors import Job, Unit, run
+
+WORK = ".work"
+PAIRS_TOGETHER = 500_000
+"""Candidate pairs compared by one unit of work."""
+
+
+def deduplicate(stage: DeduplicateStage, out: Workspace) -> None:
+    """Write `verdicts/` and `report.json`. Raises `LuhuoError` if there are no records."""
+    steps = _Steps(stage, out.path)
+    report = steps.all()
+    write_json(out.path / "report.json", report)
+    for name in ("documents", "kept", "exact", "near", "semantic", "clusters"):
+        out.results[name] = report[name]
+    for name in (WORK, ".done", ".at"):
+        shutil.rmtree(out.path / name, ignore_errors=True)
+
+
+class _Steps:
+    """The steps over one artifact, in order."""
+
+    def __init__(self, stage: DeduplicateStage, folder: Path) -> None:
+        self.stage, self.folder = stage, folder
+        self.units = work_units(Path(stage.annotated))
+        self.bytes = sum(unit.bytes for unit in self.units)
+        self.numbering = Numbering.of(self.units)
+        values = stage.model_dump(mode="json")
+        starts = [int(start) for start in self.numbering.starts]
+        self.values = {"stage": values, "names": list(self.numbering.names), "starts": starts}
+        self.total = self.numbering.total
+
+    def all(self) -> dict[str, Any]:
+        """Run them and tell what was found."""
+        signed = self._run(signatures.TARGET, self.units, "sign", self.values["stage"])
+        joins: list[tuple[int, clusters.Edges]] = [(clusters.EXACT, list(self._exact()))]
+        told: dict[str, Any] = {}
+        if self.stage.near is not None:
+            told = self._near(sum(row["signed"] for row in signed))
+            joins.append((clusters.NEAR, self._edges(told.pop("units"))))
+        found = clusters.write_clusters(self.folder, self._signatures(), joins)
+        self._run(verdict.TARGET, self.units, "verdicts")
+        lost = sum(found[why] for why in ("exact", "near", "semantic"))
+        return {"documents": self.total, "kept": self.total - lost} | found | told
+
+    def _run(
+        self, target: str, units: Sequence[Unit], title: str, values: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        options: dict[str, Any] = {"executor": self.stage.executor, "workers": self.stage.workers}
+        return run(Job(target, values or self.values), units, self.folder, title=title, **options)
+
+    def _signatures(self) -> Signatures:
+        return Signatures(self.folder, self.numbering, self.stage)
+
+    def _exact(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Pairs of equal documents; also marks the repeats in a map for the steps that follow."""
+        ranges = key_ranges("range", self.total, exact.RANGE_DOCUMENTS, self.bytes)
+        self._run(exact.TARGET, ranges, "exact")
+        repeats = self._map("repeats")
+        for unit in ranges:
+            pairs = read_columns(self.folder / exact.pairs_path(unit.name), exact.ALGORITHM)
+            repeats[pairs["repeat"]] = 1
+            yield pairs["first"], pairs["repeat"]
+        repeats.flush()
+
+    def _map(self, name: str) -> np.memmap[Any, Any]:
+        """A new map of one byte a document, all 0."""
+        return np.memmap(self.folder / WORK / f"{name}.map", np.uint8, "w+", shape=(self.total,))
+
+    def _near(self, signed: int) -> dict[str, Any]:
+        near = self.stage.near
+        assert near is not None
+        bands = near.bands[0] if near.method == "minhash" else 4
+        self._say_curve()
+        ranges = key_ranges("range", signed * bands, candidates.RANGE_KEYS, self.bytes)
+        found = self._run(candidates.TARGET, ranges, "candidates")
+        units = self._divide([unit.name for unit in ranges])
+        self._run(compare.TEXTS_TARGET, self.units, "texts")
+        told = self._run(compare.PAIRS_TARGET, units, "compare")
+        return {
+            "signed": signed,
+            "signatures": signatures.algorithm(self.stage),
+            "candidates": sum(row["candidates"] for row in found),
+            "compared": sum(row["compared"] for row in told),
+            "units": units,
+        }
+
+    def _say_curve(self) -> None:
+        near = self.stage.near
+        if near is None or near.method != "minhash":
+            return
+        bands, rows = near.bands
+        curve = " ".join(f"{similarity:g}:{chance:.3f}" for similarity, chance in minhash.curve(bands, rows))
+        text = tr("chance to become a candidate, by similarity:", "各相似度成为候选的概率：")
+        say(tr(f"{bands} bands of {rows}; {text} {curve}", f"{bands} 段，每段 {rows} 位；{text}{curve}"))
+
+    def _divide(self, ranges: Sequence[str]) -> list[Unit]:
+        """Candidate pairs by connected component, in units of about `PAIRS_TOGETHER`; their documents in a map."""
+        components = UnionFind(self.folder / WORK / "components.map", self.total)
+        wanted = self._map("wanted")
+        count = 0
+        for columns in self._candidates(ranges):
+            components.join(columns["left"], columns["right"])
+            wanted[columns["left"]] = wanted[columns["right"]] = 1
+            count += len(columns["left"])
+        wanted.flush()
+        parts = max(1, -(-count // PAIRS_TOGETHER))
+        units = []
+        for part in range(parts):
+            chosen = []
+            for columns in self._candidates(ranges):
+                component = components.roots(columns["left"])
+                here = component % parts == part
+                chosen.append(
+                    {name: column[here] for name, column in columns.items()} | {"component": component[here]}
+                )
+            columns = {name: np.concatenate([part[name] for part in chosen]) for name in chosen[0]}
+            _, first = np.unique(np.column_stack((columns["left"], columns["right"])), axis=0, return_index=True)
+            columns = {name: column[first] for name, column in columns.items()}
+            unit = Unit(f"pairs-{part:05d}", self.bytes // parts, {"pairs": len(first)})
+            write_columns(self.folder / compare.pairs_path(unit.name), compare.PAIRS, columns)
+            units.append(unit)
+        return units
+
+    def _candidates(self, ranges: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for name in ranges:
+            yield read_columns(self.folder / candidates.candidates_path(name), candidates.ALGORITHM)
+
+    def _edges(self, units: Sequence[Unit]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        for unit in units:
+            edges = read_columns(self.folder / compare.edges_path(unit.name), compare.EDGES)
+            yield edges["left"], edges["right"]
