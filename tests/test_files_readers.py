@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from luhuo.core.errors import LuhuoError
-from luhuo.files import readers, structured
+from luhuo.files import plain, structured
 from luhuo.files.readers import read_records
 from luhuo.files.records import Broken, Record
 
@@ -63,7 +63,7 @@ def test_a_small_text_file_is_one_document(tmp_path):
 
 
 def test_a_large_text_file_is_divided_at_blank_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "DOCUMENT_CHARS", 100)
+    monkeypatch.setattr(plain, "DOCUMENT_CHARS", 100)
     paragraphs = [f"paragraph {i} " + "x" * 20 for i in range(50)]
     found = texts(write(tmp_path / "a.txt", "\n\n".join(paragraphs)))
     assert len(found) > 10

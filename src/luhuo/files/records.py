@@ -37,6 +37,15 @@ def broken(file: str, line: int, reason: str, content: object = "") -> Broken:
     return Broken(file, line, reason, str(content)[:EXCERPT].encode("utf-8", "replace").decode("utf-8"))
 
 
+def record(text: str, file: str, line: int, fields: dict[str, Any] | None = None) -> Record | Broken:
+    """A record, or what is wrong with its text: it is empty or cannot be written as UTF-8."""
+    if not is_unicode(text):
+        return broken(file, line, "bad_encoding", text)
+    if not text.strip():
+        return broken(file, line, "empty")
+    return Record(text, file, line, fields if fields is not None else {})
+
+
 def is_unicode(text: str) -> bool:
     """Whether the text can be written as UTF-8 (half of a surrogate pair, as JSON escapes can hold, cannot)."""
     if text.isascii():

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from luhuo.core.errors import missing_extra
+from luhuo.files.blobs import Blob, seekable
 from luhuo.files.records import UNIT_BYTES, Broken, broken, is_unicode
-from luhuo.files.streams import format_of, lines, open_text
+from luhuo.files.streams import as_text, lines
 
 CHUNK = 2**20
 BLANK = " \t\r\n"
@@ -29,18 +30,22 @@ def read_rows(
     path: str | Path, encoding: str = "utf-8", *, columns: Sequence[str] | None = None
 ) -> Iterator[Row | Broken]:
     """The rows of one structured file, by its suffix. `columns` are those of a CSV file without a header."""
-    file = Path(path)
-    kind = format_of(file)
-    if kind == "parquet":
-        yield from _parquet(file)
+    yield from blob_rows(Blob.of(Path(path)), encoding, columns)
+
+
+def blob_rows(blob: Blob, encoding: str = "utf-8", columns: Sequence[str] | None = None) -> Iterator[Row | Broken]:
+    """The rows of a file or of a member of an archive."""
+    if blob.kind == "parquet":
+        yield from _parquet(blob)
         return
-    with open_text(file, encoding, newline="" if kind in ("csv", "tsv") else "\n") as handle:
-        if kind == "json":
-            yield from _json(handle, file.as_posix())
-        elif kind in ("csv", "tsv"):
-            yield from _csv(handle, file.as_posix(), "\t" if kind == "tsv" else ",", columns)
+    with blob.open() as raw:
+        handle = as_text(raw, encoding, "" if blob.kind in ("csv", "tsv") else "\n")
+        if blob.kind == "json":
+            yield from _json(handle, blob.name)
+        elif blob.kind in ("csv", "tsv"):
+            yield from _csv(handle, blob.name, "\t" if blob.kind == "tsv" else ",", columns)
         else:
-            yield from _json_lines(handle, file.as_posix())
+            yield from _json_lines(handle, blob.name)
 
 
 def _json_lines(handle: TextIO, name: str) -> Iterator[Row | Broken]:
@@ -127,7 +132,7 @@ def _csv(handle: TextIO, name: str, delimiter: str, header: Sequence[str] | None
         yield broken(name, 0, "empty")
 
 
-def _parquet(file: Path) -> Iterator[Row | Broken]:
+def _parquet(blob: Blob) -> Iterator[Row | Broken]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -135,10 +140,10 @@ def _parquet(file: Path) -> Iterator[Row | Broken]:
         raise missing_extra("pyarrow", "data") from None
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(file) as table:
+        with seekable(blob) as handle, pyarrow.parquet.ParquetFile(handle) as table:
             for batch in table.iter_batches(batch_size=256):
                 for value in batch.to_pylist():
                     number += 1
                     yield Row(number, value)
     except (pyarrow.ArrowException, OSError) as error:
-        yield broken(file.as_posix(), number + 1, "bad_parquet", error)
+        yield broken(blob.name, number + 1, "bad_parquet", error)
