@@ -51,9 +51,11 @@ class Decider:
         A limit on a signal that only flags makes it a rule.
         """
         if lang not in self._rules:
-            table, flags = dict(rules.load(lang)), rules.flags(lang)
+            standard = rules.load(lang)
+            table = dict(standard) if self._settings["standard"] else {}
             for signal, limits in self._settings["rules"].get(lang, {}).items():
-                known = table.pop(signal, None) or flags.get(signal)
+                table.pop(signal, None)
+                known = standard.get(signal) or rules.flags(lang).get(signal)
                 if limits is not None:
                     named = known or rules.Rule(signal, None, None, signal.replace(".", "_"), "", "")
                     table[signal] = dataclasses.replace(named, min=limits["min"], max=limits["max"])

@@ -111,6 +111,7 @@ class FilterStage(Stage):
     duplicates: Input | None = field(
         None, "Result of a deduplicate stage over it.", "对其运行 deduplicate 阶段的产物。"
     )
+    standard: bool = field(True, "Apply the rules that come with Luhuo.", "应用炉火自带的规则。")
     rules: dict[str, dict[str, Limits | None]] = field(
         {},
         "Limits by language and signal, over those that come with Luhuo; null takes a rule away.",
