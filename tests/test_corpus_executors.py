@@ -98,3 +98,12 @@ def test_bad_input_is_told_and_not_skipped(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_start_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="again and again"):
         run(Job("no_such_module:none", {}), UNITS[:1], tmp_path, title="shout", workers=1)
+
+
+def test_on_ray_the_files_are_the_same_and_bad_records_are_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not part of the test environment")
+    told = run(job(deadly="1-3", wrong="2-4"), UNITS, tmp_path, title="shout", executor="ray", workers=2)
+    assert [row["skips"] for row in told] == [[], [3], [4], [], [], []]
+    assert files(tmp_path)["u0.txt"] == "\n".join(f"0-{word}!" for word in range(5))
+    with pytest.raises(LuhuoError, match="refused"):
+        run(job(refused="2-4"), UNITS, tmp_path / "again", title="shout", executor="ray", workers=2)
