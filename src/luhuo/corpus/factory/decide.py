@@ -39,13 +39,13 @@ class Decider:
             found += [Reason("benchmark", name.partition(".")[2]) for name in signals if name.startswith("benchmark.")]
         if wanted["privacy"] == "drop":
             found += [Reason("privacy", name.partition(".")[2]) for name in signals if name.startswith("privacy.")]
-        for rule in self._of(lang):
+        for rule in self.rules_of(lang):
             value = signals.get(rule.signal)
             if value is not None and not rule.holds(value):
                 found.append(Reason(rule.reason, value))
         return found
 
-    def _of(self, lang: str) -> list[rules.Rule]:
+    def rules_of(self, lang: str) -> list[rules.Rule]:
         """The rules of a language with the limits of the configuration over those that come with Luhuo.
 
         A limit on a signal that only flags makes it a rule.

@@ -163,17 +163,27 @@ def _cleaned(
     settings: dict[str, Any], record: dict[str, Any], signals: dict[str, Any], verdict: Verdict, tally: _Tally
 ) -> tuple[str, list[Reason]]:
     """The text without repeated spans and with personal data replaced; a reason if too little is left."""
-    text = record["text"]
-    if verdict.cuts:
-        text = normalise(_without(text, [(start, end) for start, end, _ in verdict.cuts]))
-        tally.cuts.update(reason for *_, reason in verdict.cuts)
-        if len(text) < settings["min_chars"]:
-            return text, [Reason("emptied", len(text))]
-    if settings["privacy"] in ("placeholder", "synthetic") and any(name.startswith("privacy.") for name in signals):
-        spans = privacy.find(text, record["lang"])
+    text = without_repeats(record["text"], verdict.cuts)
+    tally.cuts.update(reason for *_, reason in verdict.cuts)
+    if verdict.cuts and len(text) < settings["min_chars"]:
+        return text, [Reason("emptied", len(text))]
+    spans = personal_data(settings, text, record["lang"], signals)
+    if spans:
         text = privacy.replace(text, spans, style=settings["privacy"], key=str(settings["seed"]))
         tally.private.update(span.kind for span in spans)
     return text, []
+
+
+def without_repeats(text: str, cuts: Sequence[tuple[int, int, str]]) -> str:
+    """The text without what repeats other documents."""
+    return normalise(_without(text, [(start, end) for start, end, _ in cuts])) if cuts else text
+
+
+def personal_data(settings: dict[str, Any], text: str, lang: str, signals: dict[str, Any]) -> list[privacy.Span]:
+    """What of a text the filter stage replaces; it looks only where the annotate stage has found something."""
+    if settings["privacy"] not in ("placeholder", "synthetic"):
+        return []
+    return privacy.find(text, lang) if any(name.startswith("privacy.") for name in signals) else []
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
