@@ -33,7 +33,7 @@ FAMILIES: dict[str, Callable[[Batch], Values]] = {
 ENGLISH_ONLY, CHINESE_ONLY = ("gopher", "c4", "fineweb"), ("chinese",)
 DIGITS = 4
 """Decimals of a value."""
-CHUNK = 1 << 19
+CHUNK = 1 << 18
 """Characters measured together: arrays of this size stay in the processor's cache."""
 LONGEST = 1 << 23
 """Characters of one text that are looked at (8 million): memory stays bounded whatever a document holds."""

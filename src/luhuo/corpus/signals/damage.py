@@ -3,9 +3,9 @@
 - `replacement`: share of U+FFFD, what a decoder writes for bytes it does not understand.
 - `latin1`: share of characters in pairs that UTF-8 gives when it is read as Latin-1 or Windows-1252: a lead byte
   (U+00C2 to U+00F4) and continuation bytes (U+0080 to U+00BF, their Windows-1252 letters, or U+FFFD).
-- `gbk`: share of the characters that UTF-8 read as GBK gives again and again (the first two bytes of Chinese marks and
-  of the most frequent characters, as one character), and that hardly occur otherwise; and 锟斤拷 (U+FFFD twice, read
-  as GBK), 烫 and 屯 in a row (memory that was never written).
+- `gbk`: share of characters that UTF-8 read as GBK gives and that hardly occur otherwise: one of their two bytes is a
+  lead byte of Chinese in UTF-8 (0xE4 to 0xE9), the other a continuation byte, and neither GB 2312 nor frequent
+  Big5 has them; and 锟斤拷 (U+FFFD twice, read as GBK), 烫 and 屯 in a row (memory that was never written).
 - `private`: share of code points of private use.
 """
 
@@ -18,7 +18,6 @@ import numpy as np
 from luhuo.corpus.signals.batch import Batch, Values, ratio
 
 WINDOWS_1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
-FREQUENT = "，。、；：？！“”的一是了在不和有我这中人大为上个国他到说们时要就出会可也你对生能而子那得于着下自之年"
 LONGEST_RUN = 3
 """烫 or 屯 this often in a row are no words."""
 
@@ -57,9 +56,11 @@ def big5_frequent() -> str:
 
 @functools.cache
 def gbk_marks() -> str:
-    """What the first two bytes of frequent characters become in GBK, without frequent traditional characters."""
-    found = {c.encode("utf-8")[:2].decode("gbk", "ignore") for c in FREQUENT}
-    return "".join(sorted(c for c in found if c not in big5_frequent()))
+    """Characters of GBK alone whose bytes are those of Chinese in UTF-8."""
+    leads, others = range(0xE4, 0xEA), range(0x81, 0xC0)
+    pairs = [pair for lead in leads for other in others for pair in ((lead, other), (other, lead))]
+    found = {bytes(pair).decode("gbk", "ignore") for pair in pairs} - set(big5_frequent())
+    return "".join(sorted(c for c in found if len(c) == 1 and not c.encode("gb2312", "ignore")))
 
 
 def _gbk(batch: Batch) -> np.ndarray:
