@@ -4,7 +4,8 @@
 2. Exact duplicates: keys sorted, a range at a time (`exact`).
 3. Candidates: band keys sorted, a range at a time (`candidates`); their texts laid ready; pairs compared (`compare`).
 4. Pairs become clusters, and of each one document is kept (`clusters`).
-5. Each unit gets its verdicts (`verdict`).
+5. Of what is kept, repeated paragraphs, lines and other spans are found (`paragraphs`, `substrings`, `repeated`).
+6. Each unit gets its verdicts (`verdict`).
 
 Every step writes files that bear digests; a run that was cut off makes only what is missing or damaged.
 """
@@ -23,7 +24,18 @@ from luhuo.core.artifact import Workspace
 from luhuo.core.atomic import write_json
 from luhuo.core.language import tr
 from luhuo.core.progress import say
-from luhuo.corpus.dedup import candidates, clusters, compare, exact, minhash, signatures, verdict
+from luhuo.corpus.dedup import (
+    candidates,
+    clusters,
+    compare,
+    exact,
+    minhash,
+    paragraphs,
+    repeated,
+    signatures,
+    substrings,
+    verdict,
+)
 from luhuo.corpus.dedup.ranges import key_ranges
 from luhuo.corpus.dedup.records import Numbering, work_units
 from luhuo.corpus.dedup.signatures import Signatures
@@ -70,7 +82,10 @@ class _Steps:
             told = self._near(sum(row["signed"] for row in signed))
             joins.append((clusters.NEAR, self._edges(told.pop("units"))))
         found = clusters.write_clusters(self.folder, self._signatures(), joins)
-        self._run(verdict.TARGET, self.units, "verdicts")
+        cuts = self._cuts()
+        written = self._run(verdict.TARGET, self.units, "verdicts", self.values | {"cuts": cuts})
+        for name in ("cut_documents", "cut_characters"):
+            told[name] = sum(row[name] for row in written)
         lost = sum(found[why] for why in ("exact", "near", "semantic"))
         return {"documents": self.total, "kept": self.total - lost} | found | told
 
@@ -152,6 +167,29 @@ class _Steps:
             write_columns(self.folder / compare.pairs_path(unit.name), compare.PAIRS, columns)
             units.append(unit)
         return units
+
+    def _cuts(self) -> dict[str, list[str]]:
+        """Find repeated spans of kept documents: {kind: names of the ranges whose cuts are written}."""
+        cuts: dict[str, list[str]] = {}
+        for kind, wanted in (("paragraph", self.stage.paragraphs), ("line", self.stage.lines)):
+            if wanted is not None:
+                values = self.values | {"kind": kind}
+                cuts[kind] = self._cut_ranges(kind, self._run(paragraphs.TARGET, self.units, f"{kind}s", values))
+        if self.stage.substrings is not None:
+            printed = self._run(substrings.PRINTS_TARGET, self.units, "fingerprints")
+            count = sum(row["fingerprints"] for row in printed)
+            ranges = key_ranges("range", count, repeated.RANGE_SPANS, self.bytes)
+            self._run(substrings.REPEATED_TARGET, ranges, "repeated")
+            values = self.values | {"ranges": [unit.name for unit in ranges]}
+            cuts["substring"] = self._cut_ranges(
+                "substring", self._run(substrings.MARK_TARGET, self.units, "substrings", values)
+            )
+        return cuts
+
+    def _cut_ranges(self, kind: str, marked: Sequence[dict[str, Any]]) -> list[str]:
+        ranges = key_ranges("range", sum(row["spans"] for row in marked), repeated.RANGE_SPANS, self.bytes)
+        self._run(repeated.TARGET, ranges, f"{kind}-cuts", self.values | {"kind": kind})
+        return [unit.name for unit in ranges]
 
     def _candidates(self, ranges: Sequence[str]) -> Iterator[dict[str, Any]]:
         for name in ranges:

@@ -12,6 +12,7 @@ import numpy as np
 from luhuo.core.atomic import atomic_path
 from luhuo.corpus.dedup.clusters import REASONS, Clusters
 from luhuo.corpus.dedup.records import Numbering
+from luhuo.corpus.dedup.repeated import joined, read_cuts
 from luhuo.corpus.dedup.signatures import Signatures
 from luhuo.corpus.dedup.stages import DeduplicateStage
 from luhuo.corpus.documents import writer
@@ -62,13 +63,21 @@ def write_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -
     kept, reason = clusters.kept[documents], clusters.reason[documents]
     names = _hexadecimal(signatures.column("id", clusters.name[documents]))
     best = _hexadecimal(signatures.column("id", kept))
+    cuts: dict[int, list[tuple[int, int, str]]] = {}
+    for kind, ranges in values["cuts"].items():
+        for document, start, end in read_cuts(folder, kind, ranges, first, first + count):
+            cuts.setdefault(document - first, []).append((start, end, kind))
     path = verdicts_path(folder, unit.name)
     with atomic_path(path) as temporary, writer(temporary, level=3) as handle:
         for place in range(count):
             lost = bool(reason[place])
             row = {"kept": not lost, "reason": REASONS[reason[place]] if lost else None, "cluster": names[place]}
-            handle.write(to_line(row | {"of": best[place] if lost else None, "cuts": []}))
-    return Outcome([path.relative_to(folder).as_posix()], {})
+            row |= {"of": best[place] if lost else None, "cuts": joined(cuts.get(place, []))}
+            handle.write(to_line(row))
+    merged = [joined(some) for some in cuts.values()]
+    characters = sum(end - start for some in merged for start, end, _ in some)
+    told = {"cut_documents": len(merged), "cut_characters": characters}
+    return Outcome([path.relative_to(folder).as_posix()], told)
 
 
 def _hexadecimal(ids: Any) -> list[str]:
