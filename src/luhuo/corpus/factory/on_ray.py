@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ POLL_S = 1.0
 
 def remote(job: Job, folder: Path, record_s: float) -> Attempt:
     """One attempt at a unit as a Ray task; joins the cluster that RAY_ADDRESS names, else starts one here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody outside
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
