@@ -30,9 +30,10 @@ def corpora(options: argparse.Namespace) -> dict[str, Path]:
 
     world = made("world", "world", megabytes=1, dialogues=1000, dirty_documents=options.documents)
     raw = world / "dirty/corpus.jsonl"
-    test = {"world": {"path": str(world / "dialogue/test.jsonl"), "field": "messages"}}
+    fields = {"question": ["messages"], "answer": ["response"], "id": ["id"]}
+    test = {"world": {"path": str(world / "dialogue/test.jsonl"), **fields}}
     source = {"name": "dirty", "path": str(raw), "licence": "Apache-2.0"}
-    annotated = made("annotate", "annotated", sources=[source], benchmarks=test if options.leaks else {})
+    annotated = made("annotate", "annotated", sources=[source], benchmarks=test)
     twins = made("deduplicate", "twins", annotated=str(annotated))
     both: dict[str, Any] = {"annotated": str(annotated), "duplicates": str(twins), "valid": 0.0, "test": 0.0}
     loose = {"standard": False, "leaks": "keep", "privacy": "keep"}
@@ -107,7 +108,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4_000_000)
     parser.add_argument("--size", default="5m")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--leaks", action="store_true", help="look for the world's test items too")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/corpus_matters"))
     options = parser.parse_args()
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,11 +19,13 @@ from luhuo.core.atomic import atomic_path, write_json, write_text
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.corpus import languages, privacy, signals
+from luhuo.corpus.decontaminate import Benchmarks, Fields
 from luhuo.corpus.documents import writer
 from luhuo.corpus.factory import plan, records
 from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
 from luhuo.corpus.factory.reading import Read, read_unit
 from luhuo.corpus.factory.watch import Watch
+from luhuo.corpus.mojibake import repair
 from luhuo.corpus.normalise import normalise
 from luhuo.corpus.pieces import pieces
 from luhuo.corpus.sources import LANGUAGE_CODE, name_source
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 BATCH_CHARS = 1_000_000
 """Characters that are measured together."""
+INDEX = ".benchmarks.npz"
 TARGET = "luhuo.corpus.factory.annotate:annotate_unit"
 STEPS = ("read", "normalise", "language", "signals", "privacy", "benchmarks", "write")
 
@@ -45,6 +49,8 @@ def annotate(stage: AnnotateStage, out: Workspace) -> None:
     """
     resolved = [resolve(source.path) for source in stage.sources]
     units = plan.plan(stage.sources, resolved)
+    if stage.benchmarks:
+        _index(stage).save(out.path / INDEX)
     told = run(
         Job(TARGET, stage.model_dump(mode="json")),
         units,
@@ -71,9 +77,25 @@ def annotate(stage: AnnotateStage, out: Workspace) -> None:
     out.results["quarantined"] = sum(sum(row["quarantined"].values()) for row in told)
 
 
+def _index(stage: AnnotateStage) -> Benchmarks:
+    """The index of all benchmarks."""
+    chosen = {name: one.model_dump(exclude={"path"}) for name, one in stage.benchmarks.items()}
+    fields = {
+        name: Fields(**{part: tuple(names) for part, names in parts.items() if names is not None})
+        for name, parts in chosen.items()
+    }
+    places = {name: resolve(one.path).path for name, one in stage.benchmarks.items()}
+    return Benchmarks.load(places, fields, stage.leaks)
+
+
+@lru_cache(maxsize=1)
+def _opened(index: Path) -> Benchmarks:
+    return Benchmarks.open(index)
+
+
 def annotate_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the records, signals and quarantine of one unit."""
-    work = _Unit(settings, unit)
+    work = _Unit(settings, unit, _opened(folder / INDEX) if settings["benchmarks"] else None)
     names = [f"records/{unit.name}.jsonl.zst", f"signals/{unit.name}.jsonl.zst", f"quarantine/{unit.name}.jsonl"]
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
@@ -87,8 +109,8 @@ def annotate_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Wat
 class _Unit:
     """One unit on its way; counts what becomes of its records."""
 
-    def __init__(self, settings: dict[str, Any], unit: Unit) -> None:
-        self.settings, self.unit = settings, unit
+    def __init__(self, settings: dict[str, Any], unit: Unit, benchmarks: Benchmarks | None) -> None:
+        self.settings, self.unit, self.benchmarks = settings, unit, benchmarks
         self.source: dict[str, Any] = settings["sources"][unit.payload["source"]]
         self.root = Path(unit.payload["root"])
         self.seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
@@ -165,6 +187,10 @@ class _Unit:
                 for row, values in zip(rows, found, strict=True):
                     kinds = Counter(span.kind for span in privacy.find(row["text"], row["lang"]))
                     values.update({f"privacy.{kind}": count for kind, count in sorted(kinds.items())})
+        with self._step("benchmarks"):
+            if self.benchmarks is not None:
+                for values, hits in zip(found, self.benchmarks.hits(texts), strict=True):
+                    values.update({f"benchmark.{name}": items for name, items in hits.items()})
         return list(zip(rows, found, strict=True))
 
     def _normalised(self, read: Read) -> list[dict[str, Any]]:
@@ -173,8 +199,9 @@ class _Unit:
             self._bad.append(read.content)
             return []
         record = read.content
-        text, repaired = normalise(record.text), ""
-        self.counts["repaired"] += bool(repaired)
+        repaired = repair(record.text)  # before control characters go: they are half of the evidence
+        text = normalise(repaired.text)
+        self.counts["repaired"] += bool(repaired.how)
         origin: dict[str, Any] = {"file": self._inside(record.file), "line": record.line}
         own = record.fields.get("lang")
         rows = []
@@ -186,8 +213,8 @@ class _Unit:
             row: dict[str, Any] = {"id": "", "text": part, "lang": "", "script": ""}
             row |= {"source": self.source["name"], "licence": self.source["licence"]}
             row["origin"] = origin | ({"part": number} if len(parts) > 1 else {})
-            if repaired:
-                row["repaired"] = repaired
+            if repaired.how:
+                row["repaired"] = repaired.how
             if isinstance(own, str) and LANGUAGE_CODE.fullmatch(own):
                 row["lang"] = own
             rows.append(row)

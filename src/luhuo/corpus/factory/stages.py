@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
 from luhuo.core.config import Config, Input, field
 from luhuo.core.stage import Stage
+from luhuo.corpus.decontaminate.rules import Rules as Leaks
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
@@ -44,6 +45,22 @@ class RawSource(Config):
     )
 
 
+class Benchmark(Config):
+    """An evaluation set to look for; a path alone will do where its fields have usual names."""
+
+    path: Input = field(..., "File or folder with its items.", "题目所在的文件或目录。")
+    question: list[str] | None = field(None, "Fields of the question.", "题目所在字段。")
+    answer: list[str] | None = field(None, "Fields of the answer.", "答案所在字段。")
+    context: list[str] | None = field(None, "Fields of a passage.", "材料所在字段。")
+    options: list[str] | None = field(None, "Fields of the options.", "选项所在字段。")
+    id: list[str] | None = field(None, "Fields of the item's name.", "题号所在字段。")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class AnnotateStage(Stage):
     """Read raw text, normalise it, tell its language, and measure it. Nothing is deleted."""
 
@@ -54,9 +71,10 @@ class AnnotateStage(Stage):
     signals: list[str] | None = field(
         None, "Families of signals to measure (null: all).", "要测量的信号族（null：全部）。"
     )
-    benchmarks: dict[str, Input] = field(
+    benchmarks: dict[str, Benchmark] = field(
         {}, "Evaluation sets to look for in the text, by name.", "要在文本中查找的评测集，按名称给出。"
     )
+    leaks: Leaks = field(Leaks(), "What counts as an item in a text.", "怎样算作文本中含有题目。")
     privacy: bool = field(True, "Look for personal data.", "查找个人信息。")
     script: Literal["keep", "Hans", "Hant"] = field(
         "keep",
