@@ -1,0 +1,113 @@
+"""Geometry of histograms: values to bins, bins to bars in SVG units. The template draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from luhuo.report.charts import ticks
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 150, 8, 8, 16, 24
+BINS = 40
+SPREAD = 30.0
+"""Largest value over the middle one from which the axis counts powers."""
+EDGE = 0.002
+"""Share of the values on either side that may lie in the outermost bin."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin: where it stands, and how high its parts are, in SVG units; from the ground up: kept, dropped."""
+
+    x: float
+    width: float
+    kept: float
+    dropped: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram with limits drawn in. Ticks are (position, label), limits (position, label, allowed side)."""
+
+    title: str
+    bars: list[Bar]
+    x_ticks: list[tuple[float, str]]
+    limits: list[tuple[float, str]]
+    counted: int
+    width: int = WIDTH
+    height: int = HEIGHT
+    ground: int = HEIGHT - BOTTOM
+    top: int = TOP
+
+
+def histogram(
+    title: str, values: Sequence[float], dropped: Sequence[bool], limits: Sequence[float] = ()
+) -> Histogram | None:
+    """A histogram of finite values; those of dropped documents stand on those of kept ones. None of no values.
+
+    Values beyond the outermost bins are counted in these. An axis of powers is taken where values spread widely.
+    """
+    column, mask = np.asarray(values, np.float64), np.asarray(dropped, bool)
+    finite = np.isfinite(column)
+    column, mask = column[finite], mask[finite]
+    if not len(column):
+        return None
+    low, high = (float(v) for v in np.quantile(column, (EDGE, 1 - EDGE)))
+    low, high = min(low, *limits) if limits else low, max(high, *limits) if limits else high
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    middle = float(np.median(column))
+    powers = low >= 0 and high > SPREAD * max(middle, 1e-9) and high > 1
+    forward = np.log1p if powers else (lambda x: x)
+    edges = np.linspace(float(forward(low)), float(forward(high)), BINS + 1)
+    inside = np.clip(forward(column), edges[0], edges[-1])
+    kept, _ = np.histogram(inside[~mask], edges)
+    lost, _ = np.histogram(inside[mask], edges)
+    real = np.expm1(edges) if powers else edges
+
+    def across(value: float) -> float:
+        share = (float(forward(value)) - edges[0]) / (edges[-1] - edges[0])
+        return LEFT + float(share) * (WIDTH - LEFT - RIGHT)
+
+    marks = _powers(low, high) if powers else [tick for tick in ticks(low, high) if low <= tick <= high]
+    lines = [(across(limit), f"{limit:g}") for limit in limits]
+    bars = _bars(kept.tolist(), lost.tolist(), real.tolist(), [across(edge) for edge in real.tolist()])
+    return Histogram(title, bars, [(across(mark), f"{mark:,g}") for mark in marks], lines, len(column))
+
+
+def binned(title: str, kept: Sequence[int], dropped: Sequence[int], edges: Sequence[float]) -> Histogram | None:
+    """A histogram of values counted before, in bins of equal width on the page. None of no values."""
+    filled = [number for number, pair in enumerate(zip(kept, dropped, strict=True)) if any(pair)]
+    if not filled:
+        return None
+    first, last = filled[0], filled[-1] + 1
+    step = (WIDTH - LEFT - RIGHT) / (last - first)
+    places = [LEFT + step * number for number in range(last - first + 1)]
+    bars = _bars(kept[first:last], dropped[first:last], edges[first : last + 1], places)
+    every = max(1, (last - first) // 5)
+    marks = [(places[n], f"{round(edges[first + n]):,}") for n in range(0, last - first + 1, every)]
+    return Histogram(title, bars, marks, [], sum(kept) + sum(dropped))
+
+
+def _bars(kept: Sequence[int], dropped: Sequence[int], edges: Sequence[float], places: Sequence[float]) -> list[Bar]:
+    highest = max(a + b for a, b in zip(kept, dropped, strict=True)) or 1
+    scale = (HEIGHT - TOP - BOTTOM) / highest
+    found = []
+    for number, (a, b) in enumerate(zip(kept, dropped, strict=True)):
+        if a or b:
+            label = f"{edges[number]:.3g} … {edges[number + 1]:.3g}: {a:,} + {b:,}"
+            width = max(places[number + 1] - places[number] - 1, 1)
+            # What is rare must still be seen.
+            heights = [max(1.5, count * scale) if count else 0.0 for count in (a, b)]
+            found.append(Bar(places[number], width, heights[0], heights[1], label))
+    return found
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten between two values, and 0."""
+    most = math.floor(math.log10(max(high, 1)))
+    return [mark for mark in (0.0, *(10.0**power for power in range(most + 1))) if low <= mark <= high]
