@@ -51,6 +51,11 @@ STAGES = {
         "Find exact, near, partial and semantic duplicates among annotated records.",
         "在标注后的记录中查找精确、近似、局部与语义重复。",
     ),
+    "ngram-lm": Entry(
+        "luhuo.corpus.signals.stages:NgramLmStage",
+        "Train a character n-gram model; its perplexity is a signal of quality.",
+        "训练字符 n-gram 模型；其困惑度是一种质量信号。",
+    ),
     "tokenizer": Entry("luhuo.tokenizer.stages:TokenizerStage", "Train a tokenizer.", "训练分词器。"),
     "shards": Entry(
         "luhuo.corpus.stages:ShardsStage",
@@ -58,6 +63,11 @@ STAGES = {
         "把语料分词为内存映射的分片。",
     ),
     "pretrain": Entry("luhuo.train.stages:PretrainStage", "Train a base language model.", "训练基座语言模型。"),
+    "mixture-search": Entry(
+        "luhuo.train.mixture_stages:MixtureSearchStage",
+        "Search for shares of sources with small models (RegMix).",
+        "用小模型搜索各来源的配比（RegMix）。",
+    ),
     "scaling-run": Entry(
         "luhuo.train.scaling.stages:ScalingRunStage",
         "Train one size at several token counts.",
