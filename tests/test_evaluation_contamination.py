@@ -13,7 +13,7 @@ import torch
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.shards import ShardWriter
-from luhuo.evaluation.contamination import Overlap, TestItem, counts, grams, units_of
+from luhuo.evaluation.contamination import Overlap, TestItem, counts
 from luhuo.evaluation.contamination_sources import training_documents, without_template
 from luhuo.evaluation.contamination_stages import ContaminationStage, MembershipStage
 from luhuo.evaluation.membership import METHODS, auc, compare, score, separate, token_scores
@@ -92,12 +92,6 @@ def test_the_length_of_an_n_gram_can_be_chosen() -> None:
         index = Overlap([TestItem("a", text)], han=size)
         index.show("doc", chinese(9, 20) + text[5:15] + chinese(8, 20))
         assert index.findings()[0].share == pytest.approx(expected)
-
-
-def test_units_are_words_and_han_characters_apart() -> None:
-    units = units_of("Ｔhe 红楼梦 has 120 chapters。")
-    assert units == {"words": ["the", "has", "120", "chapters"], "han": ["红", "楼", "梦"]}
-    assert list(grams(units["han"], 2, "han")) == ["红楼", "楼梦"]
 
 
 def test_words_that_all_questions_of_a_task_share_are_not_looked_for() -> None:

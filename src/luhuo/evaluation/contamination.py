@@ -9,22 +9,22 @@ is clean, from four fifths on it stands in the text.
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from luhuo.corpus.decontaminate.ngrams import Lookup, Units, gram_hashes, units_of
+
 Kind = Literal["words", "han"]
+KINDS: tuple[Kind, ...] = ("words", "han")
 Verdict = Literal["clean", "partly", "dirty", "too_short"]
 CLEAN, DIRTY = 0.2, 0.8
 SHORTEST = 8
 """Words or characters below which an item is too short to be told from chance."""
 NAMED = 5
 """Documents named for each item."""
-
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNITS = re.compile(rf"(?P<han>[{_HAN}])|(?P<words>(?:(?![{_HAN}])[^\W_])+)")
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,19 @@ class Finding:
     documents: tuple[str, ...]
 
 
-@dataclass
-class _Gram:
-    items: list[int]
-    documents: int = 0
-    names: list[str] = field(default_factory=list)
-    last: int = -1
+class _Grams:
+    """N-grams of one kind and size, and in how many training documents each stands."""
+
+    def __init__(self, hashes: Sequence[np.ndarray]) -> None:
+        self.lookup = Lookup(np.concatenate(hashes))
+        self.documents = np.zeros(len(self.lookup.known), dtype=np.int64)
+        self.names: dict[int, list[str]] = {}
+
+    def show(self, name: str, hashes: np.ndarray) -> None:
+        numbers = np.unique(self.lookup.find(hashes)[1])
+        self.documents[numbers] += 1
+        for number in numbers[self.documents[numbers] <= NAMED].tolist():
+            self.names.setdefault(number, []).append(name)
 
 
 class Overlap:
@@ -66,48 +73,45 @@ class Overlap:
         self.common = common
         """Grams that stand in more documents are left out."""
         self.documents = 0
-        self._grams: dict[Kind, dict[int, dict[str, _Gram]]] = {"words": {}, "han": {}}
-        for number, item in enumerate(self.items):
-            for kind, units in units_of(item.text).items():
-                size = min(self.sizes[kind], len(units))
-                if size >= min(SHORTEST, self.sizes[kind]):
-                    table = self._grams[kind].setdefault(size, {})
-                    for gram in grams(units, size, kind):
-                        found = table.setdefault(gram, _Gram([]))
-                        if not found.items or found.items[-1] != number:
-                            found.items.append(number)
+        hashes: dict[tuple[Kind, int], list[np.ndarray]] = {}
+        for item in self.items:
+            for kind, size, found in self._grams_of(item.text):
+                hashes.setdefault((kind, size), []).append(gram_hashes(found, size))
+        self._grams = {key: _Grams(found) for key, found in hashes.items()}
 
     def show(self, name: str, text: str) -> None:
         """Look at a training document."""
-        number, self.documents = self.documents, self.documents + 1
-        for kind, units in units_of(text).items():
-            for size, table in self._grams[kind].items():
-                for gram in grams(units, size, kind):
-                    found = table.get(gram)
-                    if found is not None and found.last != number:
-                        found.last = number
-                        found.documents += 1
-                        if len(found.names) < NAMED:
-                            found.names.append(name)
+        self.documents += 1
+        units = units_of(text)
+        apart = {kind: units.hashes[_of(kind, units)] for kind in KINDS}
+        for (kind, size), grams in self._grams.items():
+            grams.show(name, gram_hashes(apart[kind], size))
 
     def findings(self) -> list[Finding]:
         """A finding for each item, in their order."""
         return [self._finding(item) for item in self.items]
 
+    def _grams_of(self, text: str) -> Iterable[tuple[Kind, int, np.ndarray]]:
+        """(kind, size of its n-grams, hashes of its units) for the kinds of which a text has enough."""
+        units = units_of(text)
+        for kind in KINDS:
+            hashes = units.hashes[_of(kind, units)]
+            size = min(self.sizes[kind], len(hashes))
+            if size >= min(SHORTEST, self.sizes[kind]):
+                yield kind, size, hashes
+
     def _finding(self, item: TestItem) -> Finding:
         covered, total, longest, names = 0, 0, "", dict[str, None]()
-        for kind, units in units_of(item.text).items():
-            size = min(self.sizes[kind], len(units))
-            if size < min(SHORTEST, self.sizes[kind]):
-                continue
-            table, marks = self._grams[kind][size], [False] * len(units)
-            for place, gram in enumerate(grams(units, size, kind)):
-                found = table[gram]
-                if 0 < found.documents <= self.common:
-                    marks[place : place + size] = [True] * size
-                    names |= dict.fromkeys(found.names)
-            covered, total = covered + sum(marks), total + len(units)
-            longest = max(longest, _longest(units, marks, kind), key=len)
+        units = units_of(item.text)
+        for kind, size, hashes in self._grams_of(item.text):
+            grams, marks = self._grams[kind, size], np.zeros(len(hashes), dtype=np.bool_)
+            for place, number in enumerate(grams.lookup.number(gram_hashes(hashes, size)).tolist()):
+                if 0 < grams.documents[number] <= self.common:
+                    marks[place : place + size] = True
+                    names |= dict.fromkeys(grams.names[number])
+            covered, total = covered + int(marks.sum()), total + len(marks)
+            mine = [text for text, one in zip(units.texts(), _of(kind, units), strict=True) if one]
+            longest = max(longest, _longest(mine, marks.tolist(), kind), key=len)
         if not total:
             return Finding(item, 0.0, "too_short", "", ())
         share = covered / total
@@ -115,21 +119,8 @@ class Overlap:
         return Finding(item, share, verdict, longest, tuple(names)[:NAMED])
 
 
-def units_of(text: str) -> dict[Kind, list[str]]:
-    """The words and, apart from them, the Han characters of a text, in order; compatibility forms are made one."""
-    found: dict[Kind, list[str]] = {"words": [], "han": []}
-    for match in _UNITS.finditer(unicodedata.normalize("NFKC", text).casefold()):
-        found["han" if match["han"] else "words"].append(match[0])
-    return found
-
-
-def grams(units: Sequence[str], size: int, kind: Kind) -> Iterator[str]:
-    """All runs of `size` units."""
-    if kind == "han":
-        joined = "".join(units)
-        yield from (joined[place : place + size] for place in range(len(units) - size + 1))
-    else:
-        yield from (" ".join(units[place : place + size]) for place in range(len(units) - size + 1))
+def _of(kind: Kind, units: Units) -> np.ndarray:
+    return units.han if kind == "han" else ~units.han
 
 
 def _longest(units: Sequence[str], marks: Sequence[bool], kind: Kind) -> str:

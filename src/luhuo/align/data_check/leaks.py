@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter, defaultdict
 
 from luhuo.align.data_check.repeats import key_of
-from luhuo.corpus.normalise import normalise
+from luhuo.corpus.decontaminate.ngrams import gram_hashes, units_of
 
 WORDS = 13
 """Consecutive words that two texts hardly share by chance (Brown et al. 2020, appendix C); a Chinese character is
 one."""
 SHARE = 0.7
 """Of the runs of an evaluation question that a training row must hold."""
-UNIT = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\\W_\u3400-\u4dbf\u4e00-\u9fff]+")
 
 
 class Leaks:
@@ -46,6 +43,4 @@ class Leaks:
 
 def _runs(text: str) -> set[int]:
     """Hashes of all runs of `WORDS` words; none for a shorter text."""
-    units = UNIT.findall(normalise(text).lower())
-    runs = ("\0".join(units[i : i + WORDS]) for i in range(len(units) - WORDS + 1))
-    return {int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "little") for run in runs}
+    return set(gram_hashes(units_of(text).hashes, WORDS).tolist())
