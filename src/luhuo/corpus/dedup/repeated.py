@@ -27,6 +27,8 @@ ALGORITHM = "cuts-1"
 RANGE_SPANS = 8_000_000
 """Spans sorted together."""
 
+KINDS = ("paragraph", "line", "substring")
+
 Spans = dict[str, Column]
 
 
@@ -120,9 +122,9 @@ def read_cuts(folder: Path, kind: str, ranges: list[str], low: int, high: int) -
 
 
 def joined(cuts: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    """Cuts of one text in order and apart; where two kinds meet, the one that begins first names both."""
+    """Cuts of one text in order and apart; where kinds meet, the one that begins first (or is longer) names both."""
     merged: list[tuple[int, int, str]] = []
-    for start, end, kind in sorted(cuts):
+    for start, end, kind in sorted(cuts, key=lambda cut: (cut[0], -cut[1], KINDS.index(cut[2]))):
         if merged and start <= merged[-1][1]:
             before = merged[-1]
             merged[-1] = (before[0], max(before[1], end), before[2])
