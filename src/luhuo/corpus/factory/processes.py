@@ -107,7 +107,7 @@ def serve() -> None:
     """What a worker does: read orders, work, answer, until the caller is gone."""
     from luhuo.corpus.factory.executors import Job, unit_from
 
-    threading.Thread(target=_end_with_caller, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_caller, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is no answer
@@ -131,7 +131,7 @@ def serve() -> None:
         answers.flush()
 
 
-def _end_with_caller(caller: int) -> None:
+def end_with_caller(caller: int) -> None:
     """End when the caller was killed: its successor does this work."""
     while os.getppid() == caller:
         time.sleep(1)
