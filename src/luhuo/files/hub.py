@@ -150,6 +150,12 @@ def fetch(scheme: str, rest: str, *, weights: bool = True) -> Path:
     return path
 
 
+def listing(reference: HubReference) -> tuple[str | None, dict[str, int | None]]:
+    """(revision, {path: bytes where the hub tells}) of all files of a repository. The revision is the commit that the
+    reference stands for now, or, where the hub has no name for it, the one that was asked for."""
+    return _client(reference.scheme).listing(reference)
+
+
 def missing_file(reference: HubReference, names: Callable[[HubReference], list[str]]) -> LuhuoError:
     """The error for a path that the repository does not have, with the nearest one and some that it has."""
     from luhuo.core.config import nearest

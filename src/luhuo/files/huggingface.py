@@ -63,6 +63,23 @@ def names(reference: hub.HubReference) -> list[str]:
         raise _explained(error, reference) from error
 
 
+def listing(reference: hub.HubReference) -> tuple[str | None, dict[str, int | None]]:
+    """The commit and {path: bytes} of all files; where downloads are switched off, of those in the cache."""
+    if transport.offline():
+        return reference.revision, dict.fromkeys(names(reference))
+    try:
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=_endpoint())
+        ask = api.dataset_info if reference.dataset else api.model_info
+        told = ask(reference.repository, revision=reference.revision, files_metadata=True)
+    except ImportError:
+        raise missing_extra("huggingface-hub", "hub") from None
+    except Exception as error:  # as above
+        raise _explained(error, reference) from error
+    return told.sha, {file.rfilename: file.size for file in told.siblings or []}
+
+
 def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 

@@ -76,6 +76,11 @@ def names(reference: hub.HubReference) -> list[str]:
     return [entry.path for entry in _entries(reference)]
 
 
+def listing(reference: hub.HubReference) -> tuple[str | None, dict[str, int | None]]:
+    """The revision as it was asked for (the files' digests are checked anyway) and {path: bytes} of all files."""
+    return reference.revision, {entry.path: entry.size for entry in _entries(reference)}
+
+
 def _store(reference: hub.HubReference) -> Path:
     return cache_folder() / "modelscope" / ("datasets" if reference.dataset else "models") / reference.repository
 
