@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +25,15 @@ from luhuo.dialogue.layouts import read_conversations
 from luhuo.dialogue.preferences import read_preferences
 from luhuo.model.save import save
 from luhuo.stages import configured
+from tests.chat_endpoint import Messages, Says, chat_endpoint
 from tests.small_chat import small_model
-
-Says = Callable[[list[dict[str, Any]]], Any]
-"""Messages -> text, (text, finish reason), or a dictionary of the choice."""
 
 
 @contextmanager
-def server(says: Says) -> Iterator[tuple[dict[str, Any], list[list[dict[str, Any]]]]]:
-    """A chat model behind an endpoint that answers as a test wants it to: (configuration, what it was asked)."""
-    asked: list[list[dict[str, Any]]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append(body["messages"])
-            said = says(body["messages"])
-            status = 200
-            if isinstance(said, int):
-                status, answer = said, {"error": {"message": "refused"}}
-            else:
-                text, reason = said if isinstance(said, tuple) else (said, "stop")
-                choice = said if isinstance(said, dict) else {"message": {"content": text}, "finish_reason": reason}
-                answer = {"choices": [choice]}
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
-        yield {"endpoint": {"url": f"http://127.0.0.1:{http.server_port}/v1", "model": "m", "tries": 1}}, asked
-    finally:
-        http.shutdown()
-        http.server_close()
+def server(says: Says) -> Iterator[tuple[dict[str, Any], list[Messages]]]:
+    """A model behind an endpoint: (the configuration that names it, what it was asked)."""
+    with chat_endpoint(says) as (place, asked):
+        yield {"endpoint": place}, asked
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ from luhuo.inference.engine import Engine
 from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.initialise_stack import initialise_stack
+from tests.chat_endpoint import chat_endpoint
 from tests.small_chat import small_model, small_tokenizer
 
 Rows = list[dict[str, Any]]
@@ -390,6 +391,21 @@ def test_every_rotation_of_the_options_is_asked_and_letters_are_counted(
     assert found["by_rule"] + found["by_judge"] + found["by_random"] == pytest.approx(1)
     assert found["circular"] <= found["vote"] <= 1
     assert sum(found[f"recall.{name}"] for name in "ABCD") / 4 == pytest.approx(found["single"])
+
+
+def test_circulareval_asks_the_judge_that_was_named_what_a_reply_means(engine: Engine, tmp_path: Path) -> None:
+    row = {"question": "一？", "A": "甲", "B": "乙", "C": "丙", "D": "丁", "answer": "A", "subject": "arts"}
+    folder = written(tmp_path, {"test.jsonl": [row]})
+    likely = [{"token": name, "logprob": -0.1 if name == "C" else -5.0} for name in "ABCDE"]
+    said = {"content": [{"top_logprobs": likely}]}
+    choice = {"message": {"content": "C"}, "finish_reason": "stop", "logprobs": said}
+    with chat_endpoint(lambda _: choice) as (place, asked):
+        settings = AskSettings.parse({"max_tokens": 4, "judge": {"endpoint": place}})
+        result = Runner(Subject(engine), settings).run(catalogue.task("cmmlu_circular"), str(folder))
+    found = {name: score["value"] for name, score in result.summary["metrics"].items()}
+    assert found["by_judge"] > 0 and found["by_random"] == 0
+    assert len(asked) == round(4 * found["by_judge"])
+    assert all("都不是" in messages[-1]["content"] for messages in asked)
 
 
 def small_encoder() -> Encoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from luhuo.align.ai_feedback.config import ResponderConfig
 from luhuo.core.config import Config, field
 
 
@@ -27,6 +28,12 @@ class AskSettings(Config):
         ge=0,
     )
     max_tokens: int | None = field(None, "Most tokens of a reply.", "回复的最多词元数。", ge=1)
+    judge: ResponderConfig | None = field(
+        None,
+        "Who says which option a reply means, where rules cannot: {model: …} or {endpoint: {url, model}}; none: the "
+        "model under test.",
+        "规则认不出回复选了哪项时由谁判断：{model: …} 或 {endpoint: {url, model}}；不设则由被测模型自己判断。",
+    )
     mutual_information: bool = field(
         False,
         "Score choices without their question too, for acc_mutual_info.",

@@ -1,15 +1,17 @@
 """CircularEval as a task: every rotation of an item's options is asked, and all must be answered rightly.
 
-A reply without an option goes to a judge, the model under test itself: it is asked which option the reply means, one
-answer being "none of them". Where it says that too, an option is drawn, and the draw is counted.
+A reply without an option goes to a judge, the one of the settings or the model under test itself: it is asked which
+option the reply means, one answer being "none of them". Where it says that too, an option is drawn, and counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from luhuo.align.ai_feedback.responders import NoReply, Responder, opened
 from luhuo.dialogue.conversation import Conversation
 from luhuo.evaluation.asking import AskSettings
 from luhuo.evaluation.metrics.option_bias import Judge, Pick, Rotation, circular, letter, pick, rotations
@@ -57,6 +59,15 @@ class Circle:
     ) -> Iterator[dict[str, float]]:
         """Scores of each item: `circular`, `plain`, `single` and `vote`; shares of its answers picked by rule, judge
         or draw, and by letter; `recall.A` whether it was right when A was."""
+        with ExitStack() as stack:
+            judge = self._judge(engine)
+            if settings.judge is not None:
+                judge = self._named(stack.enter_context(opened(settings.judge)))
+            yield from self._asked(engine, found, settings, judge)
+
+    def _asked(
+        self, engine: Engine, found: Sequence[dict[str, Any]], settings: AskSettings, judge: Judge
+    ) -> Iterator[dict[str, float]]:
         for start in range(0, len(found), ITEMS):
             part = [
                 (item["question"].strip(), rotations(item["options"], item["gold"]))
@@ -67,7 +78,6 @@ class Circle:
             ]
             sampling = Sampling(max_tokens=settings.max_tokens or TOKENS[settings.mode], temperature=0)
             replies = iter(engine.generate(prompts, sampling))
-            judge = self._judge(engine)
             for question, turned in part:
                 picks = [(one, pick(question, one, next(replies).text, 0, judge)) for one in turned]
                 yield _scores(picks)
@@ -78,13 +88,30 @@ class Circle:
             return Conversation.of([{"role": "user", "content": text}])
         return f"{text}\n{self.words.answer}"
 
-    def _judge(self, engine: Engine) -> Judge:
-        """Picks by likelihood among the letters of the options and that of "none of them"."""
+    def _question(self, question: str, options: Sequence[str], reply: str) -> tuple[str, list[str]]:
+        """What a judge is asked, and the letters it may say; the last is "none of them"."""
+        listed = _listed([*options, self.words.none])
+        prompt = self.words.judge.format(question=question, options=listed, reply=reply.strip()[-1000:])
+        return prompt, [letter(place) for place in range(len(options) + 1)]
+
+    def _named(self, responder: Responder) -> Judge:
+        """The likeliest letter of another model, here or behind an endpoint."""
 
         def judged(question: str, options: Sequence[str], reply: str) -> str | None:
-            listed = _listed([*options, self.words.none])
-            prompt = self.words.judge.format(question=question, options=listed, reply=reply.strip()[-1000:])
-            letters = [letter(place) for place in range(len(options) + 1)]
+            prompt, letters = self._question(question, options, reply)
+            said = responder.choose([[{"role": "user", "content": prompt}]], letters)[0]
+            if isinstance(said, NoReply):
+                return None
+            best = max(letters, key=lambda name: said[name])
+            return None if best == letters[-1] else best
+
+        return judged
+
+    def _judge(self, engine: Engine) -> Judge:
+        """The likeliest letter of the model under test."""
+
+        def judged(question: str, options: Sequence[str], reply: str) -> str | None:
+            prompt, letters = self._question(question, options, reply)
             scores = [total for total, _ in engine.loglikelihood([(prompt, f" {name}") for name in letters])]
             best = letters[scores.index(max(scores))]
             return None if best == letters[-1] else best
