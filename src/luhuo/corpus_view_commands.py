@@ -1,4 +1,4 @@
-"""The commands that show a corpus: `luhuo corpus-report`."""
+"""The commands that show a corpus: `luhuo corpus-report` and `corpus-browse`."""
 
 from __future__ import annotations
 
@@ -46,3 +46,35 @@ def corpus_report(
     from luhuo.report.corpus_card.write import write_card
 
     print(write_card(folder, out, tokenizer or (), as_markdown=markdown))
+
+
+@app.command(
+    "corpus-browse",
+    help=tr(
+        "Look through a corpus on a local page or in the terminal: search, filters, documents before and after.",
+        "在本机网页或终端中浏览语料：搜索、筛选、逐篇对照清洗前后。",
+    ),
+)
+def corpus_browse(
+    folder: Folder,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help=tr("In the terminal, not on a page.", "在终端中浏览，不开网页。"))
+    ] = False,
+    query: Annotated[
+        str,
+        typer.Option(
+            help=tr("With --terminal: print what fits and leave.", "配合 --terminal：输出符合条件的文档后退出。")
+        ),
+    ] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help=tr("0: any free one.", "0 为任意空闲端口。"))] = 8003,
+) -> None:
+    if not terminal:
+        from luhuo.browse.run import serve
+
+        serve(folder, port)
+        return
+    from luhuo.browse.query import Query
+    from luhuo.browse.terminal import PROMPT, browse, parse
+
+    wanted = parse(query, Query()) if query else Query()
+    browse(folder, wanted, None if query else lambda: input(PROMPT))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import PurePath
@@ -62,6 +62,18 @@ class Case:
     limit: str
     dropped: list[Sample]
     kept: list[Sample]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Signals of the documents of one language."""
+
+    lang: str
+    limited: list[Histogram] = field(default_factory=list)
+    """Those with rules."""
+    others: list[Histogram] = field(default_factory=list)
+    constant: list[tuple[str, str]] = field(default_factory=list)
+    """(name, value) of those that are the same everywhere."""
 
 
 class Card:
@@ -206,24 +218,27 @@ class Card:
         ]
 
     @cached_property
-    def signal_pictures(self) -> list[tuple[str, list[Histogram], list[Histogram]]]:
-        """(language, pictures of the signals that have limits, of the others)."""
+    def signal_pictures(self) -> list[Signals]:
+        """Pictures of the signals, a group a language; those that are the same everywhere are only named."""
         found = []
         for lang in self.languages[:PICTURED]:
             columns, dropped = _columns(self.facts.signals[lang].values())
             table = {rule.signal: rule for rule in self.corpus.decider.rules_of(lang)}
             flags = rules.flags(lang)
-            limited, others = [], []
-            for name in columns:
+            group = Signals(lang)
+            for name in [
+                *(name for name in table if name in columns),
+                *(name for name in columns if name not in table),
+            ]:
                 rule = table.get(name) or flags.get(name)
                 limits = [x for x in (rule.min, rule.max) if x is not None] if rule else []
-                values = columns[name]
-                picture = histogram(name, values, dropped, limits)
-                if picture is not None and (limits or len(set(values)) > 1):
-                    (limited if name in table else others).append(picture)
-            order = {name: place for place, name in enumerate(table)}
-            found.append((lang, sorted(limited, key=lambda one: order[one.title]), others))
-        return [row for row in found if row[1] or row[2]]
+                picture = histogram(name, columns[name], dropped, limits)
+                if len({value for value in columns[name] if value == value}) < 2:
+                    group.constant.append((name, f"{columns[name][0]:g}"))
+                elif picture is not None:
+                    (group.limited if name in table else group.others).append(picture)
+            found.append(group)
+        return [group for group in found if group.limited or group.others]
 
     def cluster_table(self) -> Table:
         """How large the clusters of duplicates are."""
@@ -259,7 +274,8 @@ class Card:
                 pair = [self.facts.near.get((reason.code, lang, broken)) for broken in (True, False)]
                 dropped, kept = (held.values() if held else [] for held in pair)
             found.append(Case(reason.code, reason.why, limit, dropped, kept))
-        return [case for case in found if case.dropped]
+        # What repeats stands beside what it repeats among the clusters.
+        return [case for case in found if case.dropped and not case.code.startswith("duplicate_")]
 
     def kept_samples(self) -> list[Sample]:
         """A few kept documents of each language."""
@@ -354,7 +370,7 @@ def _public(reference: str) -> str:
 
 
 def _lengths(title: str, kept: Counter[int], dropped: Counter[int]) -> Histogram | None:
-    bins = max([*kept, *dropped, 0]) + 1
+    bins = max([*kept, *dropped, 0]) + 3
     counts = [[counter[number] for number in range(bins)] for counter in (kept, dropped)]
     return binned(title, counts[0], counts[1], list(doubling_edges(bins)))
 

@@ -84,7 +84,7 @@ def binned(title: str, kept: Sequence[int], dropped: Sequence[int], edges: Seque
     filled = [number for number, pair in enumerate(zip(kept, dropped, strict=True)) if any(pair)]
     if not filled:
         return None
-    first, last = filled[0], filled[-1] + 1
+    first, last = max(0, filled[0] - 2), min(filled[-1] + 3, len(kept))
     step = (WIDTH - LEFT - RIGHT) / (last - first)
     places = [LEFT + step * number for number in range(last - first + 1)]
     bars = _bars(kept[first:last], dropped[first:last], edges[first : last + 1], places)
