@@ -56,6 +56,16 @@ STAGES = {
         "Train a character n-gram model; its perplexity is a signal of quality.",
         "训练字符 n-gram 模型；其困惑度是一种质量信号。",
     ),
+    "text-classifier": Entry(
+        "luhuo.corpus.signals.stages:TextClassifierStage",
+        "Train a classifier of texts on labelled examples; its score is a signal.",
+        "用带标签的样本训练文本分类器；其分数是一种信号。",
+    ),
+    "media": Entry(
+        "luhuo.corpus.media.stages:MediaStage",
+        "A manifest of images and audio with captions, sizes and duplicates.",
+        "图片与音频清单：配对说明、尺寸、时长与重复。",
+    ),
     "tokenizer": Entry("luhuo.tokenizer.stages:TokenizerStage", "Train a tokenizer.", "训练分词器。"),
     "shards": Entry(
         "luhuo.corpus.stages:ShardsStage",

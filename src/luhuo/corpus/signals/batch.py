@@ -121,11 +121,8 @@ class Batch:
         return Spans(starts, ends, self._documents(starts))
 
     @functools.cached_property
-    def units(self) -> Spans:
-        """What n-grams are made of: words, or, where no blanks part them, single characters and runs of letters and
-        digits of other scripts (punctuation is left out)."""
-        if self.lang not in UNSPACED:
-            return self.words
+    def tokens(self) -> Spans:
+        """Runs of letters and digits, and single characters of scripts without blanks; no punctuation."""
         word, single = self.of_kind(WORD), self.of_kind(SINGLE)
         single &= word
         joint = word & ~single
@@ -133,6 +130,11 @@ class Batch:
         starts = np.flatnonzero(single | (joint & ~before))
         ends = np.flatnonzero(single | (joint & ~after)) + 1
         return Spans(starts, ends, self._documents(starts))
+
+    @functools.cached_property
+    def units(self) -> Spans:
+        """What n-grams are made of: words, or, where no blanks part them, `tokens`."""
+        return self.tokens if self.lang in UNSPACED else self.words
 
     @functools.cached_property
     def lines(self) -> Spans:
