@@ -6,7 +6,7 @@ one with the smallest id. None of this depends on how documents are numbered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from luhuo.corpus.dedup.ranges import group_starts
 from luhuo.corpus.dedup.signatures import Signatures
+from luhuo.corpus.dedup.tables import read_columns
 from luhuo.corpus.dedup.unionfind import UnionFind
 
 EXACT, NEAR, SEMANTIC = 1, 2, 3
@@ -22,7 +23,10 @@ REASONS = ("", "exact", "near", "semantic")
 AT_ONCE = 4_000_000
 """Documents of clusters that are ordered together."""
 
-Edges = Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+EDGES = "edges-1"
+"""The kind of files that hold pairs of documents: columns `left` and `right`."""
+Joins = Sequence[tuple[int, Sequence[Path]]]
+"""Reasons, and the files with the pairs found for each."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def _path(folder: Path, name: str) -> Path:
     return folder / f".work/clusters/{name}.map"
 
 
-def write_clusters(folder: Path, signatures: Signatures, stages: Sequence[tuple[int, Edges]]) -> dict[str, int]:
-    """Join the pairs of each stage (reason, edges) in turn and write the clusters. Returns counts."""
+def write_clusters(folder: Path, signatures: Signatures, joins: Joins) -> dict[str, int]:
+    """Join the pairs of each kind in turn and write the clusters. Returns counts."""
     total = signatures.numbering.total
     components = UnionFind(_path(folder, "parent"), total)
     kept = np.memmap(_path(folder, "kept"), np.int64, "w+", shape=(total,))
@@ -60,9 +64,10 @@ def write_clusters(folder: Path, signatures: Signatures, stages: Sequence[tuple[
     for begin in range(0, total, AT_ONCE):
         numbers = np.arange(begin, min(begin + AT_ONCE, total))
         kept[numbers] = name[numbers] = numbers
-    for why, edges in stages:
-        for left, right in edges:
-            components.join(left, right)
+    for why, paths in joins:
+        for path in paths:
+            edges = read_columns(path, EDGES)
+            components.join(edges["left"], edges["right"])
         _settle(signatures, components, kept, name, reason, why)
     counts = {REASONS[why]: int((reason == why).sum()) for why in (EXACT, NEAR, SEMANTIC)}
     sizes = np.bincount(np.searchsorted(*_named(name))) if (reason > 0).any() else np.zeros(0, np.int64)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from luhuo.corpus.dedup import folding
+from luhuo.corpus.dedup.clusters import EDGES
 from luhuo.corpus.dedup.records import Numbering, batches
 from luhuo.corpus.dedup.similarity import is_duplicate
 from luhuo.corpus.dedup.stages import DeduplicateStage
@@ -22,7 +23,7 @@ from luhuo.corpus.factory.watch import Watch
 
 TEXTS_TARGET = "luhuo.corpus.dedup.compare:lay_ready"
 PAIRS_TARGET = "luhuo.corpus.dedup.compare:compare_pairs"
-TEXTS, PAIRS, EDGES = f"texts fold-{folding.VERSION}", "pairs-1", "edges-1"
+TEXTS, PAIRS = f"texts fold-{folding.VERSION}", "pairs-1"
 
 
 def texts_path(unit: str) -> str:

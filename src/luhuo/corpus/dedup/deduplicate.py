@@ -4,8 +4,9 @@
 2. Exact duplicates: keys sorted, a range at a time (`exact`).
 3. Candidates: band keys sorted, a range at a time (`candidates`); their texts laid ready; pairs compared (`compare`).
 4. Pairs become clusters, and of each one document is kept (`clusters`).
-5. Of what is kept, repeated paragraphs, lines and other spans are found (`paragraphs`, `substrings`, `repeated`).
-6. Each unit gets its verdicts (`verdict`).
+5. Of what is kept, those that mean the same are joined too (`semantic`, if there are embeddings).
+6. Of what is kept, repeated paragraphs, lines and other spans are found (`paragraphs`, `substrings`, `repeated`).
+7. Each unit gets its verdicts (`verdict`).
 
 Every step writes files that bear digests; a run that was cut off makes only what is missing or damaged.
 """
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from luhuo.core.artifact import Workspace
 from luhuo.core.atomic import write_json
@@ -32,6 +32,7 @@ from luhuo.corpus.dedup import (
     minhash,
     paragraphs,
     repeated,
+    semantic,
     signatures,
     substrings,
     verdict,
@@ -76,12 +77,15 @@ class _Steps:
     def all(self) -> dict[str, Any]:
         """Run them and tell what was found."""
         signed = self._run(signatures.TARGET, self.units, "sign", self.values["stage"])
-        joins: list[tuple[int, clusters.Edges]] = [(clusters.EXACT, list(self._exact()))]
+        joins = [(clusters.EXACT, self._exact())]
         told: dict[str, Any] = {}
         if self.stage.near is not None:
-            told = self._near(sum(row["signed"] for row in signed))
-            joins.append((clusters.NEAR, self._edges(told.pop("units"))))
+            told, paths = self._near(sum(row["signed"] for row in signed))
+            joins.append((clusters.NEAR, paths))
         found = clusters.write_clusters(self.folder, self._signatures(), joins)
+        if self.stage.semantic is not None:
+            joins.append((clusters.SEMANTIC, self._semantic()))
+            found = clusters.write_clusters(self.folder, self._signatures(), joins)
         cuts = self._cuts()
         written = self._run(verdict.TARGET, self.units, "verdicts", self.values | {"cuts": cuts})
         for name in ("cut_documents", "cut_characters"):
@@ -98,22 +102,23 @@ class _Steps:
     def _signatures(self) -> Signatures:
         return Signatures(self.folder, self.numbering, self.stage)
 
-    def _exact(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Pairs of equal documents; also marks the repeats in a map for the steps that follow."""
+    def _exact(self) -> list[Path]:
+        """Find equal documents, and mark all but the first in a map for the steps that follow."""
         ranges = key_ranges("range", self.total, exact.RANGE_DOCUMENTS, self.bytes)
         self._run(exact.TARGET, ranges, "exact")
         repeats = self._map("repeats")
-        for unit in ranges:
-            pairs = read_columns(self.folder / exact.pairs_path(unit.name), exact.ALGORITHM)
-            repeats[pairs["repeat"]] = 1
-            yield pairs["first"], pairs["repeat"]
+        paths = [self.folder / exact.pairs_path(unit.name) for unit in ranges]
+        for path in paths:
+            repeats[read_columns(path, clusters.EDGES)["right"]] = 1
         repeats.flush()
+        return paths
 
     def _map(self, name: str) -> np.memmap[Any, Any]:
         """A new map of one byte a document, all 0."""
         return np.memmap(self.folder / WORK / f"{name}.map", np.uint8, "w+", shape=(self.total,))
 
-    def _near(self, signed: int) -> dict[str, Any]:
+    def _near(self, signed: int) -> tuple[dict[str, Any], list[Path]]:
+        """(what is told, files of pairs) of near duplicates."""
         near = self.stage.near
         assert near is not None
         bands = near.bands[0] if near.method == "minhash" else 4
@@ -123,13 +128,13 @@ class _Steps:
         units = self._divide([unit.name for unit in ranges])
         self._run(compare.TEXTS_TARGET, self.units, "texts")
         told = self._run(compare.PAIRS_TARGET, units, "compare")
-        return {
+        counts = {
             "signed": signed,
             "signatures": signatures.algorithm(self.stage),
             "candidates": sum(row["candidates"] for row in found),
             "compared": sum(row["compared"] for row in told),
-            "units": units,
         }
+        return counts, [self.folder / compare.edges_path(unit.name) for unit in units]
 
     def _say_curve(self) -> None:
         near = self.stage.near
@@ -195,7 +200,16 @@ class _Steps:
         for name in ranges:
             yield read_columns(self.folder / candidates.candidates_path(name), candidates.ALGORITHM)
 
-    def _edges(self, units: Sequence[Unit]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        for unit in units:
-            edges = read_columns(self.folder / compare.edges_path(unit.name), compare.EDGES)
-            yield edges["left"], edges["right"]
+    def _semantic(self) -> list[Path]:
+        """Find documents that mean the same by their embeddings: files of pairs."""
+        rounded = self._run(semantic.ROUND_TARGET, self.units, "vectors")
+        semantic.require_one_width(rounded, self.stage)
+        count = semantic.first_centroids(
+            self.folder, self._signatures(), self.stage, sum(row["vectors"] for row in rounded)
+        )
+        for step in range(semantic.ROUNDS):
+            self._run(semantic.ASSIGN_TARGET, self.units, f"kmeans-{step:02d}", self.values | {"step": step})
+            semantic.next_centroids(self.folder, step, self.numbering.names)
+        units = semantic.cluster_units(count, self.bytes)
+        self._run(semantic.JOIN_TARGET, units, "semantic", self.values | {"step": semantic.ROUNDS - 1})
+        return [self.folder / semantic.edges_path(unit.name) for unit in units]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from luhuo.corpus.dedup.clusters import EDGES
 from luhuo.corpus.dedup.ranges import group_starts
 from luhuo.corpus.dedup.records import Numbering
 from luhuo.corpus.dedup.signatures import Signatures
@@ -17,7 +18,6 @@ from luhuo.corpus.factory.executors import Outcome, Unit
 from luhuo.corpus.factory.watch import Watch
 
 TARGET = "luhuo.corpus.dedup.exact:join_range"
-ALGORITHM = "exact-pairs-1"
 RANGE_DOCUMENTS = 4_000_000
 """Documents sorted together."""
 
@@ -28,7 +28,7 @@ def pairs_path(unit: str) -> str:
 
 
 def join_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
-    """Write (`first`, `repeat`): of each document equal to one before, the numbers of the first such and of itself."""
+    """Write the pairs (`left`, `right`) of documents that are equal, the first of them on the left."""
     watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
@@ -45,7 +45,7 @@ def join_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -
     first = np.repeat(documents[starts], np.diff(np.append(starts, len(documents))))
     repeated = documents != first
     name = pairs_path(unit.name)
-    write_columns(folder / name, ALGORITHM, {"first": first[repeated], "repeat": documents[repeated]})
+    write_columns(folder / name, EDGES, {"left": first[repeated], "right": documents[repeated]})
     return Outcome([name], {"repeats": int(repeated.sum())})
 
 
