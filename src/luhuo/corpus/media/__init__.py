@@ -1,0 +1,1 @@
+"""Manifests of images and audio: what belongs together, how large it is, what is there twice, what cannot be read."""
