@@ -17,8 +17,8 @@ NULL = object()
 
 def text_at(value: Any, text_field: str) -> Any:
     """What a path names: `text`, `page.body` (dots go into objects), `instruction+input+output` (parts that are there
-    and not empty, with blank lines between). A list of messages becomes their contents, with blank lines between.
-    None where there is no such field."""
+    and not empty, with blank lines between). A list of messages becomes their contents, with blank lines between, and a
+    list of strings becomes its lines. None where there is no such field."""
     names = [name.strip() for name in text_field.split("+")]
     if len(names) == 1:
         return _running(_at(value, names[0]))
@@ -39,7 +39,9 @@ def _at(value: Any, path: str) -> Any:
 
 
 def _running(value: Any) -> Any:
-    """A list of messages as text; everything else as it is."""
+    """A list of messages or of lines as text; everything else as it is."""
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        return "\n".join(value)
     if not isinstance(value, list) or not value or not all(isinstance(message, dict) for message in value):
         return value
     said = [_said(message) for message in value]

@@ -11,6 +11,7 @@ from luhuo.core.artifact import MANIFEST, read_manifest
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
+from luhuo.corpus.factory.stages import AnnotateStage
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import cache_per_token, parameters
 from luhuo.recipe.schema import REFERENCE, Step, load_recipe, resolve
@@ -86,11 +87,34 @@ def _row(step: Step, steps: dict[str, Step], models: dict[str, ModelConfig], fol
         None,
         tr("time of the last run", "时间取自上次运行") if last is not None else tr("time not known", "时间未知"),
     )
+    if step.stage in ("annotate", "deduplicate", "filter") and last is None:
+        return _corpus_row(step, stage, steps, folder)
     if step.stage == "evaluate":
         model = _model_of(step, models, folder)
         if model is not None:
             peak = _evaluation(model, getattr(stage, "batch", 1), getattr(stage, "max_tokens", 64), machine)
     return Row(step.name, step.stage, None, peak, last, _disk(stage, folder, steps), note)
+
+
+def _corpus_row(step: Step, stage: Stage, steps: dict[str, Step], folder: Path) -> Row:
+    """A stage of the corpus factory: a little of each source is measured, the later stages by their share of it."""
+    from luhuo.corpus.factory.estimate import SHARES, estimate
+
+    first = step
+    while first.stage != "annotate":
+        named = REFERENCE.fullmatch(str(first.config.get("annotated", "")))
+        if named is None or named[1] not in steps:
+            return Row(step.name, step.stage, None, None, None, stage.disk_bytes(), tr("time not known", "时间未知"))
+        first = steps[named[1]]
+    try:
+        values = resolve(configured("annotate", first.config, first.name).model_dump(mode="json"), folder)
+        found = estimate(AnnotateStage.model_validate(values))
+    except LuhuoError:
+        note = tr("time not known before its sources are there", "来源就绪之前时间未知")
+        return Row(step.name, step.stage, None, None, None, stage.disk_bytes(), note)
+    share = SHARES[step.stage]
+    note = tr("from a little of each source, measured here", "由各来源的少量样本在本机测得")
+    return Row(step.name, step.stage, None, found.memory, found.seconds * share.time, found.text * share.disk, note)
 
 
 def _disk(stage: Stage, folder: Path, steps: dict[str, Step]) -> float:

@@ -106,6 +106,24 @@ def annotate_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Wat
     return Outcome(names, work.told())
 
 
+def measured_unit(settings: dict[str, Any], unit: Unit, folder: Path, most: int) -> tuple[dict[str, Any], bool]:
+    """Annotate a unit until so many bytes of text are done, for an estimate: its summary, and whether that was all.
+
+    Benchmarks are not looked for.
+    """
+    work = _Unit(settings, unit, None)
+    with (
+        (folder / "records").open("w") as texts,
+        (folder / "signals").open("w") as values,
+        (folder / "bad").open("w") as bad,
+    ):
+        for batch in work.batches(Watch(folder, unit.name)):
+            work.write(work.annotated(batch), texts, values, bad)
+            if work.counts["bytes"] >= most:
+                return work.told(), False
+    return work.told(), True
+
+
 class _Unit:
     """One unit on its way; counts what becomes of its records."""
 
