@@ -1,7 +1,7 @@
 """Near-duplicate removal by Luhuo, datatrove and data-juicer on the same texts.
 
     python -m venv /tmp/datatrove && /tmp/datatrove/bin/pip install "datatrove[processing,io]" spacy jieba
-    python -m venv /tmp/data-juicer && /tmp/data-juicer/bin/pip install py-data-juicer scipy
+    python -m venv /tmp/data-juicer && /tmp/data-juicer/bin/pip install py-data-juicer scipy aiohttp
     LUHUO_TEST_DATA=DIR python bench/dedup.py 200 --datatrove /tmp/datatrove --data-juicer /tmp/data-juicer
 
 Prints a row a tool: seconds of processor time of all its processes, MB of text per such second, the highest memory of

@@ -34,6 +34,7 @@ from luhuo.corpus.dedup import (
     repeated,
     semantic,
     signatures,
+    simhash,
     substrings,
     verdict,
 )
@@ -121,7 +122,7 @@ class _Steps:
         """(what is told, files of pairs) of near duplicates."""
         near = self.stage.near
         assert near is not None
-        bands = near.bands[0] if near.method == "minhash" else 4
+        bands = near.bands[0] if near.method == "minhash" else simhash.BLOCKS
         self._say_curve()
         ranges = key_ranges("range", signed * bands, candidates.RANGE_KEYS, self.bytes)
         found = self._run(candidates.TARGET, ranges, "candidates")

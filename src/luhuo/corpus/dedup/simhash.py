@@ -1,8 +1,9 @@
 """SimHash (Charikar 2002; Manku, Jain and Das Sarma 2007): 64 bits a document, each the sign of a sum over its pieces.
 
-Documents whose bits differ in at most `DISTANCE` places are candidates; they are found by the pigeonhole principle:
-of `DISTANCE + 1` blocks at least one is equal. It takes a fifteenth of the space of MinHash and finds less: at 5% of
-edited characters a copy's bits differ in about fifteen places, so this is a choice for copies that are nearly equal.
+Documents whose bits differ in at most three places have at least one of four blocks in common (the pigeonhole
+principle), and by it they are found; those that differ in up to `DISTANCE` places are found where they happen to have
+one. It takes a fifteenth of the space of MinHash and finds less: at 5% of edited characters a copy's bits differ in
+about fifteen places, so this is a choice for copies that are nearly equal.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from luhuo.corpus.dedup import folding, shingles
 from luhuo.corpus.dedup.shingles import U64, mix
 
 BITS = 64
-DISTANCE = 3
-BLOCKS = DISTANCE + 1
+BLOCKS = 4
+DISTANCE = 8
 
 
 def algorithm(unit: shingles.Unit) -> str:
