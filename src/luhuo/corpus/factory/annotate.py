@@ -28,6 +28,7 @@ from luhuo.corpus.factory.watch import Watch
 from luhuo.corpus.mojibake import repair
 from luhuo.corpus.normalise import normalise
 from luhuo.corpus.pieces import pieces
+from luhuo.corpus.signals.models import opened
 from luhuo.corpus.sources import LANGUAGE_CODE, name_source
 from luhuo.files.records import Broken, broken
 from luhuo.files.references import resolve
@@ -193,11 +194,14 @@ class _Unit:
             self._identify(rows)
         rows = self._identified(rows)
         texts = [row["text"] for row in rows]
-        found: list[dict[str, Any]] = [{"id": row["id"], "chars": len(row["text"])} for row in rows]
+        found: list[dict[str, Any]] = [
+            {"id": row["id"], "lang": row["lang"], "script": row["script"], "chars": len(row["text"])} for row in rows
+        ]
         with self._step("signals"):
             for lang in sorted({row["lang"] for row in rows}):
                 places = [place for place, row in enumerate(rows) if row["lang"] == lang]
-                measured = signals.measure([texts[place] for place in places], lang, self.settings["signals"])
+                some = [texts[place] for place in places]
+                measured = signals.measure(some, lang, self.settings["signals"], opened(self.settings["models"]))
                 for place, values in zip(places, measured, strict=True):
                     found[place].update(values)
         with self._step("privacy"):

@@ -14,8 +14,13 @@ from pathlib import Path
 from luhuo.corpus.documents import SPLITS, documents_path, write_document, writer
 from luhuo.corpus.factory import records
 from luhuo.corpus.split import Splitter
+from luhuo.files.streams import open_text
 
 BUCKET_BYTES = 64_000_000
+ID = slice(len('{"id":"'), len('{"id":"') + 32)
+CLUSTER = slice(ID.stop + len('","cluster":"'), ID.stop + len('","cluster":"') + 32)
+SOURCE = CLUSTER.stop + len('","source":"')
+"""Where these stand in a line of `.work/kept/`, which need not be parsed for them."""
 MOST_BUCKETS = 256
 """Files open at a time."""
 
@@ -33,9 +38,12 @@ def arrange(folder: Path, units: Sequence[str], valid: float, test: float, seed:
     with ExitStack() as stack:
         handles = [stack.enter_context(writer(place, level=1)) for place in places]
         for unit in units:
-            for row in records.read_lines(work / f"kept/{unit}.jsonl.zst"):
-                splitters.setdefault(row["source"], Splitter(valid, test, seed)).see(row["cluster"])
-                handles[int(row["id"][:8], 16) * buckets >> 32].write(records.to_line(row))
+            with open_text(work / f"kept/{unit}.jsonl.zst") as lines:
+                for line in lines:
+                    name, cluster, source = line[ID], line[CLUSTER], line[SOURCE : line.index('"', SOURCE)]
+                    splitters.setdefault(source, Splitter(valid, test, seed)).see(cluster)
+                    handles[int(name[:8], 16) * buckets >> 32].write(line)
+    fields = ("id", "text", "lang", "source", "licence")
     counts = {split: {"documents": 0, "bytes": 0, "chars": 0} for split in SPLITS}
     with ExitStack() as stack:
         outputs = {split: stack.enter_context(writer(documents_path(folder, split))) for split in SPLITS}
@@ -43,8 +51,7 @@ def arrange(folder: Path, units: Sequence[str], valid: float, test: float, seed:
             rows = {row["id"]: row for row in records.read_lines(place)}
             for name in sorted(rows):
                 row = rows[name]
-                split = splitters[row["source"]].side(row.pop("cluster"))
-                fields = ("id", "text", "lang", "source", "licence")
+                split = splitters[row["source"]].side(row["cluster"])
                 write_document(outputs[split], {field: row[field] for field in fields})
                 counts[split]["documents"] += 1
                 counts[split]["bytes"] += len(row["text"].encode())

@@ -25,20 +25,20 @@ class Decider:
         self._settings = settings
         self._rules: dict[str, list[rules.Rule]] = {}
 
-    def reasons(self, record: Mapping[str, Any], signals: Mapping[str, Any]) -> list[Reason]:
+    def reasons(self, signals: Mapping[str, Any]) -> list[Reason]:
         """Every reason to drop the record, in the order of the rules; empty if it is kept."""
         found = []
-        lang, wanted = record["lang"], self._settings
+        lang, wanted = signals["lang"], self._settings
         if wanted["languages"] is not None and lang not in wanted["languages"]:
             found.append(Reason("language", lang))
-        if lang == "zh" and wanted["scripts"] is not None and record["script"] not in wanted["scripts"]:
-            found.append(Reason("script", record["script"]))
+        if lang == "zh" and wanted["scripts"] is not None and signals["script"] not in wanted["scripts"]:
+            found.append(Reason("script", signals["script"]))
         if signals["chars"] < wanted["min_chars"]:
             found.append(Reason("too_short", signals["chars"]))
         if wanted["leaks"] == "drop":
-            found += [Reason("benchmark", name.partition(".")[2]) for name in signals if name.startswith("benchmark.")]
+            found += [Reason("benchmark", name) for name in named(signals, "benchmark.")]
         if wanted["privacy"] == "drop":
-            found += [Reason("privacy", name.partition(".")[2]) for name in signals if name.startswith("privacy.")]
+            found += [Reason("privacy", name) for name in named(signals, "privacy.")]
         for rule in self.rules_of(lang):
             value = signals.get(rule.signal)
             if value is not None and not rule.holds(value):
@@ -61,3 +61,8 @@ class Decider:
                     table[signal] = dataclasses.replace(named, min=limits["min"], max=limits["max"])
             self._rules[lang] = list(table.values())
         return self._rules[lang]
+
+
+def named(signals: Mapping[str, Any], family: str) -> list[str]:
+    """Names of the signals of a family that is only told where something was found ("benchmark.", "privacy.")."""
+    return [name.removeprefix(family) for name in signals if name.startswith(family)]

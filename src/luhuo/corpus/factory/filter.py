@@ -25,7 +25,7 @@ from luhuo.corpus.dedup import Verdict, verdicts
 from luhuo.corpus.documents import writer
 from luhuo.corpus.factory import records
 from luhuo.corpus.factory.arrange import arrange
-from luhuo.corpus.factory.decide import Decider, Reason
+from luhuo.corpus.factory.decide import Decider, Reason, named
 from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
 from luhuo.corpus.factory.watch import Watch
 from luhuo.corpus.normalise import normalise
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EXCERPT = 2_000
 """Characters of a dropped document that are kept beside its reasons; all of it lies in the annotate artifact."""
+REPLACED = ("placeholder", "synthetic")
+"""What `privacy` says where personal data are replaced."""
 HERE = "luhuo.corpus.factory.filter"
 
 
@@ -74,35 +76,34 @@ def decide_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
         decisions, spares = [stack.enter_context(writer(path, level=1)) for path in paths]
-        rows = _aligned(settings, unit.name)
-        for record, signals, verdict in rows:
-            reasons = decider.reasons(record, signals)
-            decisions.write(records.to_line({"reasons": [[r.code, r.value] for r in reasons]}))
+        signals = records.read_signals(settings["annotated"], unit.name)
+        for row, verdict in _with_verdicts(signals, settings, unit.name):
+            reasons = decider.reasons(row)
+            decision: dict[str, Any] = {"reasons": [[reason.code, reason.value] for reason in reasons]}
+            if _is_private(settings, row):
+                decision["private"] = True
+            decisions.write(records.to_line(decision))
             if verdict.kept and reasons:
                 headless.append(verdict.cluster)
             if not verdict.kept and not reasons:
-                row = {"cluster": verdict.cluster, "rank": [-signals["chars"], record["id"]]}
-                spares.write(records.to_line(row))
+                spares.write(records.to_line({"cluster": verdict.cluster, "rank": [-row["chars"], row["id"]]}))
     return Outcome(names, {"headless": sorted(set(headless))})
 
 
-def _aligned(settings: dict[str, Any], unit: str) -> Iterator[tuple[dict[str, Any], dict[str, Any], Verdict]]:
-    """Record, signals and verdict of each line of a unit. Raises `LuhuoError` if the files are of different runs."""
-    both = zip(
-        records.read_records(settings["annotated"], unit),
-        records.read_signals(settings["annotated"], unit),
-        strict=True,
-    )
+def _with_verdicts(
+    rows: Iterator[dict[str, Any]], settings: dict[str, Any], unit: str
+) -> Iterator[tuple[dict[str, Any], Verdict]]:
+    """Each row of a unit with its verdict. Raises `LuhuoError` if the verdicts are of other records."""
     if settings["duplicates"] is None:
-        for record, signals in both:
-            yield record, signals, Verdict(kept=True, reason=None, cluster=record["id"], of=None, cuts=[])
+        for row in rows:
+            yield row, Verdict(kept=True, reason=None, cluster=row["id"], of=None, cuts=[])
         return
     found = verdicts(Path(settings["duplicates"]), unit)
-    for record, signals in both:
+    for row in rows:
         verdict = next(found, None)
         if verdict is None:
             raise _misaligned(settings)
-        yield record, signals, verdict
+        yield row, verdict
     if next(found, None) is not None:
         raise _misaligned(settings)
 
@@ -138,17 +139,18 @@ def write_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch)
         paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
         kept, dropped = [stack.enter_context(writer(path, level=3)) for path in paths]
         decisions = records.read_lines(folder / f".work/decided/{unit.name}.jsonl.zst")
-        for (record, signals, verdict), decision in zip(_aligned(settings, unit.name), decisions, strict=True):
+        texts = records.read_records(settings["annotated"], unit.name)
+        for (record, verdict), decision in zip(_with_verdicts(texts, settings, unit.name), decisions, strict=True):
             reasons = [Reason(*pair) for pair in decision["reasons"]] + _repeated(record, verdict, promoted)
             text = record["text"]
             if not reasons:
-                text, reasons = _cleaned(settings, record, signals, verdict, tally)
+                text, reasons = _cleaned(settings, record, verdict, decision, tally)
             tally.count(record, text, reasons)
             if reasons:
                 dropped.write(records.to_line(_dropped(record, reasons, verdict)))
                 continue
-            row = {name: record[name] for name in ("id", "lang", "source", "licence")}
-            kept.write(records.to_line(row | {"text": text, "cluster": verdict.cluster}))
+            row = {"id": record["id"], "cluster": verdict.cluster, "source": record["source"]}
+            kept.write(records.to_line(row | {"lang": record["lang"], "licence": record["licence"], "text": text}))
     return Outcome(names, tally.told())
 
 
@@ -160,14 +162,14 @@ def _repeated(record: dict[str, Any], verdict: Verdict, promoted: dict[str, str]
 
 
 def _cleaned(
-    settings: dict[str, Any], record: dict[str, Any], signals: dict[str, Any], verdict: Verdict, tally: _Tally
+    settings: dict[str, Any], record: dict[str, Any], verdict: Verdict, decision: dict[str, Any], tally: _Tally
 ) -> tuple[str, list[Reason]]:
     """The text without repeated spans and with personal data replaced; a reason if too little is left."""
     text = without_repeats(record["text"], verdict.cuts)
     tally.cuts.update(reason for *_, reason in verdict.cuts)
     if verdict.cuts and len(text) < settings["min_chars"]:
         return text, [Reason("emptied", len(text))]
-    spans = personal_data(settings, text, record["lang"], signals)
+    spans = privacy.find(text, record["lang"]) if decision.get("private") else []
     if spans:
         text = privacy.replace(text, spans, style=settings["privacy"], key=str(settings["seed"]))
         tally.private.update(span.kind for span in spans)
@@ -181,9 +183,11 @@ def without_repeats(text: str, cuts: Sequence[tuple[int, int, str]]) -> str:
 
 def personal_data(settings: dict[str, Any], text: str, lang: str, signals: dict[str, Any]) -> list[privacy.Span]:
     """What of a text the filter stage replaces; it looks only where the annotate stage has found something."""
-    if settings["privacy"] not in ("placeholder", "synthetic"):
-        return []
-    return privacy.find(text, lang) if any(name.startswith("privacy.") for name in signals) else []
+    return privacy.find(text, lang) if _is_private(settings, signals) else []
+
+
+def _is_private(settings: dict[str, Any], signals: dict[str, Any]) -> bool:
+    return settings["privacy"] in REPLACED and bool(named(signals, "privacy."))
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:

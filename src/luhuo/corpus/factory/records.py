@@ -16,6 +16,7 @@ from luhuo.files.streams import open_text
 UNITS = "units.json"
 """Names and sizes of the units, in order: {"units": [{"name", "records", "bytes"}]}."""
 
+ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 LEVEL = 3
 """Zstandard's level: these files are read a few times and then thrown away."""
 
@@ -63,10 +64,10 @@ def read_records(artifact: str | Path, unit: str) -> Iterator[dict[str, Any]]:
 
 
 def read_signals(artifact: str | Path, unit: str) -> Iterator[dict[str, Any]]:
-    """The signals of a unit: {"id", "family.name": …}, in the order of its records."""
+    """The signals of a unit: {"id", "lang", "script", "chars", "family.name": …}, in the order of its records."""
     return read_lines(signals_path(artifact, unit))
 
 
 def to_line(row: dict[str, Any]) -> str:
     """A row as a line of JSON; equal rows give equal bytes."""
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return ENCODE(row) + "\n"

@@ -9,6 +9,7 @@ from pydantic import model_validator
 from luhuo.core.config import Config, Input, field
 from luhuo.core.stage import Stage
 from luhuo.corpus.decontaminate.rules import Rules as Leaks
+from luhuo.corpus.signals.stages import SignalModels
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
@@ -71,6 +72,7 @@ class AnnotateStage(Stage):
     signals: list[str] | None = field(
         None, "Families of signals to measure (null: all).", "要测量的信号族（null：全部）。"
     )
+    models: SignalModels = field(SignalModels(), "Trained models that measure as well.", "同时用于测量的已训练模型。")
     benchmarks: dict[str, Benchmark] = field(
         {}, "Evaluation sets to look for in the text, by name.", "要在文本中查找的评测集，按名称给出。"
     )
