@@ -22,10 +22,14 @@ PAGE_NUMBER = re.compile(
 )
 NUMBERS = re.compile(r"\d+")
 ENDERS = '。！？.!?:：；;」』”’"）)】》'
-BEGINNINGS = re.compile(
-    r"[•●▪◦‣·*\-–—]\s|\(?\d{1,3}[.)、]|[（(]?[一二三四五六七八九十]{1,3}[、.）)]|第[一二三四五六七八九十百\d]+[章节節条條]|#"
+BULLET = re.compile(r"[•●▪◦‣·*\-–—]\s")
+NUMBERED = re.compile(
+    r"\(?\d{1,3}(?:[.．](?!\d)|[)）、])|[（(]?[一二三四五六七八九十]{1,3}[、.）)]"
+    r"|第[一二三四五六七八九十百\d]+[章节節条條]|#"
 )
 CJK = re.compile("[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+PARAGRAPH_CHARS = (60, 20_000)
+"""What is open at the end of a page and shorter is a heading; what is longer is given out as it is."""
 MARGIN_LINES = 2
 """Lines at the head and the foot of a page in which running titles stand."""
 
@@ -71,23 +75,51 @@ def _records(document: Any, name: str, failed: type[Exception]) -> Iterator[Reco
 def _pages(document: Any, name: str, damage: list[Broken], failed: type[Exception]) -> Iterator[tuple[int, str]]:
     """(number, text) of the pages. A paragraph that goes on from one page to the next is put together: what is open
     at the end of a page is carried over."""
-    margins: list[str] = []
     carried = ""
+    for number, lines in _body(_lines(document, name, damage, failed)):
+        paragraphs = joined([carried, *lines] if carried else lines)
+        carried = ""
+        if (
+            paragraphs
+            and paragraphs[-1][-1] not in ENDERS
+            and PARAGRAPH_CHARS[0] < len(paragraphs[-1]) < PARAGRAPH_CHARS[1]
+        ):
+            carried = paragraphs.pop()
+        if paragraphs:
+            yield number, "\n\n".join(paragraphs)
+    if carried:
+        yield len(document), carried
+
+
+def _lines(document: Any, name: str, damage: list[Broken], failed: type[Exception]) -> Iterator[tuple[int, list[str]]]:
+    """(number, lines that are not empty) of the pages that can be read."""
     for number in range(1, len(document) + 1):
         try:
             text = _text(document[number - 1])
         except failed as error:
             damage.append(broken(name, number, "bad_page", error))
             continue
-        lines, margins = _without_margins(text.splitlines(), margins)
-        paragraphs = joined([carried, *lines] if carried else lines)
-        carried = ""
-        if paragraphs and paragraphs[-1][-1] not in ENDERS and number < len(document) and len(paragraphs[-1]) > 60:
-            carried = paragraphs.pop()
-        if paragraphs:
-            yield number, "\n\n".join(paragraphs)
-    if carried:
-        yield len(document), carried
+        yield number, [line for line in text.splitlines() if line.strip()]
+
+
+def _body(pages: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """The pages without page numbers, and without the lines at their edges that stand, numbers aside, at the edges of
+    the page before: running titles, the first of which stays."""
+    before: set[str] = set()
+    for number, lines in pages:
+        last = len(lines) - MARGIN_LINES
+        edges = {
+            place: NUMBERS.sub("0", line.strip()[:200])
+            for place, line in enumerate(lines)
+            if place < MARGIN_LINES or place >= last
+        }
+        gone = {
+            place
+            for place, line in edges.items()
+            if (line in before and last > 0) or PAGE_NUMBER.fullmatch(lines[place].strip()[:60])
+        }
+        before = set(edges.values())
+        yield number, [line for place, line in enumerate(lines) if place not in gone]
 
 
 def _text(page: Any) -> str:
@@ -99,20 +131,6 @@ def _text(page: Any) -> str:
             words.close()
     finally:
         page.close()
-
-
-def _without_margins(lines: list[str], before: list[str]) -> tuple[list[str], list[str]]:
-    """A page's lines without page numbers and without what stood at the same edge of the page before it (numbers
-    aside), and the lines at its edges for the page after it."""
-    lines = [line for line in lines if line.strip()]
-    places = [*range(min(MARGIN_LINES, len(lines))), *range(max(MARGIN_LINES, len(lines) - MARGIN_LINES), len(lines))]
-    edges = {place: NUMBERS.sub("0", lines[place].strip()) for place in places}
-    gone = {
-        place
-        for place, line in edges.items()
-        if (line in before and len(lines) > MARGIN_LINES) or PAGE_NUMBER.fullmatch(lines[place].strip()[:60])
-    }
-    return [line for place, line in enumerate(lines) if place not in gone], list(edges.values())
 
 
 def joined(lines: list[str]) -> list[str]:
@@ -129,8 +147,9 @@ def joined(lines: list[str]) -> list[str]:
     last = ""
     for line in lines:
         text = line.strip()
-        new = not paragraphs or _ends(last, full) or BEGINNINGS.match(text) or line.startswith(("　　", "    "))
-        if new:
+        closed = last.endswith(tuple(ENDERS)) or len(last) < 0.85 * full
+        begins = line.startswith(("　　", "    ")) or BULLET.match(text) or (closed and NUMBERED.match(text))
+        if not paragraphs or begins or _ends(last, full):
             paragraphs.append(text)
         else:
             paragraphs[-1] = _join(paragraphs[-1], text)
