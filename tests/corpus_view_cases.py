@@ -82,10 +82,12 @@ def write(path: Path, documents: list[dict[str, Any]], more: str = "") -> Path:
     return path
 
 
-def make_corpus(root: Path, count: int = 40, **settings: Any) -> Path:
+def make_corpus(root: Path, count: int = 40, documents: list[dict[str, Any]] | None = None, **settings: Any) -> Path:
     """A filter artifact `root/clean` with its ancestors beside it."""
-    first = write(root / "raw/village.jsonl", village(count), 'no json\n{"text": 3}\n')
-    second = write(root / "raw/papers.jsonl", [{"text": english(2)}, *({"text": english(2000 + n)} for n in range(10))])
+    first = write(root / "raw/village.jsonl", documents or village(count), 'no json\n{"text": 3}\n')
+    second = write(
+        root / "raw/papers.jsonl", [{"text": english(2)}, *({"text": english(2000 + n)} for n in range(10))]
+    )
     sources = [
         {"name": "village", "path": str(first), "licence": "CC0-1.0"},
         {"name": "papers", "path": str(second), "licence": "CC-BY-4.0"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -86,7 +86,7 @@ class Card:
         self.plain_report = {} if corpus.filtered else corpus.report(corpus.documents).get("sources", {})
         self.read = sum(facts.documents.values())
         self.kept = sum(count for key, count in facts.documents.items() if not key[2])
-        self.languages = [lang for lang, _ in self._by(1).most_common()]
+        self.languages = [lang for lang, _ in ranked(self._by(1))]
 
     def _by(self, place: int, *, kept: bool | None = None, size: bool = False) -> Counter[str]:
         """Documents (or bytes) by source (0) or language (1)."""
@@ -125,7 +125,7 @@ class Card:
             tr("reference", "引用"),
             tr("documents", "文档"),
             tr("kept", "保留"),
-            "",
+            tr("share", "占比"),
         ]
         head += [
             tr("text", "文本"),
@@ -160,14 +160,14 @@ class Card:
             tr("scripts", "字形"),
             tr("documents", "文档"),
             tr("kept", "保留"),
-            "",
+            tr("share", "占比"),
             tr("text", "文本"),
-            "",
+            tr("share", "占比"),
         ]
         rows = []
         for lang in self.languages:
             scripts = Counter({script: n for (own, script), n in self.facts.scripts.items() if own == lang and script})
-            told = ", ".join(f"{script} {share(n, read[lang])}" for script, n in scripts.most_common())
+            told = ", ".join(f"{script} {share(n, read[lang])}" for script, n in ranked(scripts))
             row = [lang, told or "—", f"{read[lang]:,}", f"{kept[lang]:,}", share(kept[lang], read[lang])]
             rows.append([*row, size(text[lang]), share(text[lang], sum(text.values()))])
         return Table(head, rows, 2)
@@ -199,7 +199,7 @@ class Card:
             first = sum(langs.values())
             shares = [(lang, langs[lang]) for lang in self.languages if langs[lang]]
             named, alone = self.facts.named[code], self.facts.alone[code]
-            found.append(Reason(code, words, first, named, alone, shares, sources.most_common(5)))
+            found.append(Reason(code, words, first, named, alone, shares, ranked(sources)[:5]))
         return sorted(found, key=lambda reason: (-reason.first, reason.code))[:MOST_REASONS]
 
     def fates(self) -> list[tuple[str, str, int, list[tuple[str, int]]]]:
@@ -212,7 +212,7 @@ class Card:
                 source,
                 lang,
                 counts.total(),
-                [("", counts[""]), *Counter({c: n for c, n in counts.items() if c}).most_common()],
+                [("", counts[""]), *ranked({c: n for c, n in counts.items() if c})],
             )
             for (source, lang), counts in sorted(found.items())
         ]
@@ -231,8 +231,8 @@ class Card:
                 *(name for name in columns if name not in table),
             ]:
                 rule = table.get(name) or flags.get(name)
-                limits = [x for x in (rule.min, rule.max) if x is not None] if rule else []
-                picture = histogram(name, columns[name], dropped, limits)
+                limits = (rule.min, rule.max) if rule else (None, None)
+                picture = histogram(name, columns[name], dropped, *limits)
                 if len({value for value in columns[name] if value == value}) < 2:
                     group.constant.append((name, f"{columns[name][0]:g}"))
                 elif picture is not None:
@@ -302,7 +302,7 @@ class Card:
         """Documents that hold items of evaluation sets."""
         rows = [
             [name, f"{count:,}", ", ".join(sorted(self.facts.hit_ids.get(name, ()))) or "—"]
-            for name, count in self.facts.hits.most_common()
+            for name, count in ranked(self.facts.hits)
         ]
         return Table([tr("benchmark", "评测集"), tr("documents", "文档"), tr("items, for example", "题目举例")], rows)
 
@@ -390,6 +390,11 @@ def _columns(
     for column in columns.values():
         column += [math.nan] * (len(dropped) - len(column))
     return columns, dropped
+
+
+def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The most frequent first; of equals by name, so that the order of the corpus does not show."""
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def share(part: float, whole: float) -> str:

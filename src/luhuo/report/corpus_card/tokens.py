@@ -17,23 +17,38 @@ SAMPLE_BYTES = 20_000_000
 BATCH_CHARS = 500_000
 """Characters encoded together."""
 Z = 1.96
+FEW = 30
+"""Documents from which tokens per byte may be estimated."""
 
 
 @dataclass
 class Group:
-    """Documents of one split, source and language."""
+    """Documents of one split, source and language; sums over those of them that were encoded."""
 
     documents: int = 0
     bytes: int = 0
     sampled: int = 0
     sampled_bytes: int = 0
     sampled_chars: int = 0
-    tokens: list[int] = field(default_factory=list)
-    """Of the sample, by tokenizer."""
-    squares: list[float] = field(default_factory=list)
-    """Sums of tokens², tokens · bytes, by tokenizer, and of bytes²: for the error of the estimate."""
-    products: list[float] = field(default_factory=list)
     byte_squares: float = 0.0
+    tokens: list[int] = field(default_factory=list)
+    """By tokenizer; also the next two."""
+    squares: list[float] = field(default_factory=list)
+    """Of tokens."""
+    products: list[float] = field(default_factory=list)
+    """Of tokens and bytes."""
+
+    @classmethod
+    def of(cls, tokenizers: int) -> Group:
+        """A group of nothing yet."""
+        return cls(tokens=[0] * tokenizers, squares=[0.0] * tokenizers, products=[0.0] * tokenizers)
+
+    def add(self, other: Group) -> None:
+        """Add another group."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            joined = [a + b for a, b in zip(mine, value, strict=True)] if isinstance(value, list) else mine + value
+            setattr(self, name, joined)
 
 
 @dataclass(frozen=True)
@@ -61,25 +76,46 @@ class TokenCounts:
     def count(
         self, tokenizer: int, split: str | None = None, source: str | None = None, lang: str | None = None
     ) -> Count:
-        """Tokens of the documents of a split, source and language; None: all."""
+        """Tokens of the documents of a split, source and language; None: all.
+
+        Tokens per byte are those of the same source and language, whatever the split: splits are drawn by hash.
+        """
         tokens = variance = 0.0
-        documents = size = 0
-        for key, group in self.groups.items():
-            if any(wanted not in (None, own) for wanted, own in zip((split, source, lang), key, strict=True)):
+        chosen = self._joined(split, source, lang)
+        for own_source, own_lang in sorted({key[1:] for key in self.groups}):
+            part = self._joined(split, own_source, own_lang)
+            if not part.documents or source not in (None, own_source) or lang not in (None, own_lang):
                 continue
-            documents, size = documents + group.documents, size + group.bytes
-            if group.sampled_bytes:
-                ratio = group.tokens[tokenizer] / group.sampled_bytes
-                tokens += ratio * group.bytes
-                variance += _variance(group, tokenizer, ratio)
-        return Count(tokens, Z * math.sqrt(variance), documents, size)
+            if self.share == 1:
+                tokens += part.tokens[tokenizer]
+                continue
+            basis = self._basis(own_source, own_lang)
+            ratio = basis.tokens[tokenizer] / max(basis.sampled_bytes, 1)
+            tokens += ratio * part.bytes
+            variance += _variance(basis, part, tokenizer, ratio)
+        return Count(tokens, Z * math.sqrt(variance), chosen.documents, chosen.bytes)
+
+    def _joined(self, split: str | None, source: str | None, lang: str | None) -> Group:
+        found = Group.of(len(self.names))
+        for key, group in self.groups.items():
+            if all(wanted in (None, own) for wanted, own in zip((split, source, lang), key, strict=True)):
+                found.add(group)
+        return found
+
+    def _basis(self, source: str, lang: str) -> Group:
+        """What tokens per byte are estimated from: the source's language; where too little of it was encoded, the
+        language; else everything."""
+        for which in ((source, lang), (None, lang)):
+            found = self._joined(None, *which)
+            if found.sampled >= FEW:
+                return found
+        return self._joined(None, None, None)
 
     def per_token(self, tokenizer: int, lang: str | None = None) -> tuple[float, float]:
         """(characters, bytes) a token in the sample."""
-        groups = [group for key, group in self.groups.items() if lang in (None, key[2]) and group.sampled]
-        tokens = sum(group.tokens[tokenizer] for group in groups) or 1
-        chars, size = sum(group.sampled_chars for group in groups), sum(group.sampled_bytes for group in groups)
-        return chars / tokens, size / tokens
+        found = self._joined(None, None, lang)
+        tokens = found.tokens[tokenizer] or 1
+        return found.sampled_chars / tokens, found.sampled_bytes / tokens
 
 
 def count_tokens(folder: Path, references: Sequence[str]) -> TokenCounts:
@@ -93,7 +129,7 @@ def count_tokens(folder: Path, references: Sequence[str]) -> TokenCounts:
     waiting = 0
     for split, row in _documents(folder):
         key = (split, row["source"], row["lang"])
-        group = groups.setdefault(key, Group(tokens=[0] * len(opened), squares=[0.0] * len(opened)))
+        group = groups.setdefault(key, Group.of(len(opened)))
         group.documents += 1
         group.bytes += len(row["text"].encode())
         if share == 1 or place(row["id"]) < share * 2**64:
@@ -131,7 +167,6 @@ def _encode(group: Group, texts: list[str], opened: Sequence[Tokenizer], lengths
     group.sampled_bytes += sum(sizes)
     group.sampled_chars += sum(map(len, texts))
     group.byte_squares += sum(size * size for size in sizes)
-    group.products = group.products or [0.0] * len(opened)
     for number, tokenizer in enumerate(opened):
         counts = [len(ids) for ids in tokenizer.encode_batch(texts)]
         group.tokens[number] += sum(counts)
@@ -140,12 +175,15 @@ def _encode(group: Group, texts: list[str], opened: Sequence[Tokenizer], lengths
         lengths[number].update(doubling(count) for count in counts)
 
 
-def _variance(group: Group, tokenizer: int, ratio: float) -> float:
-    """Of the ratio estimate of a group's tokens, with the correction for what was seen of it (Cochran, 1977, 6.4)."""
-    n, whole = group.sampled, group.documents
-    if n == whole or n < 2:
-        return 0.0
-    residual = (
-        group.squares[tokenizer] - 2 * ratio * group.products[tokenizer] + ratio * ratio * group.byte_squares
-    ) / (n - 1)
-    return whole * whole * (1 - n / whole) * max(residual, 0.0) / n
+def _variance(basis: Group, part: Group, tokenizer: int, ratio: float) -> float:
+    """Of a ratio estimate (Cochran, Sampling Techniques, 1977, 6.4): of the ratio, by the part's bytes, and where the
+    part is not all that the ratio was estimated from, also of its own documents around it."""
+    n = basis.sampled
+    if n < 2:
+        return float(part.bytes) ** 2  # nothing is known
+    squares, products = basis.squares[tokenizer], basis.products[tokenizer]
+    residual = max(squares - 2 * ratio * products + ratio * ratio * basis.byte_squares, 0.0) / (n - 1)
+    scale = part.bytes / (basis.sampled_bytes / n)
+    unseen = 1 - n / basis.documents
+    own = 0.0 if part.documents == basis.documents else part.documents * residual
+    return scale * scale * unseen * residual / n + own
