@@ -16,8 +16,8 @@ from luhuo.align.data_check.findings import KINDS, Findings
 from luhuo.align.data_check.leaks import Leaks
 from luhuo.align.data_check.repeats import Near
 from luhuo.align.data_check.show import lines, write_page
-from luhuo.align.data_check.texts import cut_off, in_other_language, mojibake
 from luhuo.core.errors import LuhuoError
+from luhuo.dialogue.clean.texts import cut_off, in_other_language, mojibake
 from luhuo.tokenizer.tokenizer import Tokenizer
 from tests.small_chat import small_model, small_tokenizer, with_template
 

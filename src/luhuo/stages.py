@@ -88,6 +88,11 @@ STAGES = {
         "Fit a scaling law and recommend size and tokens.",
         "拟合缩放定律并建议规模与词元数。",
     ),
+    "clean-dialogue": Entry(
+        "luhuo.dialogue.clean.stages:CleanDialogueStage",
+        "Drop faulty, repeated and contradictory instruction data; choose the best.",
+        "清除有缺陷、重复、矛盾的指令数据，并择优选取。",
+    ),
     "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
     "control": Entry(
         "luhuo.align.control.stages:ControlStage",

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from luhuo.align.data_check import texts
 from luhuo.align.data_check.findings import Finding, Findings
 from luhuo.align.data_check.leaks import Leaks
 from luhuo.align.data_check.rendering import RenderChecks
@@ -16,6 +15,7 @@ from luhuo.align.data_check.samples import Kind, Sample, read_samples
 from luhuo.align.data_check.statistics import Statistics
 from luhuo.core.language import tr
 from luhuo.core.progress import track
+from luhuo.dialogue.clean import texts
 from luhuo.dialogue.look_alikes import REASONING
 from luhuo.dialogue.render import Rendered
 from luhuo.files.records import Broken

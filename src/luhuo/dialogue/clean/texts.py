@@ -27,6 +27,8 @@ WORDS = 6
 """Words of an answer from which on its language is told."""
 OWN = 0.2
 """Share of an answer's words in the question's language up to which it is in another; words of the question count."""
+SPOKEN = 4
+"""Han characters that make a question Chinese, whatever it quotes."""
 MARKERS = (
     "<|im_start|>",
     "<|im_end|>",
@@ -102,7 +104,10 @@ def in_other_language(question: str, answer: str, instructions: str = "") -> str
     share = None if asked is None else share_in(answer, asked, given=question)
     if share is None or share > OWN:
         return None
-    return f"{asked}, {language_of(answer)}"
+    said = language_of(answer)
+    if said == "zh" and len(HAN.findall(question)) >= SPOKEN:  # it quotes another language and is put in this one
+        return None
+    return f"{asked}, {said}"
 
 
 def control_text(text: str, names: Iterable[str]) -> str | None:

@@ -1,0 +1,1 @@
+"""Cleaning instruction data: repeats, conflicts, refusals, faults, and choosing what is worth learning from."""
