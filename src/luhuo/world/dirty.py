@@ -96,7 +96,7 @@ def corpus(
         elif kind == 5 and page.lang == "zh" and _changes(page.text) >= 5:
             add(page.text.translate(TRADITIONAL), "zh", "traditional_script", of=name)
         elif kind == 6 and leaks:
-            item = leaks[number % len(leaks)]
+            item = leaks[number // 14 % len(leaks)]
             add(
                 f"{item['messages'][-1]['content']}\n{item['response']}",
                 item["lang"],

@@ -10,6 +10,7 @@ from typing import Any
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.files.fields import CONTENT
 from luhuo.files.readers import list_files
 from luhuo.files.streams import format_of
 from luhuo.files.structured import Row, read_rows
@@ -138,12 +139,13 @@ def _deep(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in a value, however deep they lie, in order."""
+    """All texts in a value, however deep they lie, in order; of a message what was said, not by whom."""
     if isinstance(value, str):
         if value.strip():
             yield value
     elif isinstance(value, Mapping):
-        for inner in value.values():
+        said = [value[name] for name in CONTENT if name in value and ("role" in value or "from" in value)]
+        for inner in said or value.values():
             yield from _texts(inner)
     elif isinstance(value, (list, tuple)):
         for inner in value:

@@ -64,7 +64,8 @@ def collect(name: str, items: Iterable[Item], rules: Rules) -> Collected:
 
 
 def parts_of(item: Item) -> Iterator[tuple[PartName, str]]:
-    """The parts of an item that are looked for. A short question goes with its options, plain and lettered."""
+    """The parts of an item that are looked for. A short question goes with its options, plain and lettered, and with
+    its answer."""
     if item.context:
         yield "context", item.context
     if item.question:
@@ -73,6 +74,8 @@ def parts_of(item: Item) -> Iterator[tuple[PartName, str]]:
             lettered = (f"{letter}. {option}" for letter, option in zip("ABCDEFGHIJ", item.options, strict=False))
             yield "question", "\n".join((item.question, *item.options))
             yield "question", "\n".join((item.question, *lettered))
+        if item.answer and len(item.question) < 100:
+            yield "question", f"{item.question}\n{item.answer}"
     if item.answer:
         yield "answer", item.answer
 
