@@ -108,12 +108,12 @@ def test_a_text_is_explained_by_the_words_that_pulled_it(trained: Path) -> None:
 def test_scores_do_not_depend_on_the_company_and_survive_saving(trained: Path, tmp_path: Path) -> None:
     model = Classifier.load(trained)
     texts = [row["text"] for row in _rows(40, 0, seed=3)] + ["", "。", "a\nb\nc"]
-    together = signals.measure(texts, "zh", [], [Model(model)])
+    together = signals.measure(texts, "zh", [], [Model({"zh": model})])
     model.save(tmp_path / "again")
-    again = Model(Classifier.load(tmp_path / "again"))
+    again = Model({"zh": Classifier.load(tmp_path / "again")})
     assert together == [signals.measure([text], "zh", [], [again])[0] for text in texts]
     assert (tmp_path / "again").read_bytes() == (trained / module.FILE).read_bytes()
-    assert signals.measure(["a"], "de", [], [Model(model, "harmful", ("zh",))]) == [{}]
+    assert signals.measure(["a"], "de", [], [again]) == [{}]
 
 
 def test_the_same_labels_give_the_same_bytes(trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus import signals
 from luhuo.corpus.normalise import normalise
+from luhuo.corpus.signals.batch import Batch
+from luhuo.corpus.signals.phrases import Phrases, compiled, lexicon
 from tests import slow_signals
 
 DATA = Path(os.environ.get("LUHUO_TEST_DATA", "/nonexistent"))
@@ -132,3 +134,62 @@ def test_long_repetition_is_seen_beyond_gopher_by_thirteen_characters() -> None:
     row = signals.measure([clause + "。" + clause + "。"], "zh", ["repetition"])[0]
     assert row["repetition.duplicate_13gram"] == 0.5
     assert signals.measure([clause], "zh", ["repetition"])[0]["repetition.duplicate_13gram"] == 0
+
+
+def test_phrases_are_found_wherever_they_stand_and_only_as_whole_words() -> None:
+    phrases = Phrases({"a": ["click here", "kill*", "cheap * online"], "b": ["关注公众号", "扫码", "icp备"]})
+    texts = ["Click Here!", "unclick here", "click hereafter", "skill, killing", "cheap red hats online", "",
+             "请关注公众号并扫码", "京ICP备1号", "cheap\nonline click here"]  # fmt: skip
+    batch = Batch(texts, "en")
+    spans, groups = phrases.find(batch)
+    found = [
+        (int(d), batch.lowered[s:e], int(g))
+        for d, s, e, g in zip(spans.documents, spans.starts, spans.ends, groups, strict=True)
+    ]
+    assert found == [
+        (0, "click here", 0), (3, "kill", 0), (4, "cheap red hats online", 0), (6, "关注公众号", 1), (6, "扫码", 1),
+        (7, "icp备", 1), (8, "click here", 0),
+    ]  # fmt: skip
+
+
+def test_of_phrases_of_a_group_that_overlap_the_longer_one_counts_and_once() -> None:
+    batch = Batch(["微信公众号公众号"], "zh")
+    spans, _ = Phrases({"a": ["公众号", "微信公众号"]}).find(batch)
+    assert [batch.joined[s:e] for s, e in zip(spans.starts, spans.ends, strict=True)] == ["微信公众号", "公众号"]
+
+
+def test_a_phrase_too_short_to_look_for_is_refused() -> None:
+    with pytest.raises(LuhuoError, match="too short"):
+        Phrases({"a": ["ab * online"]})
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", ["boilerplate", "advertising", "harmful"])
+def test_each_phrase_of_a_lexicon_finds_itself(name: str, lang: str) -> None:
+    for group, words in lexicon(name)[lang].items():
+        for word in words:
+            text = word.replace("*", "")
+            _, groups = compiled(name, lang).find(Batch([f"x {text} y"], lang))
+            assert group in {compiled(name, lang).groups[g] for g in groups}, word
+        assert len(set(words)) == len(words)
+
+
+def test_shares_of_a_text_are_of_what_is_printed() -> None:
+    row = signals.measure(["AB cd 12!\nhttps://a.b/c 和www.x.cn，。"], "zh", ["shape"])[0]
+    visible = len("ABcd12!https://a.b/c和www.x.cn，。")
+    assert row["shape.digits"] == round(2 / visible, 4)
+    assert row["shape.links"] == round(len("https://a.b/cwww.x.cn") / visible, 4)
+    assert row["shape.capitals"] == round(2 / len("ABcdhttpsabc和wwwxcn"), 4)
+    assert row["shape.longest_line"] == len("https://a.b/c 和www.x.cn，。") and row["shape.lines"] == 2
+
+
+def test_damage_is_a_share_of_the_damaged_characters() -> None:
+    def one(text: str) -> dict[str, float]:
+        return signals.measure([text], "zh", ["damage"])[0]
+
+    assert one("你好\ufffd\ufffd")["damage.replacement"] == 0.5
+    assert one("é à ü — “naïve café”")["damage.latin1"] == 0
+    assert one("ä½\xa0å¥½")["damage.latin1"] > 0.8
+    assert one("锟斤拷锟斤拷好好好好好好")["damage.gbk"] == 0.5
+    assert one("烫手的烫烫烫烫")["damage.gbk"] == round(4 / 7, 4)
+    assert one("\ue000a")["damage.private"] == 0.5

@@ -14,7 +14,7 @@ import numpy as np
 
 from luhuo.core.config import unknown_key
 from luhuo.core.language import tr
-from luhuo.corpus.signals import boilerplate, c4, chinese, damage, fineweb, gopher, repetition, shape
+from luhuo.corpus.signals import boilerplate, c4, chinese, damage, fineweb, gopher, harmful, repetition, shape
 from luhuo.corpus.signals.batch import Batch, Values
 
 VERSION = 1
@@ -29,6 +29,7 @@ FAMILIES: dict[str, Callable[[Batch], Values]] = {
     "chinese": chinese.measure,
     "boilerplate": boilerplate.measure,
     "damage": damage.measure,
+    "harmful": harmful.measure,
 }
 ENGLISH_ONLY, CHINESE_ONLY = ("gopher", "c4", "fineweb"), ("chinese",)
 DIGITS = 4
@@ -65,14 +66,14 @@ def measure(
     for name in wanted:
         if name not in FAMILIES:
             raise unknown_key(name, list(FAMILIES), None, tr("family of signals", "信号族"))
-    work = [(name, FAMILIES[name]) for name in FAMILIES if name in wanted]
-    work += [(model.family, model.measure) for model in models]
+    work = {name: FAMILIES[name] for name in FAMILIES if name in wanted}
+    work |= {model.family: model.measure for model in models}  # in the place of the lexicon alone, for `harmful`
     rows: list[dict[str, float]] = []
     for part in _chunks(texts):
         batch = Batch(part, lang)
         columns = {
             f"{family}.{name}": np.round(values, DIGITS).tolist()
-            for family, values_of in work
+            for family, values_of in work.items()
             for name, values in values_of(batch).items()
         }
         names = tuple(columns)

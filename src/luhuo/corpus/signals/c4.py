@@ -7,6 +7,8 @@ bracket, or with "lorem ipsum". Here nothing is cut: each rule is the share of l
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from luhuo.corpus.signals.batch import Batch, Integers, Spans, Values, ratio
@@ -19,14 +21,14 @@ FEWEST_WORDS = 5
 POLICIES = (
     "terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies",
 )  # fmt: skip
-PHRASES = Phrases({"javascript": ("javascript",), "policy": POLICIES, "lorem": ("lorem ipsum",)})
+PHRASES = {"javascript": ("javascript",), "policy": POLICIES, "lorem": ("lorem ipsum",)}
 
 
 def measure(batch: Batch) -> Values:
     """Signals of the family `c4`."""
     lines = batch.lines
     count = batch.count_of(lines.documents)
-    spans, groups = PHRASES.find(batch)
+    spans, groups = _phrases().find(batch)
     script, policy, lorem = (
         Spans(spans.starts[groups == g], spans.ends[groups == g], spans.documents[groups == g]) for g in range(3)
     )
@@ -39,6 +41,11 @@ def measure(batch: Batch) -> Values:
         "sentences": _sentences(batch),
         "curly_brackets": batch.per_document(batch.codes == np.uint32(ord("{"))),
     }
+
+
+@functools.cache
+def _phrases() -> Phrases:
+    return Phrases(PHRASES)
 
 
 def ends_in(batch: Batch, marks: str) -> Mask:

@@ -9,6 +9,7 @@ sum of a text is the same on any machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,14 +117,17 @@ class Classifier:
 
 
 class Model:
-    """A classifier as a family of signals: `FAMILY.score` for texts of its languages (all, if none is named)."""
+    """Classifiers by language as the family `quality`: the signal `quality.score`."""
 
-    def __init__(self, classifier: Classifier, family: str = "quality", langs: tuple[str, ...] = ()) -> None:
-        self.classifier, self.family, self.langs = classifier, family, langs
+    family = "quality"
+
+    def __init__(self, classifiers: Mapping[str, Classifier]) -> None:
+        self._classifiers = dict(classifiers)
 
     def measure(self, batch: Batch) -> Values:
         """The scores; nothing for other languages."""
-        return {"score": self.classifier.scores(batch)} if not self.langs or batch.lang in self.langs else {}
+        found = self._classifiers.get(batch.lang)
+        return {"score": found.scores(batch)} if found else {}
 
 
 def _no_model(path: Path, found: object) -> LuhuoError:

@@ -15,7 +15,7 @@ import functools
 
 import numpy as np
 
-from luhuo.corpus.signals.batch import Batch, Values, ratio
+from luhuo.corpus.signals.batch import Batch, Integers, Values, ratio
 
 WINDOWS_1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 LONGEST_RUN = 3
@@ -33,15 +33,14 @@ def measure(batch: Batch) -> Values:
     }
 
 
-def _latin1(batch: Batch) -> np.ndarray:
+def _latin1(batch: Batch) -> Integers:
     """Characters in such pairs, and continuation bytes that follow them."""
-    if not ((batch.codes - np.uint32(0xC2)) < np.uint32(0x33)).any():
+    high = (batch.codes - np.uint32(0xC2)) < np.uint32(0x33)
+    if not high.any():
         return np.zeros(batch.count, np.int64)
-    lead = (batch.codes - np.uint32(0xC2)) < np.uint32(0x33)
     follows = ((batch.codes - np.uint32(0x80)) < np.uint32(0x40)) | batch.among(WINDOWS_1252 + "\ufffd")
-    inside = lead.copy()
-    inside[:-1] &= follows[1:]
-    inside[-1] = False
+    one, two = (np.concatenate((follows[n:], np.zeros(n, bool))) for n in (1, 2))
+    inside = high & one & (two | (batch.codes < np.uint32(0xE0)))  # from 0xE0 on, two bytes follow: not so in café”
     for _ in range(LONGEST_RUN):  # a character of UTF-8 has up to three continuation bytes
         inside[1:] |= inside[:-1] & follows[1:]
     return batch.per_document(inside)
@@ -63,7 +62,7 @@ def gbk_marks() -> str:
     return "".join(sorted(c for c in found if len(c) == 1 and not c.encode("gb2312", "ignore")))
 
 
-def _gbk(batch: Batch) -> np.ndarray:
+def _gbk(batch: Batch) -> Integers:
     codes = batch.codes
     bad = batch.among(gbk_marks())
     kun = np.flatnonzero(codes == np.uint32(ord("锟")))

@@ -1,7 +1,7 @@
 """Finding many fixed phrases in a whole batch in one pass.
 
 A regular expression of some hundred alternatives tries each of them at each character. Here two characters (Latin
-script: five) of each phrase are its anchor; the anchors' hashes mark a small table, one numpy look-up a character
+script: four) of each phrase are its anchor; the anchors' hashes mark a small table, one numpy look-up a character
 says where a phrase may stand, and only there an expression is tried.
 
 A phrase is literal text in small letters. In Latin script it begins and ends at the borders of words; a `*` at the end
@@ -26,10 +26,10 @@ from luhuo.corpus.signals.batch import Batch, Integers, Spans
 from luhuo.corpus.signals.characters import Codes
 
 TABLE = 1 << 18
-LATIN, OTHER = 5, 2
+LATIN, OTHER = 4, 2
 """Characters of an anchor."""
 GAP = r"[^\n]{0,12}?"
-FACTORS = tuple(np.uint32(f) for f in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1))
+FACTORS = tuple(np.uint32(f) for f in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F))
 
 
 class Phrases:
@@ -46,7 +46,7 @@ class Phrases:
             if not choices:
                 raise LuhuoError(
                     tr("This phrase is too short to be looked for.", "这个短语太短，无法查找。"),
-                    expected=tr("two characters in a row, five in Latin script", "连续两个字符，拉丁字母则为五个"),
+                    expected=tr("two characters in a row, four in Latin script", "连续两个字符，拉丁字母则为四个"),
                     found=phrase,
                 )
             anchor, place = min(choices, key=lambda choice: (common[choice[0]], choice[1]))

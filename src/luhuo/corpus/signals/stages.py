@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from luhuo.core.config import Input, field
+from luhuo.core.config import Config, Input, field
 from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
+
+
+class SignalModels(Config):
+    """Trained models whose signals are measured beside the others."""
+
+    perplexity: list[Input] = field(
+        [],
+        "Results of ngram-lm, one a language (perplexity.char).",
+        "ngram-lm 的产物，每种语言一个（perplexity.char）。",
+    )
+    quality: dict[str, Input] = field(
+        {}, "Language: result of text-classifier (quality.score).", "语言：text-classifier 的产物（quality.score）。"
+    )
+    harmful: dict[str, Input] = field(
+        {},
+        "Language: result of text-classifier trained on harmful text (harmful.score).",
+        "语言：以有害文本训练的 text-classifier 产物（harmful.score）。",
+    )
 
 
 class NgramLmStage(Stage):
