@@ -93,6 +93,16 @@ STAGES = {
         "Drop faulty, repeated and contradictory instruction data; choose the best.",
         "清除有缺陷、重复、矛盾的指令数据，并择优选取。",
     ),
+    "instructions": Entry(
+        "luhuo.dialogue.instructions.stages:InstructionsStage",
+        "Labelled data to conversations, through templates in several wordings (FLAN).",
+        "用多种表述的模板把带标签数据转换为对话（FLAN）。",
+    ),
+    "difficulty": Entry(
+        "luhuo.align.difficulty_stages:DifficultyStage",
+        "How much an instruction helps a model to its answer (IFD), for choosing data.",
+        "测量指令对模型预测回答的帮助（IFD），用于挑选数据。",
+    ),
     "sft": Entry("luhuo.align.stages:SftStage", "Fine-tune a model on conversations.", "用对话数据微调模型。"),
     "control": Entry(
         "luhuo.align.control.stages:ControlStage",

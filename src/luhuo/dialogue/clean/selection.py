@@ -53,7 +53,8 @@ def read_difficulty(path: str | Path) -> dict[str, float]:
     try:
         with open_text(file) as handle:
             for row in map(json.loads, handle):
-                found[str(row["key"])] = float(row["ifd"])
+                if row["ifd"] is not None:
+                    found[str(row["key"])] = float(row["ifd"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LuhuoError(
             tr("These are no scores of difficulty.", "这不是难度分数文件。"),

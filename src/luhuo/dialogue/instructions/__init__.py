@@ -1,0 +1,1 @@
+"""Labelled data sets as instructions, through templates in several wordings (docs/dialogue-cleaning.md)."""
