@@ -58,6 +58,10 @@ def create_app(searcher: Searcher, hosts: tuple[str, ...] = ()) -> FastAPI:
     async def document(part: int, line: int) -> dict[str, Any]:
         return await run_in_threadpool(lambda: searcher.document(part, line))
 
+    @app.get("/api/compare")
+    async def compare(part: Place, line: Place, other_part: Place, other_line: Place) -> dict[str, Any]:
+        return await run_in_threadpool(lambda: searcher.compare((part, line), (other_part, other_line)))
+
     @app.get("/")
     async def page() -> Response:
         return FileResponse(PAGE / "index.html")

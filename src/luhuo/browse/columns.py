@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from luhuo.core import digest
 from luhuo.core.artifact import read_manifest
 from luhuo.core.atomic import atomic_path
+from luhuo.corpus.factory.filter import REPLACED
 from luhuo.files.cache import cache_folder
 from luhuo.report.corpus_card.family import Corpus
 from luhuo.report.corpus_card.gather import reasons_of
@@ -129,7 +130,7 @@ def _is_changed(corpus: Corpus, row: Row) -> bool:
     """Whether the filter stage wrote another text than it read."""
     if row.verdict is not None and row.verdict.cuts:
         return True
-    replaces = corpus.settings is not None and corpus.settings["privacy"] in ("placeholder", "synthetic")
+    replaces = corpus.settings is not None and corpus.settings["privacy"] in REPLACED
     return replaces and any(name.startswith("privacy.") for name in row.signals)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from luhuo.browse.columns import STATES, Index
@@ -17,6 +19,10 @@ from luhuo.report.corpus_card.rows import Row
 
 MOST = 200_000
 """Characters of a text that are shown."""
+COMPARED = 20_000
+"""Characters of two texts that are compared."""
+PIECE = re.compile(r"[^\W\u3400-\u9fff]+|\s+|.", re.DOTALL)
+"""Words, blanks, and single characters of Chinese."""
 Segment = list[str]
 """[text, mark, what stands there when personal data is hidden]; mark: "", "cut:KIND", "personal:KIND"."""
 
@@ -55,7 +61,7 @@ def signals(corpus: Corpus, row: Row) -> list[dict[str, Any]]:
     flags = rules.flags(lang)
     found = []
     for name, value in row.signals.items():
-        if name in ("id", "chars") and not isinstance(value, int | float):
+        if "." not in name:  # what the record says too
             continue
         rule = limits.get(name) or flags.get(name)
         broken = rule is not None and isinstance(value, int | float) and not rule.holds(value)
@@ -108,6 +114,19 @@ def after(corpus: Corpus, row: Row) -> list[Segment] | None:
         place = span.end
     found.append([text[place:], "", text[place:]])
     return [segment for segment in _limited(found) if segment[0]]
+
+
+def compare(index: Index, one: tuple[int, int], other: tuple[int, int]) -> dict[str, list[Segment]]:
+    """The beginnings of two documents (part, line) with what only either has marked "differs"."""
+    texts = [row_of(index, *place)[1].record["text"][:COMPARED] for place in (one, other)]
+    pieces = [PIECE.findall(text) for text in texts]
+    found: list[list[Segment]] = [[], []]
+    for what, *bounds in SequenceMatcher(None, pieces[0], pieces[1]).get_opcodes():
+        for side, (start, end) in enumerate((bounds[:2], bounds[2:])):
+            if start < end:
+                text = "".join(pieces[side][start:end])
+                found[side].append([text, "" if what == "equal" else "differs", text])
+    return {"one": found[0], "other": found[1]}
 
 
 def _replaced(settings: dict[str, Any], text: str, spans: Sequence[privacy.Span]) -> list[str]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from luhuo.browse.columns import Index
-from luhuo.browse.document import document
+from luhuo.browse.document import compare, document
 from luhuo.browse.query import Query, names, search
 from luhuo.core.artifact import read_manifest
 from luhuo.core.errors import LuhuoError
@@ -59,6 +59,10 @@ class Searcher:
     def document(self, part: int, line: int) -> dict[str, Any]:
         """Everything known of a document."""
         return self._ask({"do": "document", "part": part, "line": line})
+
+    def compare(self, one: tuple[int, int], other: tuple[int, int]) -> dict[str, Any]:
+        """Two documents (part, line) with their differences marked."""
+        return self._ask({"do": "compare", "one": one, "other": other})
 
     def close(self) -> None:
         """End the process."""
@@ -137,6 +141,8 @@ def _answer(index: Index, order: dict[str, Any]) -> dict[str, Any]:
         return vars(search(index, query, (order["start"][0], order["start"][1]), order["limit"]))
     if order["do"] == "document":
         return document(index, order["part"], order["line"])
+    if order["do"] == "compare":
+        return compare(index, (order["one"][0], order["one"][1]), (order["other"][0], order["other"][1]))
     corpus = index.corpus
     return {
         "name": corpus.path.name,
