@@ -15,7 +15,7 @@ import pytest
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.documents import SPLITS, read_documents
-from luhuo.corpus.factory import plan, records
+from luhuo.corpus.factory import arrange, plan, records
 from luhuo.corpus.factory.stages import AnnotateStage, FilterStage
 
 ENGLISH = (
@@ -67,9 +67,9 @@ def payload(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units so small that a little file has many."""
-    monkeypatch.setattr(plan, "UNIT_BYTES", 4_000)
+    """Units and buckets so small that a little file has many."""
     monkeypatch.setattr(plan.plan, "__defaults__", (4_000,))
+    monkeypatch.setattr(arrange, "BUCKET_BYTES", 9_000)
 
 
 def test_every_record_is_kept_or_dropped_for_a_reason_or_in_quarantine(tmp_path: Path) -> None:
@@ -113,6 +113,19 @@ def test_another_order_and_another_number_of_workers_give_the_same_bytes(tmp_pat
         many: dict[str, Any] = {"executor": "process", "workers": workers}
         first = annotated(tmp_path, source, f"annotated-{workers}", **many)
         assert payload(filtered(tmp_path, first, f"clean-{workers}", **many)) == payload(straight)
+
+
+def test_documents_come_in_the_order_of_their_ids_whatever_the_buckets(
+    tmp_path: Path, small_units: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = annotated(tmp_path, write(tmp_path / "raw.jsonl", rows()))
+    many = filtered(tmp_path, first, "many")
+    monkeypatch.setattr(arrange, "BUCKET_BYTES", 10**9)
+    one = filtered(tmp_path, first, "one")
+    for split in SPLITS:
+        found = list(read_documents(many, split))
+        assert found == list(read_documents(one, split))
+        assert [row["id"] for row in found] == sorted(row["id"] for row in found)
 
 
 def test_thresholds_change_without_measuring_again(tmp_path: Path) -> None:
@@ -202,8 +215,9 @@ def test_a_damaged_intermediate_file_is_noticed(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from luhuo.corpus.factory import plan
+from luhuo.corpus.factory import arrange, plan
 plan.plan.__defaults__ = (4_000,)
+arrange.BUCKET_BYTES = 9_000
 from tests.test_corpus_factory import annotated, filtered
 root = Path(sys.argv[1])
 filtered(root, annotated(root, root / "raw.jsonl", executor=sys.argv[2], workers=2), executor=sys.argv[2], workers=2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from luhuo.core.seeds import derive_seed
 
 UNIT = float(2**63)
@@ -35,6 +38,26 @@ class Splitter:
         self._counts[side] += 1
         if side != "test":
             self._lowest = sorted([*self._lowest, (at, digest)])[:2]
+
+    def state(self) -> dict[str, Any]:
+        """What it has seen, as JSON values."""
+        return {
+            "valid": self.valid,
+            "test": self.test,
+            "seed": self.seed,
+            "seen": self._seen,
+            "counts": self._counts,
+            "lowest": [list(pair) for pair in self._lowest],
+        }
+
+    @classmethod
+    def of(cls, *states: Mapping[str, Any]) -> Splitter:
+        """The one that has seen what the splitters of these states have seen together."""
+        found = cls(states[0]["valid"], states[0]["test"], states[0]["seed"])
+        found._seen = sum(state["seen"] for state in states)
+        found._counts = {side: sum(state["counts"][side] for state in states) for side in found._counts}
+        found._lowest = sorted((at, digest) for state in states for at, digest in state["lowest"])[:2]
+        return found
 
     def side(self, digest: str) -> str:
         """ "train", "valid" or "test"."""

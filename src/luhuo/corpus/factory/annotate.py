@@ -32,6 +32,7 @@ from luhuo.corpus.signals.models import opened
 from luhuo.corpus.sources import LANGUAGE_CODE, name_source
 from luhuo.files.records import Broken, broken
 from luhuo.files.references import resolve
+from luhuo.files.remote import is_data_set
 
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import AnnotateStage
@@ -48,7 +49,7 @@ def annotate(stage: AnnotateStage, out: Workspace) -> None:
 
     Raises `LuhuoError` if a source gives nothing.
     """
-    resolved = [resolve(source.path) for source in stage.sources]
+    resolved = [None if is_data_set(source.path) else resolve(source.path) for source in stage.sources]
     units = plan.plan(stage.sources, resolved)
     if stage.benchmarks:
         _index(stage).save(out.path / INDEX)
@@ -72,7 +73,7 @@ def annotate(stage: AnnotateStage, out: Workspace) -> None:
     write_text(out.path / "steps.log", _steps(told))
     for source, found in zip(stage.sources, resolved, strict=True):
         _require_something(source.path, source.name, report[source.name])
-        name_source(source.name, source.licence, found, out)
+        name_source(source.name, source.licence, found or resolve(source.path), out)
     out.results["records"] = sum(row["records"] for row in told)
     out.results["bytes"] = sum(row["bytes"] for row in told)
     out.results["quarantined"] = sum(sum(row["quarantined"].values()) for row in told)

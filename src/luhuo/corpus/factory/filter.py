@@ -24,11 +24,12 @@ from luhuo.corpus import privacy
 from luhuo.corpus.dedup import Verdict, verdicts
 from luhuo.corpus.documents import writer
 from luhuo.corpus.factory import records
-from luhuo.corpus.factory.arrange import arrange
+from luhuo.corpus.factory.arrange import Frames, arrange, buckets_of
 from luhuo.corpus.factory.decide import Decider, Reason, named
 from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
 from luhuo.corpus.factory.watch import Watch
 from luhuo.corpus.normalise import normalise
+from luhuo.corpus.split import Splitter
 
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import FilterStage
@@ -49,8 +50,9 @@ def filter_records(stage: FilterStage, out: Workspace) -> None:
     decided = run(Job(f"{HERE}:decide_unit", settings), units, out.path, title="decide", **options)
     promoted = _promoted(out.path, units, {cluster for row in decided for cluster in row["headless"]})
     write_json(out.path / ".work/promoted.json", promoted, indent=None)
+    settings["buckets"] = buckets_of(sum(unit.bytes for unit in units))
     told = run(Job(f"{HERE}:write_unit", settings), units, out.path, title="write", **options)
-    splits = arrange(out.path, [unit.name for unit in units], stage.valid, stage.test, stage.seed)
+    splits = arrange(out.path, [unit.name for unit in units], _splitters(told), settings["buckets"], **options)
     report = _report(told) | {"splits": splits, "promoted": len(promoted)}
     write_json(out.path / "report.json", report)
     if not splits["train"]["documents"]:
@@ -133,11 +135,13 @@ def write_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch)
     """Write what is kept and what is dropped of a unit."""
     watch.at(0)
     promoted = json.loads((folder / ".work/promoted.json").read_text(encoding="utf-8"))
-    names = [f".work/kept/{unit.name}.jsonl.zst", f"dropped/{unit.name}.jsonl.zst"]
+    names = [f".work/kept/{unit.name}.frames", f".work/kept/{unit.name}.json", f"dropped/{unit.name}.jsonl.zst"]
     tally = _Tally()
+    splitter = Splitter(settings["valid"], settings["test"], settings["seed"])
     with ExitStack() as stack:
         paths = [stack.enter_context(atomic_path(folder / name)) for name in names]
-        kept, dropped = [stack.enter_context(writer(path, level=3)) for path in paths]
+        kept = Frames(stack.enter_context(paths[0].open("wb")), settings["buckets"])
+        dropped = stack.enter_context(writer(paths[2], level=records.LEVEL))
         decisions = records.read_lines(folder / f".work/decided/{unit.name}.jsonl.zst")
         texts = records.read_records(settings["annotated"], unit.name)
         for (record, verdict), decision in zip(_with_verdicts(texts, settings, unit.name), decisions, strict=True):
@@ -149,9 +153,20 @@ def write_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch)
             if reasons:
                 dropped.write(records.to_line(_dropped(record, reasons, verdict)))
                 continue
-            row = {"id": record["id"], "cluster": verdict.cluster, "source": record["source"]}
-            kept.write(records.to_line(row | {"lang": record["lang"], "licence": record["licence"], "text": text}))
-    return Outcome(names, tally.told())
+            splitter.see(verdict.cluster)
+            row = {name: record[name] for name in ("id", "lang", "source", "licence")}
+            kept.add(row | {"text": text, "cluster": verdict.cluster})
+        kept.flush()
+        paths[1].write_text(json.dumps(kept.index), encoding="utf-8")
+    return Outcome(names, tally.told() | {"source": unit.payload["source"], "splitter": splitter.state()})
+
+
+def _splitters(told: Sequence[dict[str, Any]]) -> dict[str, Splitter]:
+    """What decides the sides of each source, from what its units have seen."""
+    states: dict[str, list[dict[str, Any]]] = {}
+    for row in told:
+        states.setdefault(row["source"], []).append(row["splitter"])
+    return {source: Splitter.of(*seen) for source, seen in states.items()}
 
 
 def _repeated(record: dict[str, Any], verdict: Verdict, promoted: dict[str, str]) -> list[Reason]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from luhuo.corpus.factory.executors import Unit
 from luhuo.files.readers import list_files
 from luhuo.files.references import Resolved
+from luhuo.files.remote import list_remote
 
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import RawSource
@@ -21,32 +21,40 @@ DIVISIBLE = (".jsonl", ".ndjson")
 """Files whose lines are records: they may be entered anywhere."""
 
 
-def plan(sources: Sequence[RawSource], resolved: Sequence[Resolved], unit_bytes: int = UNIT_BYTES) -> list[Unit]:
-    """The units of all sources. They depend on names and sizes of the files, not on the machine."""
+def plan(
+    sources: Sequence[RawSource], resolved: Sequence[Resolved | None], unit_bytes: int = UNIT_BYTES
+) -> list[Unit]:
+    """The units of all sources. They depend on names and sizes of the files, not on the machine. A source that is
+    None is a data set at a hub: its files are only listed, each unit fetches its own."""
     units: list[Unit] = []
     for number, (source, found) in enumerate(zip(sources, resolved, strict=True)):
-        root = found.path if found.path.is_dir() else found.path.parent
-        for index, (parts, size) in enumerate(_groups(list_files(found.path), unit_bytes)):
-            payload = {"source": number, "root": root.as_posix(), "parts": parts}
+        if found is None:
+            root, files = "", [(one.reference, one.size or unit_bytes) for one in list_remote(source.path)]
+        else:
+            root = (found.path if found.path.is_dir() else found.path.parent).as_posix()
+            files = [(file.as_posix(), file.stat().st_size) for file in list_files(found.path)]
+        for index, (parts, size) in enumerate(_groups(files, unit_bytes, divided=found is not None)):
+            payload = {"source": number, "root": root, "parts": parts}
             units.append(Unit(f"{source.name}-{index:05d}", size, payload))
     return units
 
 
-def _groups(files: Sequence[Path], unit_bytes: int) -> Iterator[tuple[list[list[object]], int]]:
+def _groups(
+    files: Sequence[tuple[str, int]], unit_bytes: int, *, divided: bool
+) -> Iterator[tuple[list[list[object]], int]]:
     """([[file, start, end], …], bytes): neighbours together up to the size of a unit; end -1 is the whole file."""
     held: list[list[object]] = []
     size = 0
-    for file in files:
-        length = file.stat().st_size
+    for file, length in files:
         if held and (size + length > unit_bytes or len(held) >= FILES):
             yield held, size
             held, size = [], 0
-        if file.suffix in DIVISIBLE and length > 2 * unit_bytes:
+        if divided and file.endswith(DIVISIBLE) and length > 2 * unit_bytes:
             for start in range(0, length, unit_bytes):
                 end = min(start + unit_bytes, length)
-                yield [[file.as_posix(), start, end]], end - start
+                yield [[file, start, end]], end - start
             continue
-        held.append([file.as_posix(), 0, -1])
+        held.append([file, 0, -1])
         size += length
     if held:
         yield held, size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from luhuo.corpus.factory.plan import lines_between
 from luhuo.corpus.factory.watch import Watch
 from luhuo.files.readers import read_file, record_of
 from luhuo.files.records import Broken, Record, broken, is_unicode
+from luhuo.files.remote import fetch, inner_name, is_data_set
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def read_unit(source: dict[str, Any], parts: Sequence[Sequence[Any]], watch: Wat
     """
     number = 0
     for file, start, end in parts:
-        rows = _file(source, Path(file)) if end < 0 else _range(source, Path(file), start, end)
+        rows = _file(source, file) if end < 0 else _range(source, Path(file), start, end)
         while True:
             if watch.careful:
                 watch.at(2 * number)
@@ -44,8 +45,13 @@ def read_unit(source: dict[str, Any], parts: Sequence[Sequence[Any]], watch: Wat
             number += 1
 
 
-def _file(source: dict[str, Any], file: Path) -> Iterator[Record | Broken]:
-    return read_file(file, text_field=source["text_field"], encoding=source["encoding"])
+def _file(source: dict[str, Any], file: str) -> Iterator[Record | Broken]:
+    """The records of a file; of a data set at a hub it is fetched now, and named by its path in the data set."""
+    local = fetch(file) if is_data_set(file) else Path(file)
+    for row in read_file(local, text_field=source["text_field"], encoding=source["encoding"]):
+        yield (
+            replace(row, file=inner_name(file) + row.file.removeprefix(local.as_posix())) if is_data_set(file) else row
+        )
 
 
 def _range(source: dict[str, Any], file: Path, start: int, end: int) -> Iterator[Record | Broken]:
