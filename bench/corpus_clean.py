@@ -1,8 +1,10 @@
 """How much good text do the rules throw away? The kept share of real, clean text per source, and the reasons.
 
-    LUHUO_TEST_DATA=DIR python bench/corpus_clean.py [--show N] [--signal NAME]
+    LUHUO_TEST_DATA=DIR python bench/corpus_clean.py [--show N] [--signal NAME] [--published]
 
-`--show N` prints the beginnings of N dropped texts a source; `--signal NAME` prints the distribution of one signal.
+`--show N` prints the beginnings of N dropped texts a source; `--signal NAME` prints the distribution of one signal;
+`--published` prints what the limits of the papers would drop: each language's own and, for Chinese, Gopher's with
+characters as words.
 """
 
 from __future__ import annotations
@@ -24,6 +26,39 @@ from luhuo.corpus.normalise import normalise
 PIECE = 5000
 """Characters of a piece of a book, a play or a file of many stories."""
 POEMS = 12_000
+
+
+PUBLISHED = {
+    "en": {
+        "Gopher": {
+            "gopher.words": (50, 100_000), "gopher.mean_word_length": (3, 10), "gopher.hash_words": (None, 0.1),
+            "gopher.ellipsis_words": (None, 0.1), "gopher.bullet_lines": (None, 0.9),
+            "gopher.ellipsis_lines": (None, 0.3), "gopher.alpha_words": (0.8, None), "gopher.stop_words": (2, None),
+        },
+        "Gopher repetition": {
+            "repetition.duplicate_lines": (None, 0.3), "repetition.duplicate_paragraphs": (None, 0.3),
+            "repetition.duplicate_line_chars": (None, 0.2), "repetition.duplicate_paragraph_chars": (None, 0.2),
+            "repetition.top_2gram": (None, 0.2), "repetition.top_3gram": (None, 0.18),
+            "repetition.top_4gram": (None, 0.16), "repetition.duplicate_5gram": (None, 0.15),
+            "repetition.duplicate_6gram": (None, 0.14), "repetition.duplicate_7gram": (None, 0.13),
+            "repetition.duplicate_8gram": (None, 0.12), "repetition.duplicate_9gram": (None, 0.11),
+            "repetition.duplicate_10gram": (None, 0.1),
+        },
+        "C4": {"c4.sentences": (3, None), "c4.curly_brackets": (None, 0), "c4.lorem_ipsum": (None, 0)},
+        "FineWeb": {
+            "fineweb.punctuated_lines": (0.12, None), "fineweb.short_lines": (None, 0.67),
+            "repetition.duplicate_line_chars": (None, 0.1),
+        },
+    },
+    "zh": {
+        "EvalWeb": {
+            "chinese.mean_line": (10, None), "shape.characters": (200, None), "chinese.han": (0.3, None),
+            "chinese.traditional": (None, 0.5), "repetition.duplicate_13gram": (None, 0.5),
+        },
+    },
+}  # fmt: skip
+PUBLISHED["zh"]["Gopher repetition"] = PUBLISHED["en"]["Gopher repetition"]
+"""Limits of the papers: Rae et al. 2021, Raffel et al. 2020, Penedo et al. 2024, Chen et al. 2023."""
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -105,6 +140,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0)
     parser.add_argument("--signal", action="append", default=[])
     parser.add_argument("--source")
+    parser.add_argument("--published", action="store_true")
     options = parser.parse_args()
     print(f"{'source':16} {'lang':4} {'texts':>6} {'kept':>7} {'of characters':>13}  reasons")
     for name, (lang, texts) in sources(Path(os.environ["LUHUO_TEST_DATA"])).items():
@@ -125,6 +161,13 @@ def _source(name: str, lang: str, texts: list[str], options: argparse.Namespace)
         if len(values):
             shown = np.quantile(values, [0, 0.005, 0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98, 0.995, 1])
             print(f"    {signal}: " + " ".join(f"{v:.3g}" for v in shown))
+    if options.published:
+        for paper, limits in PUBLISHED[lang].items():
+            table = {signal: rules.Rule(signal, low, high, signal, "") for signal, (low, high) in limits.items()}
+            counts = Counter(name for row in measured for name in rules.broken(table, row))
+            lost = sum(bool(rules.broken(table, row)) for row in measured) / len(texts)
+            shares = ", ".join(f"{name} {count / len(texts):.1%}" for name, count in counts.most_common())
+            print(f"    {paper} drops {lost:.1%}: {shares}")
     dropped = [(why, text) for why, text in zip(reasons, texts, strict=True) if why]
     for why, text in dropped[:: max(1, len(dropped) // options.show)][: options.show] if options.show else []:
         print(f"    {why} {len(text)}: {text[:160]!r}")
