@@ -6,8 +6,11 @@ import io
 import itertools
 
 import pytest
+import zstandard
 
+from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
+from luhuo.corpus.factory.stages import AnnotateStage
 from luhuo.files import transport
 from luhuo.files.records import Record
 from luhuo.files.remote import is_data_set, list_remote, read_reference
@@ -82,6 +85,25 @@ def test_a_data_set_without_data_says_what_it_has(served, scheme):
     served.repositories["datasets/owner/set"] = dict(ABOUT)
     with pytest.raises(LuhuoError, match="no file that can be read"):
         list_remote(f"{scheme}:datasets/owner/set")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_factory_makes_the_same_of_a_data_set_and_of_its_files(served, scheme, tmp_path):
+    pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
+    for name, data in FILES.items():
+        (tmp_path / "local" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "local" / name).write_bytes(data)
+
+    def records(path: str, name: str) -> list[bytes]:
+        stage = AnnotateStage.parse({"sources": [{"name": "set", "path": path}], "signals": [], "workers": 1})
+        done = produce("annotate", stage, tmp_path / name)
+        assert [source["name"] for source in done.manifest["sources"]] == ["set"]
+        files = sorted((done.path / "records").glob("*.zst"))
+        return [zstandard.ZstdDecompressor().stream_reader(io.BytesIO(f.read_bytes())).read() for f in files]
+
+    far = records(f"{scheme}:datasets/owner/set", "far")
+    assert b"".join(far) == b"".join(records(str(tmp_path / "local"), "near"))
+    assert b'"file":"data/train-00000.parquet"' in far[0]
 
 
 def test_what_is_no_data_set_is_resolved_as_ever(tmp_path):

@@ -83,6 +83,12 @@ def read_reference(reference: str, *, text_field: str = "text", encoding: str = 
         yield from read_file(fetch(file.reference), text_field=text_field, encoding=encoding)
 
 
+def inner_name(reference: str) -> str:
+    """The path in the data set of one of its files."""
+    scheme, _, rest = reference.partition(":")
+    return hub.parse(scheme, rest).inner
+
+
 def fetch(reference: str) -> Path:
     """One file of a data set, from the cache or the hub."""
     return resolve(reference).path

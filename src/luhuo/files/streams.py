@@ -28,7 +28,7 @@ SHORT = {"tgz": "tar", "tbz": "tar", "tbz2": "tar", "txz": "tar", "tzst": "tar"}
 SHORT_COMPRESSION = {".tgz": ".gz", ".tbz": ".bz2", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
 
 PACKED_CHUNK = 2**11
-"""Compressed bytes given to Zstandard at once: it has no bound on what comes out of them, at most 64 kB a byte."""
+"""Compressed bytes given to Zstandard at once: it has no bound on what comes out of them, up to 32 kB a byte."""
 
 FREE_BYTES = 256 * 2**20
 RATIO = 500
