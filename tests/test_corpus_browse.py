@@ -104,7 +104,7 @@ def test_every_filter_finds_what_a_scan_of_all_rows_finds(clean: Path) -> None:
     ):
         wanted = [(part, row.line) for part, row in everything if fits(row)]
         assert found(index, query) == wanted == found(index, query, limit=3), query
-    assert len(found(index, Query(state="changed"))) == 7, "six with a paragraph cut out, one with personal data"
+    assert len(found(index, Query(state="changed"))) == 6, "five with a paragraph cut out, one with personal data"
 
 
 def test_a_search_goes_on_where_its_time_ended(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_an_expression_that_never_ends_is_stopped_and_the_next_search_works(clea
         held.about()
         held.patience_s = 1.5
         with pytest.raises(LuhuoError, match="no answer within") as error:
-            held.search(Query(text="(a|aa|[a-z ])+$0", regex=True))
+            held.search(Query(text="([a-z ]+)+#", regex=True))
         assert "repeats inside repeats" in str(error.value)
         held.patience_s = 30
         assert len(held.search(Query(text=PHONE))["hits"]) == 1
@@ -280,7 +280,7 @@ def test_a_reason_leads_to_documents_and_a_document_back_to_the_list(browser: Br
         expect(page.locator(".excerpt")).to_contain_text("<script>document.title='owned'</script>")
         page.locator(".hits a").click()
         expect(page.locator(".text.before")).to_contain_text(ATTACK)
-        expect(page.locator("tr.broken").first).to_contain_text("outside: boilerplate")
+        expect(page.locator("tr.broken").last).to_contain_text("outside: boilerplate")
         expect(page.locator(".text-column").nth(1)).to_contain_text("it was dropped")
         page.go_back()
         expect(page.locator(".hits li")).to_have_count(1)
