@@ -127,8 +127,11 @@ def serve() -> None:
             reply = {"error": {name: None if part is None else str(part) for name, part in texts.items()}}
         except OSError as error:
             reply = {"system": [error.errno, error.strerror, error.filename]}
-        answers.write(json.dumps(reply) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(reply) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the caller is gone
+            os._exit(1)
 
 
 def end_with_caller(caller: int) -> None:
