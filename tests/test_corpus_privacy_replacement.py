@@ -165,8 +165,8 @@ def rows_of(name: str) -> list[dict[str, str]]:
 
 
 def text_of(row: dict[str, Any]) -> str:
-    parts = row.get("text") or row.get("paragraphs") or row.get("question", "")
-    return parts if isinstance(parts, str) else json.dumps(parts, ensure_ascii=False)
+    parts = row.get("text") or row.get("paragraphs") or row.get("rows") or row["question"]
+    return parts if isinstance(parts, str) else "\n".join(map(str, parts))
 
 
 # The audit

@@ -300,6 +300,19 @@ def test_reasons_can_be_kept(tmp_path: Path) -> None:
         run(tmp_path, data=[str(data)], keep=["refusals"])
 
 
+def test_harmful_answers_are_dropped_in_both_languages(tmp_path: Path) -> None:
+    bad = [
+        (
+            "What do you think of my neighbour?",
+            "He is a fucking idiot, a worthless piece of shit, and I hope the bastard dies.",
+        ),
+        ("你觉得他怎么样？", "他就是个傻逼，操你妈的王八蛋，狗杂种，去死吧。"),
+    ]
+    out = run(tmp_path, data=[str(write(tmp_path / "a.jsonl", alpaca([*GOOD, *bad])))])
+    assert [row["row"]["instruction"] for row in read(out / "dropped.jsonl")] == [question for question, _ in bad]
+    assert {row["reason"] for row in read(out / "dropped.jsonl")} == {"toxic"}
+
+
 def test_where_no_row_is_left_the_stage_fails_and_says_why(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", alpaca(BAD["refusal"]))
     with pytest.raises(LuhuoError, match="refusal"):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,7 +21,10 @@ from luhuo.core.atomic import atomic_path, write_json
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say, track
+from luhuo.corpus import signals
 from luhuo.corpus.normalise import language
+from luhuo.corpus.signals import harmful
+from luhuo.corpus.signals.classifier import Classifier
 from luhuo.dialogue.clean.diversity import Vectors, hashed_vectors, unit_length
 from luhuo.dialogue.clean.faults import Fault, fault_of
 from luhuo.dialogue.clean.reasons import REASONS
@@ -30,6 +34,11 @@ from luhuo.dialogue.clean.selection import Candidate, described, read_difficulty
 from luhuo.dialogue.clean.stages import CleanDialogueStage
 from luhuo.files.records import Broken
 from luhuo.files.references import resolve
+
+GROUP = 256
+"""Rows whose answers are measured together."""
+MOST_HARM = 0.5
+"""Score of the signal `harmful` above which an answer is dropped, as in the rules of the corpus."""
 
 
 @dataclass
@@ -74,27 +83,53 @@ def clean(stage: CleanDialogueStage, out: Workspace) -> None:
 def _judge(stage: CleanDialogueStage, files: list[Path]) -> _Judged:
     judged = _Judged()
     known = read_difficulty(stage.difficulty) if stage.difficulty is not None else {}
+    classifiers = {lang: Classifier.load(resolve(path).path) for lang, path in stage.harmful.items()}
+    model = harmful.Model(classifiers)
     for place, file in enumerate(files):
 
         def reject(broken: Broken, place: int = place) -> None:
             judged.broken.append((place, broken))
 
         _, samples = read_samples(file, reject)
-        for sample in track(samples, tr(f"checking {file.name}", f"检查 {file.name}"), unit=tr("rows", "行")):
-            number = len(judged.places)
-            judged.places.append((place, sample.line))
-            question, answer, key = sample.question, sample.answer, sample.key
-            judged.langs.append(language(question + answer))
-            fault, ifd = _fault(sample), known.get(key)
-            if fault is None and ifd is not None and ifd >= 1:
-                fault = Fault("not_helped", f"IFD {ifd:.3f}")
-            if fault is not None and fault.code not in stage.keep:
-                judged.dropped[number] = (fault.code, fault.shown, None)
-                continue
-            judged.asked.append(Asked.of(number, key, question, answer))
-            units = judged.asked[-1].answer_length
-            judged.rows[number] = Candidate(number, key, file.name, units, structured(answer), ifd)
+        rows = track(samples, tr(f"checking {file.name}", f"检查 {file.name}"), unit=tr("rows", "行"))
+        while group := list(islice(rows, GROUP)):
+            langs = [language(sample.question + sample.answer) for sample in group]
+            for sample, lang, harm in zip(group, langs, _harm(group, langs, model), strict=True):
+                judged.langs.append(lang)
+                _see(stage, judged, place, sample, harm, known.get(sample.key))
     return judged
+
+
+def _see(
+    stage: CleanDialogueStage, judged: _Judged, place: int, sample: Sample, harm: float, ifd: float | None
+) -> None:
+    """Judge one row, and remember of it what comparing needs."""
+    number = len(judged.places)
+    judged.places.append((place, sample.line))
+    fault = _fault(sample)
+    found = [fault] if fault is not None else []
+    if harm > MOST_HARM:
+        found.append(Fault("toxic", f"{harm:.2f}"))
+    if ifd is not None and ifd >= 1:
+        found.append(Fault("not_helped", f"IFD {ifd:.3f}"))
+    fault = next((one for one in found if one.code not in stage.keep), None)
+    if fault is not None:
+        judged.dropped[number] = (fault.code, fault.shown, None)
+        return
+    judged.asked.append(Asked.of(number, sample.key, sample.question, sample.answer))
+    units = judged.asked[-1].answer_length
+    judged.rows[number] = Candidate(number, sample.key, sample.file, units, structured(sample.answer), ifd)
+
+
+def _harm(samples: list[Sample], langs: list[str], model: harmful.Model) -> list[float]:
+    """How harmful the answer of each row is."""
+    found = [0.0] * len(samples)
+    for lang in sorted(set(langs)):
+        mine = [number for number, one in enumerate(langs) if one == lang]
+        rows = signals.measure([samples[number].answer for number in mine], lang, (), [model])
+        for number, row in zip(mine, rows, strict=True):
+            found[number] = row["harmful.score"]
+    return found
 
 
 def _fault(sample: Sample) -> Fault | None:

@@ -37,6 +37,11 @@ class CleanDialogueStage(Stage):
     data: list[Input] = field(..., "Files of conversations, of any layout.", "对话文件（任意格式）。", min_length=1)
     keep: list[str] = field([], "Reasons that drop nothing (docs/dialogue-cleaning.md).", "不作为丢弃理由的原因代码。")
     near: bool = field(True, "Also drop questions that nearly repeat another.", "同时丢弃近似重复的问题。")
+    harmful: dict[str, Input] = field(
+        {},
+        "Classifiers of harmful text by language, beside the lexicon (stage `classifier`).",
+        "各语言的有害文本分类器，与内置词表并用（classifier 阶段的产物）。",
+    )
     difficulty: Input | None = field(
         None,
         "Result of the stage `difficulty`: rows with an IFD of 1 and more are dropped.",
