@@ -29,27 +29,38 @@ def why_dropped(corpus: Corpus, code: str, langs: list[str]) -> str:
 
 
 def why_unread(code: str) -> str:
-    """Why something is in quarantine, in words."""
-    return {
-        "empty": tr("There is no text.", "没有文本。"),
-        "no_text": tr("There is no text.", "没有文本。"),
-        "bad_json": tr("No valid JSON.", "不是有效的 JSON。"),
-        "bad_csv": tr("No valid CSV.", "不是有效的 CSV。"),
-        "wrong_columns": tr("Another number of columns than the head.", "列数与表头不符。"),
-        "bad_parquet": tr("No valid Parquet.", "不是有效的 Parquet。"),
-        "bad_encoding": tr("Not text in its encoding.", "不是该编码的文本。"),
-        "bad_compression": tr("Damaged compression.", "压缩数据损坏。"),
-        "missing_field": tr("The field of the text is not there.", "缺少正文字段。"),
-        "not_text": tr("The field holds no text.", "字段内容不是文本。"),
-        "line_too_long": tr("A line longer than can be held.", "行过长。"),
-        "element_too_long": tr("An element longer than can be held.", "元素过长。"),
-        "page_too_long": tr("A page longer than can be held.", "页面过长。"),
-        "unknown_format": tr("No format that is known.", "未知格式。"),
-        "encrypted": tr("Locked with a password.", "已加密。"),
-        "bomb": tr("Unpacks to more than any text would.", "解压后异常庞大。"),
-        "binary": tr("Not text at all.", "不是文本。"),
-        "duplicate": tr("Was there before.", "此前已出现。"),
-        "too_short": tr("Shorter than is wanted.", "短于所需长度。"),
-        "worker_ended": tr("Ended the process that worked on it.", "处理它的进程意外结束。"),
-        "reader_ended": tr("Ended the process that read it.", "读取它的进程意外结束。"),
-    }.get(code, "")
+    """Why something is in quarantine, in words; "" for a code that is not known (docs/corpus-reading.md lists them)."""
+    for codes, english, chinese in _UNREAD:
+        if code in codes.split():
+            return tr(english, chinese)
+    return ""
+
+
+_UNREAD = (
+    ("empty", "There is no text.", "没有文本。"),
+    ("no_text", "No page has text: a scan.", "没有含文本的页面，应为扫描件。"),
+    ("missing_field", "The field of the text is not there.", "缺少正文字段。"),
+    ("not_text", "The field holds no text.", "字段内容不是文本。"),
+    ("wrong_columns", "Another number of columns than the head.", "列数与表头不符。"),
+    ("bad_encoding", "Bytes that are not in the encoding.", "含有不属于该编码的字节。"),
+    (
+        "bad_compression bad_zip bad_tar bad_pdf bad_docx bad_epub bad_xml bad_warc bad_parquet bad_json bad_csv",
+        "Damaged or cut off.",
+        "已损坏或不完整。",
+    ),
+    ("bad_page bad_chapter missing_chapter", "A page or chapter of a document.", "文档中的某页或某章。"),
+    ("bomb", "Unpacks to more than any text would.", "解压后异常庞大。"),
+    ("encrypted", "Locked with a password.", "已加密。"),
+    ("line_too_long element_too_long page_too_long too_long", "Longer than can be held.", "过长。"),
+    (
+        "unknown_format unknown_xml unknown_compression nested_too_deep",
+        "In a form that is not read.",
+        "不支持的形式。",
+    ),
+    ("binary minified generated", "Not written by anybody.", "并非人所写。"),
+    ("duplicate", "Was there before.", "此前已出现。"),
+    ("too_short", "Shorter than is wanted.", "短于所需长度。"),
+    ("worker_ended", "Ended the process that worked on it.", "处理它的进程意外结束。"),
+    ("reader_ended", "Ended the process that read it.", "读取它的进程意外结束。"),
+)
+"""(codes, English, Chinese)."""
