@@ -15,7 +15,7 @@ import pytest
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.documents import SPLITS, read_documents
-from luhuo.corpus.factory import arrange, plan, records
+from luhuo.corpus.factory import arrange, records
 from luhuo.corpus.factory.stages import AnnotateStage, FilterStage
 
 ENGLISH = (
@@ -28,6 +28,8 @@ CHINESE = (
     "老磨坊在村子的尽头，那里的路转向河边。每天早上，磨坊主打开闸门，水就推动沉重的轮子。第{}袋面粉是给面包师的，"
     "他赶着一辆小车和一匹灰马来。他付了三个铜板和一个面包，他们一直聊天气，直到太阳升到树梢。到了晚上，轮子停了下来，四周又安静了。"
 )
+SIZES: dict[str, float] = {}
+"""Settings of annotate that a fixture makes small."""
 JUNK = "BUY NOW!!! CLICK HERE $$$ " * 12
 
 
@@ -51,7 +53,7 @@ def write(path: Path, documents: list[dict[str, Any]]) -> Path:
 
 def annotated(root: Path, source: Path, name: str = "annotated", **settings: Any) -> Path:
     values = {"sources": [{"name": "village", "path": str(source), "licence": "CC0-1.0"}], "executor": "inline"}
-    return produce("annotate", AnnotateStage.parse(values | settings), root / name).path
+    return produce("annotate", AnnotateStage.parse(values | SIZES | settings), root / name).path
 
 
 def filtered(root: Path, source: Path, name: str = "clean", **settings: Any) -> Path:
@@ -68,7 +70,7 @@ def payload(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units and buckets so small that a little file has many."""
-    monkeypatch.setattr(plan.plan, "__defaults__", (4_000,))
+    monkeypatch.setitem(SIZES, "unit_mb", 0.004)
     monkeypatch.setattr(arrange, "BUCKET_BYTES", 9_000)
 
 
@@ -215,10 +217,10 @@ def test_a_damaged_intermediate_file_is_noticed(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from luhuo.corpus.factory import arrange, plan
-plan.plan.__defaults__ = (4_000,)
+from luhuo.corpus.factory import arrange
+from tests.test_corpus_factory import SIZES, annotated, filtered
 arrange.BUCKET_BYTES = 9_000
-from tests.test_corpus_factory import annotated, filtered
+SIZES["unit_mb"] = 0.004
 root = Path(sys.argv[1])
 filtered(root, annotated(root, root / "raw.jsonl", executor=sys.argv[2], workers=2), executor=sys.argv[2], workers=2)
 """
@@ -247,3 +249,21 @@ def test_killed_at_random_points_it_goes_on_to_the_same_bytes(
     assert kills
     clean = filtered(tmp_path / "killed", annotated(tmp_path / "killed", tmp_path / "killed/raw.jsonl"))
     assert payload(clean) == payload(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [ENGLISH, CHINESE])
+def test_a_document_of_50_megabytes_takes_little_memory(tmp_path: Path, line: str) -> None:
+    count = 50_000_000 // len(line.encode()) + 1
+    write(tmp_path / "raw.jsonl", [{"text": " ".join(line.format(number) for number in range(count))}])
+    program = f"""
+import resource
+from pathlib import Path
+from tests.test_corpus_factory import annotated, filtered
+root = Path({str(tmp_path)!r})
+filtered(root, annotated(root, root / "raw.jsonl"), standard=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 1500

@@ -50,7 +50,7 @@ def annotate(stage: AnnotateStage, out: Workspace) -> None:
     Raises `LuhuoError` if a source gives nothing.
     """
     resolved = [None if is_data_set(source.path) else resolve(source.path) for source in stage.sources]
-    units = plan.plan(stage.sources, resolved)
+    units = plan.plan(stage.sources, resolved, round(stage.unit_mb * 1e6))
     if stage.benchmarks:
         _index(stage).save(out.path / INDEX)
     told = run(

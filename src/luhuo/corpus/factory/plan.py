@@ -13,17 +13,13 @@ from luhuo.files.remote import list_remote
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import RawSource
 
-UNIT_BYTES = 16_000_000
-"""Input of a unit: enough that starting it costs nothing, little enough that a lost one does not either."""
 FILES = 2_000
 """Files of a unit at most."""
 DIVISIBLE = (".jsonl", ".ndjson")
 """Files whose lines are records: they may be entered anywhere."""
 
 
-def plan(
-    sources: Sequence[RawSource], resolved: Sequence[Resolved | None], unit_bytes: int = UNIT_BYTES
-) -> list[Unit]:
+def plan(sources: Sequence[RawSource], resolved: Sequence[Resolved | None], unit_bytes: int) -> list[Unit]:
     """The units of all sources. They depend on names and sizes of the files, not on the machine. A source that is
     None is a data set at a hub: its files are only listed, each unit fetches its own."""
     units: list[Unit] = []

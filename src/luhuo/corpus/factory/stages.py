@@ -78,6 +78,7 @@ class AnnotateStage(Stage):
     )
     leaks: Leaks = field(Leaks(), "What counts as an item in a text.", "怎样算作文本中含有题目。")
     privacy: bool = field(True, "Look for personal data.", "查找个人信息。")
+    unit_mb: float = field(16, "Input of a work unit, in MB.", "一个工作单元的输入大小，单位 MB。", gt=0)
     script: Literal["keep", "Hans", "Hant"] = field(
         "keep",
         "Convert Chinese to simplified or traditional characters; the original script is recorded.",
