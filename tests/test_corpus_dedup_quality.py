@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from luhuo.corpus.dedup import candidates
 from luhuo.corpus.dedup.folding import columns, fold, fold_text
 from luhuo.corpus.dedup.similarity import agrees, is_duplicate, jaccard
 from luhuo.corpus.dedup.stages import Near
@@ -132,6 +133,33 @@ def test_one_form_filled_with_other_numbers_is_no_duplicate() -> None:
     left, right = NUMBERS.format(1990, 812, 207, 101, 433, 96, 7), NUMBERS.format(1991, 744, 198, 88, 401, 92, 9)
     assert agrees(fold_text(left), fold_text(right), 0.75)
     assert not is_duplicate(fold_text(left), fold_text(right), Near(similarity=0.75))
+
+
+VILLAGE = (
+    "{}是{}县的一个村子，人口{}人，面积{}平方公里，海拔{}米，邮政编码{}。当地居民大多以种植水稻和茶叶为生，"
+    "村中有小学一所、卫生室一间，每逢农历初一和十五赶集，附近{}村的人也来买卖。"
+)
+
+
+def test_copies_are_found_among_hundreds_of_fillings_of_one_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "ALL_PAIRS", 16)
+    rng = random.Random(0)
+    names = ["".join(rng.choices("河石面包早晨轮车马村路园信冬桥灯歌山水火木金土", k=3)) for _ in range(100)]
+    most = (9999, 99, 3000, 999999)
+    forms = [
+        VILLAGE.format(*rng.choices(names, k=2), *(rng.randint(10, top) for top in most), rng.choice(names))
+        for _ in range(300)
+    ]
+    originals = [record(text, place=place) for place, text in enumerate(forms)]
+    copies = [record(edited(text, 0.05, rng), "copy", place=place) for place, text in enumerate(forms[:60])]
+    found = deduplicated(tmp_path, originals + copies, paragraphs=None)
+    hit = sum(
+        found[one["id"]].cluster == found[two["id"]].cluster for one, two in zip(originals, copies, strict=False)
+    )
+    assert hit >= 57
+    assert sum(not verdict.kept for verdict in found.values()) <= 61
 
 
 def test_a_text_with_its_parts_in_another_order_is_a_duplicate() -> None:

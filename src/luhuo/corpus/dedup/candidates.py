@@ -1,9 +1,10 @@
 """Candidate pairs: documents with an equal band, whose signatures agree in enough places.
 
-A group of documents with an equal band is compared all with all while it is small. In a large group (a text copied a
-thousand times, a form filled in a thousand times) a document that agrees with the first of the group is paired with
-that one alone; what agrees with no such first one goes on to the next. "First" is by the hash of the text, so that
-neither order nor workers matter.
+A group of documents with an equal band is compared all with all while it is small. A large group (a text copied a
+thousand times, a form filled in a thousand times) is put in the order of its signatures, read from a place that the
+band decides, and each document is compared with the next few, so that the work grows with the documents, not with
+their square. Near copies stand close to each other in that order (as in LSH forests, Bawa et al. 2005), the closer the
+more they agree, and every band is another order.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ RANGE_KEYS = 8_000_000
 """Band keys sorted together."""
 ALL_PAIRS = 64
 """Largest group that is compared all with all."""
-MOST_FIRST = 256
-"""Documents of a large group that the others are compared with; then neighbours are compared."""
+NEIGHBOURS = 8
+"""Documents that each document of a large group is compared with."""
+ORDERED_BY = 16
+"""Places of the signatures that a large group is ordered by."""
 PAIRS_AT_ONCE = 1_000_000
 MARGIN = 0.11
 """How far below the threshold an estimate may be: three standard deviations in 188 places."""
@@ -94,7 +97,7 @@ class _Finder:
         found = [np.zeros((0, 2), np.int64)]
         held: list[Pairs] = []
         size = 0
-        for some in self._grouped(group_starts(keys), documents):
+        for some in self._grouped(keys, documents):
             held.append(some)
             size += len(some)
             if size >= PAIRS_AT_ONCE:
@@ -102,11 +105,11 @@ class _Finder:
         pairs = self._agreeing(np.concatenate([*found, *held]))
         return pairs, self._agreement(pairs)
 
-    def _grouped(self, starts: NDArray[np.int64], documents: NDArray[np.int64]) -> Iterator[Pairs]:
-        for size, begins in groups_by_size(starts, len(documents)):
+    def _grouped(self, keys: NDArray[np.uint64], documents: NDArray[np.int64]) -> Iterator[Pairs]:
+        for size, begins in groups_by_size(group_starts(keys), len(documents)):
             if size > ALL_PAIRS:
                 for begin in begins:
-                    yield from self._large(documents[begin : begin + size])
+                    yield self._large(documents[begin : begin + size], int(keys[begin]))
                 continue
             left, right = np.triu_indices(size, 1)
             step = max(1, PAIRS_AT_ONCE // len(left))
@@ -115,20 +118,16 @@ class _Finder:
                 both = documents[rows + left].ravel(), documents[rows + right].ravel()
                 yield np.column_stack(both)
 
-    def _large(self, group: NDArray[np.int64]) -> Iterator[Pairs]:
+    def _large(self, group: NDArray[np.int64], key: int) -> Pairs:
+        """Pairs of documents that stand close to each other; they must agree more than those of small groups."""
+        places = self.signatures.places(group)
         texts = self.signatures.column("exact", group)
-        group = group[np.lexsort((group, texts[:, 1], texts[:, 0]))]
-        for _ in range(MOST_FIRST):
-            if len(group) <= ALL_PAIRS:
-                break
-            pairs = np.column_stack((np.full(len(group) - 1, group[0]), group[1:]))
-            alike = self._agreement(pairs) >= _least(self.near)
-            yield pairs[alike]
-            group = group[1:][~alike]
-        for begin in range(0, len(group), ALL_PAIRS):
-            some = group[begin : begin + ALL_PAIRS]
-            left, right = np.triu_indices(len(some), 1)
-            yield np.column_stack((some[left], some[right]))
+        width = places.shape[1]
+        columns = [places[:, (key + place) % width] for place in range(min(ORDERED_BY, width))]
+        group = group[np.lexsort((texts[:, 1], texts[:, 0], *reversed(columns)))]
+        steps = range(1, NEIGHBOURS + 1)
+        pairs = np.concatenate([np.column_stack((group[:-step], group[step:])) for step in steps])
+        return pairs[self._agreement(pairs) >= _least(self.near) + MARGIN / 2]
 
     def _agreeing(self, pairs: Pairs) -> Pairs:
         """The pairs whose signatures agree, each once, the smaller number first."""
