@@ -88,19 +88,28 @@ def train(stage: NgramLmStage, out: Workspace) -> None:
 
 
 def _batches(stage: NgramLmStage) -> Iterator[Batch]:
-    """Training texts of the language, `max_mb` of them, in batches of a million characters."""
+    """Training texts of the language in batches of a million characters; of more than `max_mb`, a share that their
+    ids choose, so that every source is in it."""
+    size = sum(len(text.encode()) for _, text in _documents(stage))
+    share = min(1.0, stage.max_mb * 1e6 / max(1, size))
     held: list[str] = []
-    left = stage.max_mb * 1e6
-    for document in read_documents(stage.corpus, "train"):
-        if document["lang"] != stage.lang or left <= 0:
-            continue
-        held.append(document["text"])
-        left -= len(document["text"].encode())
-        if sum(map(len, held)) > 1_000_000:
+    length = 0
+    for name, text in _documents(stage):
+        if derive_seed(stage.seed, name) % (1 << 20) < share * (1 << 20):
+            held.append(text)
+            length += len(text)
+        if length > 1_000_000:
             yield Batch(held, stage.lang)
-            held = []
+            held, length = [], 0
     if held:
         yield Batch(held, stage.lang)
+
+
+def _documents(stage: NgramLmStage) -> Iterator[tuple[str, str]]:
+    """(id, text) of the training texts of the language."""
+    for document in read_documents(stage.corpus, "train"):
+        if document["lang"] == stage.lang:
+            yield document["id"], document["text"]
 
 
 def _report(stage: NgramLmStage, model: CharNgram) -> dict[str, object]:
