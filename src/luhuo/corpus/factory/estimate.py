@@ -12,6 +12,7 @@ from luhuo.core.device import cpu_threads
 from luhuo.corpus.factory import plan
 from luhuo.corpus.factory.annotate import measured_unit
 from luhuo.files.references import resolve
+from luhuo.files.remote import is_data_set
 
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import AnnotateStage
@@ -53,7 +54,8 @@ def estimate(stage: AnnotateStage) -> Estimate:
     workers = 1 if stage.executor == "inline" else stage.workers or cpu_threads()
     files, text, seconds = 0, 0.0, 0.0
     for number, source in enumerate(stage.sources):
-        units = plan.plan([source], [resolve(source.path)], unit_bytes=2 * SAMPLE_BYTES)
+        found = None if is_data_set(source.path) else resolve(source.path)
+        units = plan.plan([source], [found], 2 * SAMPLE_BYTES)
         unit = units[len(units) // 2]
         unit.payload["source"] = number
         with tempfile.TemporaryDirectory() as folder:
