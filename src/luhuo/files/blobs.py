@@ -48,8 +48,13 @@ class Blob:
 
 def read_whole(raw: IO[bytes]) -> bytes | None:
     """All bytes of a stream, or None if there are more than `UNIT_BYTES`."""
-    data = raw.read(UNIT_BYTES + 1)
-    return None if len(data) > UNIT_BYTES else data
+    pieces, size = [], 0
+    while block := raw.read(CHUNK):  # asked for all at once, a stream sets that much memory aside
+        pieces.append(block)
+        size += len(block)
+        if size > UNIT_BYTES:
+            return None
+    return b"".join(pieces)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ What was deleted or moved away under change tracking is left out, and so is what
 from __future__ import annotations
 
 from collections.abc import Iterator
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 from luhuo.files.blobs import Blob
 from luhuo.files.plain import gather
 from luhuo.files.records import Broken, Record, broken
 from luhuo.files.safe_xml import BadXml, events
-from luhuo.files.zipped import DAMAGED_ZIP, Encrypted, member, opened
+from luhuo.files.zipped import Encrypted, member, opened
 
 BODY = "word/document.xml"
 SKIPPED = frozenset({"del", "moveFrom", "Fallback", "sectPr", "tblPr", "rPr"})
@@ -36,7 +36,7 @@ def read_docx(blob: Blob) -> Iterator[Record | Broken]:
                 yield broken(blob.name, 0, "empty")
     except Encrypted as error:
         yield broken(blob.name, 0, "encrypted", error)
-    except (BadXml, *DAMAGED_ZIP) as error:
+    except (BadXml, BadZipFile) as error:
         yield broken(blob.name, 0, "encrypted" if _is_ole(blob) else "bad_docx", error)
 
 

@@ -7,7 +7,7 @@ import posixpath
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 from luhuo.core.errors import missing_extra
 from luhuo.files.blobs import Blob
@@ -15,7 +15,7 @@ from luhuo.files.html import decode
 from luhuo.files.plain import gather
 from luhuo.files.records import Broken, Record, broken
 from luhuo.files.safe_xml import BadXml, events
-from luhuo.files.zipped import DAMAGED_ZIP, Encrypted, opened, read_member
+from luhuo.files.zipped import Encrypted, opened, read_member
 
 CONTAINER = "META-INF/container.xml"
 LOCKS = "META-INF/encryption.xml"
@@ -49,7 +49,7 @@ def read_epub(blob: Blob) -> Iterator[Record | Broken]:
                 yield broken(blob.name, 0, "empty")
     except Encrypted as error:
         yield broken(blob.name, 0, "encrypted", error)
-    except (BadXml, *DAMAGED_ZIP) as error:
+    except (BadXml, BadZipFile) as error:
         yield broken(blob.name, 0, "bad_epub", error)
 
 
@@ -104,7 +104,7 @@ def _texts(pack: ZipFile, blob: Blob, book: _Book, damage: list[Broken]) -> Iter
     for number, name in enumerate(book.chapters, 1):
         try:
             data = read_member(pack, name, blob.budget)
-        except (Encrypted, *DAMAGED_ZIP) as error:
+        except (Encrypted, BadZipFile) as error:
             damage.append(broken(blob.name, number, "bad_chapter", error))
             continue
         if data is None:

@@ -17,7 +17,7 @@ NULL = object()
 
 def text_at(value: Any, text_field: str) -> Any:
     """What a path names: `text`, `page.body` (dots go into objects), `instruction+input+output` (parts that are there
-    and not empty, with blank lines between). A list of messages becomes their contents, with blank lines between, and a
+    and not empty, with blank lines between). A list of messages becomes their contents, with blank lines between; a
     list of strings becomes its lines. None where there is no such field."""
     names = [name.strip() for name in text_field.split("+")]
     if len(names) == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -86,7 +87,7 @@ def _zip(blob: Blob) -> Iterator[Blob | Broken]:
                         yield unpacked(raw, PurePosixPath(name).suffix.lower(), blob.budget)
 
                 yield replace(child, open=opened)
-    except zipped.DAMAGED_ZIP as error:
+    except zipfile.BadZipFile as error:
         yield broken(blob.name, 0, "bad_zip", error)
 
 

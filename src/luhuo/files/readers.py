@@ -10,20 +10,21 @@ import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.files import docx, epub, html, mediawiki, packed, pdf, plain, source_code, structured, warc
+from luhuo.files import docx, epub, html, mediawiki, notebook, packed, pdf, plain, source_code, structured, warc
 from luhuo.files.blobs import Blob
 from luhuo.files.fields import text_at
 from luhuo.files.records import Broken, Record, broken, record
 from luhuo.files.streams import COMPRESSIONS, DAMAGED, Bomb, format_of
-from luhuo.files.zipped import DAMAGED_ZIP, Encrypted
+from luhuo.files.zipped import Encrypted
 
 PLAIN = ("txt", "md", "rst", "text", "markdown")
 PAGES = ("html", "htm", "xhtml")
 STRUCTURED = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
-DOCUMENTS = ("pdf", "docx", "epub")
+DOCUMENTS = ("pdf", "docx", "epub", "ipynb")
 DUMPS = ("warc", "wet", "xml")
 FORMATS = (*PLAIN, *PAGES, *STRUCTURED, *DOCUMENTS, *DUMPS, *packed.ARCHIVES, *source_code.SUFFIXES)
 
@@ -35,6 +36,7 @@ READERS: dict[str, Callable[[Blob, str], Iterator[Record | Broken]]] = {
     "pdf": lambda blob, _: pdf.read_pdf(blob),
     "docx": lambda blob, _: docx.read_docx(blob),
     "epub": lambda blob, _: epub.read_epub(blob),
+    "ipynb": lambda blob, _: notebook.read_notebook(blob),
     "xml": lambda blob, _: mediawiki.read_dump(blob),
 }
 """How a blob of a format becomes records; the structured formats and archives have options of their own."""
@@ -104,11 +106,7 @@ def _read(blob: Blob, text_field: str, encoding: str) -> Iterator[Record | Broke
         yield broken(blob.name, 0, "bomb", error)
     except Encrypted as error:
         yield broken(blob.name, 0, "encrypted", error)
-    except DAMAGED as error:
-        yield broken(blob.name, 0, "bad_compression", error)
-    except DAMAGED_ZIP as error:
-        if blob.depth == 0:
-            raise
+    except (*DAMAGED, BadZipFile) as error:
         yield broken(blob.name, 0, "bad_compression", error)
 
 

@@ -32,7 +32,12 @@ def read_warc(blob: Blob, encoding: str) -> Iterator[Record | Broken]:
     """The texts, with `url` and `date` in the fields. A record's line is the number of the WARC record."""
     number = 0
     with blob.open() as raw:
-        while (headers := _next(raw)) is not None:
+        while True:
+            headers, strange = _next(raw)
+            if strange and number:
+                yield broken(blob.name, number, "bad_warc", strange)
+            if headers is None:
+                break
             number += 1
             try:
                 payload = _payload(raw, headers)
@@ -46,12 +51,15 @@ def read_warc(blob: Blob, encoding: str) -> Iterator[Record | Broken]:
         yield broken(blob.name, 0, "bad_warc" if blob.path is None or blob.path.stat().st_size else "empty")
 
 
-def _next(raw: BinaryIO) -> dict[str, str] | None:
-    """The headers of the next record, wherever it begins; None at the end."""
+def _next(raw: BinaryIO) -> tuple[dict[str, str] | None, bytes]:
+    """The headers of the next record, wherever it begins (None at the end), and the first line that was passed over
+    on the way and is not empty."""
+    strange = b""
     while line := raw.readline(LINE_BYTES):
         if line.startswith(b"WARC/1."):
-            return _headers(raw)
-    return None
+            return _headers(raw), strange
+        strange = strange or line.strip()[:200]
+    return None, strange
 
 
 def _headers(raw: BinaryIO) -> dict[str, str]:
@@ -75,14 +83,15 @@ def _payload(raw: BinaryIO, headers: dict[str, str]) -> bytes | None:
     if length < 0:
         raise _Damaged(f"Content-Length: {length}")
     wanted = headers.get("warc-type") in KINDS
-    if wanted and length <= UNIT_BYTES:
-        data = raw.read(length)
-        if len(data) < length:
-            raise _Damaged(f"{length} bytes announced, {len(data)} there")
-        return data
-    while length > 0 and (block := raw.read(min(CHUNK, length))):
-        length -= len(block)
-    return None if wanted else b""
+    kept = wanted and length <= UNIT_BYTES
+    pieces, left = [], length
+    while left > 0 and (block := raw.read(min(CHUNK, left))):
+        left -= len(block)
+        if kept:
+            pieces.append(block)
+    if kept and left:
+        raise _Damaged(f"{length} bytes announced, {length - left} there")
+    return b"".join(pieces) if kept or not wanted else None
 
 
 def _text(headers: dict[str, str], payload: bytes, name: str, number: int, encoding: str) -> Iterator[Record | Broken]:

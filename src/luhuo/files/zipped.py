@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import struct
@@ -11,23 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from luhuo.files.blobs import Blob, seekable
+from luhuo.core.errors import LuhuoError
+from luhuo.files.blobs import Blob, read_whole, seekable
 from luhuo.files.encodings import detect
-from luhuo.files.records import UNIT_BYTES
-from luhuo.files.streams import Budget, Counted
+from luhuo.files.safe_xml import BadXml
+from luhuo.files.streams import Bomb, Budget, Counted
 
-DAMAGED_ZIP = (
-    zipfile.BadZipFile,
+DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     struct.error,
     EOFError,
     NotImplementedError,  # compressed in a way the standard library does not know
     RuntimeError,
-    UnicodeDecodeError,
+    ValueError,
+    LookupError,
     OverflowError,
 )
-"""What reading a damaged zip file may end in. `OSError` with no number is another."""
+"""What the standard library raises for damaged zip files, besides its own error and `OSError`."""
 
 ENCRYPTED = 0x1
 UTF8_NAME = 0x800
@@ -38,18 +40,33 @@ class Encrypted(ValueError):
 
 
 @contextmanager
+def one_error() -> Iterator[None]:
+    """Whatever damage comes to, as `zipfile.BadZipFile`; bombs, locks, bad XML and a full disk stay what they are."""
+    try:
+        yield
+    except (Bomb, Encrypted, BadXml, LuhuoError):
+        raise
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # a place before the beginning of the file is damage too
+            raise
+        raise zipfile.BadZipFile(str(error)) from error
+    except DAMAGE as error:
+        raise zipfile.BadZipFile(f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
 def opened(blob: Blob) -> Iterator[zipfile.ZipFile]:
-    """The zip file of a blob."""
-    with seekable(blob) as handle, zipfile.ZipFile(cast(BinaryIO, handle)) as pack:
+    """The zip file of a blob. Raises `zipfile.BadZipFile`."""
+    with one_error(), seekable(blob) as handle, zipfile.ZipFile(cast(BinaryIO, handle)) as pack:
         yield pack
 
 
 @contextmanager
 def member(pack: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Iterator[BinaryIO]:
-    """The bytes of one member. Raises `Encrypted`, `Bomb` or one of `DAMAGED_ZIP`."""
+    """The bytes of one member. Raises `Encrypted`, `Bomb` or `zipfile.BadZipFile`."""
     if info.flag_bits & ENCRYPTED:
         raise Encrypted(info.filename)
-    with pack.open(info) as raw:
+    with one_error(), pack.open(info) as raw:
         yield io.BufferedReader(Counted(raw, budget), 2**18)
 
 
@@ -59,10 +76,8 @@ def read_member(pack: zipfile.ZipFile, name: str, budget: Budget) -> bytes | Non
         info = pack.getinfo(name)
     except KeyError:
         return None
-    if info.file_size > UNIT_BYTES:
-        return None
     with member(pack, info, budget) as raw:
-        return raw.read(UNIT_BYTES)
+        return read_whole(raw)
 
 
 def names(infos: list[zipfile.ZipInfo]) -> list[str]:
