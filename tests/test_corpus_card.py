@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from luhuo.cli import app
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.documents import SPLITS, read_documents
@@ -222,6 +225,29 @@ def test_chinese_readers_get_a_chinese_card(clean: Path, monkeypatch: pytest.Mon
     parser.feed(page)
     english_words = re.sub(r"[a-z_]+[._][a-z_0-9.]+|\{.*?\}", "", parser.words, flags=re.DOTALL)
     assert "kept" not in english_words.split() and "dropped" not in english_words.split()
+
+
+def commands() -> list[list[str]]:
+    """The commands of the page of documentation that end by themselves."""
+    text = (Path(__file__).parents[1] / "docs/corpus-report.md").read_text(encoding="utf-8")
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    found = [shlex.split(line)[1:] for line in blocks.splitlines()]
+    return [words for words in found if words[0] == "corpus-report" or "--query" in words]
+
+
+def test_the_commands_in_the_documentation_work(
+    clean: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(commands()) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
+    for name in ("annotated", "duplicates", "clean"):
+        shutil.copytree(clean.parent / name, tmp_path / name)
+    shutil.copytree(tokenizer, tmp_path / "tokenizer")
+    for words in commands():
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0 and done.output, (words, done.exception)
+    assert (tmp_path / "clean.card.html").is_file()
 
 
 # The parts

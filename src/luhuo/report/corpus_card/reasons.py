@@ -29,7 +29,7 @@ def why_dropped(corpus: Corpus, code: str, langs: list[str]) -> str:
 
 
 def why_unread(code: str) -> str:
-    """Why something is in quarantine, in words; "" for a code that is not known (docs/corpus-reading.md lists them)."""
+    """Why something is in quarantine, in words (docs/corpus-reading.md lists the codes); "" for another one."""
     for codes, english, chinese in _UNREAD:
         if code in codes.split():
             return tr(english, chinese)
