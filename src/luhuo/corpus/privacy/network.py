@@ -31,6 +31,7 @@ SPOKEN = re.compile(
     rf"{_TLD}(?![A-Za-z0-9])"
 )
 
+V4_GATE = re.compile(r"\.(?<=[0-9].)[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 V4 = re.compile(r"[0-9](?<![0-9A-Za-z_.\-].)\d{0,2}\.(?:\d{1,3}\.){2}\d{1,3}(?![0-9A-Za-z_]|\.\d|-\d)")
 V6_GATE = re.compile(r":[0-9A-Fa-f]{0,4}:")
 V6 = re.compile(r"(?<![0-9A-Za-z_:.])(?:[0-9A-Fa-f]{1,4}|:)(?::[0-9A-Fa-f]{0,4}){2,7}(?![0-9A-Za-z_:])")
@@ -80,11 +81,11 @@ def _spelt(text: str) -> Iterator[Span]:
 
 
 def _addresses(text: str) -> Iterator[Span]:
-    if text.count(".") >= 3:
-        for match in V4.finditer(text):
-            kind = _v4(text, match)
-            if kind:
-                yield Span(*match.span(), kind, match[0])
+    for gate in V4_GATE.finditer(text):
+        match = V4.search(text, max(0, gate.start() - 3), gate.end() + 5)
+        kind = _v4(text, match) if match else None
+        if match and kind:
+            yield Span(*match.span(), kind, match[0])
     if V6_GATE.search(text):
         for match in V6.finditer(text):
             kind = _v6(match[0])

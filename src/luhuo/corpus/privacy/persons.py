@@ -13,9 +13,11 @@ WECHAT = re.compile(
     r"(?:(?:微信|薇信|威信|[Ww]e[Cc]hat|[Vv][Xx])(?P<told>\s?(?:号码?|账号|ID|[Ii]d))?(?P<sign>\s?[:：]|\s?[为是])?\s?"
     r"|加\s?(?P<add>微信?|[Vv薇])[:：]?\s?)(?P<value>[A-Za-z][A-Za-z0-9_\-]{5,19})(?![A-Za-z0-9_\-.])"
 )
+HAN = re.compile("[\u4e00-\u9fff]")
 WECHAT_GATE = re.compile(r"[信加xXCc](?:(?<=[微薇威]信)|(?<=加)[Vv薇微]|(?<=[Vv][xX])|hat(?<=[Ww]e....))")
 QQ_GATE = re.compile(r"[Qq扣企][Qq群扣鹅]")
 """Gates begin with a set of characters: that is what a scan is fast for."""
+WECHAT_LATIN, QQ_LATIN = ("echat", "eChat", "VX", "vx", "Vx"), ("QQ", "qq")
 QQ = re.compile(
     r"(?<![A-Za-z])(?:[Qq]{2}|[Qq]群|扣扣|企鹅号?)(?:群|号码?|联系|咨询)*(?:\s?[:：]\s?|\s?[为是]\s?|\s|)([1-9]\d{4,10})"
     r"(?![0-9A-Za-z年月.]|版)"
@@ -65,30 +67,36 @@ HOME_EN = re.compile(
 
 def find_persons(text: str, kinds: Collection[str]) -> Iterator[Span]:
     """Handles, plates, names and addresses in folded text."""
-    if "wechat" in kinds and WECHAT_GATE.search(text):
+    chinese = not text.isascii() and HAN.search(text) is not None
+    if "wechat" in kinds and _holds(text, chinese, WECHAT_GATE, WECHAT_LATIN):
         for match in WECHAT.finditer(text):
             signed = (match["sign"] or match["add"]) and any(c in "0123456789_-" for c in match["value"])
             if match["told"] or signed:
                 yield Span(*match.span("value"), "wechat", match["value"])
-    if "qq" in kinds and QQ_GATE.search(text):
+    if "qq" in kinds and _holds(text, chinese, QQ_GATE, QQ_LATIN):
         for match in QQ.finditer(text):
             yield Span(*match.span(1), "qq", match[1])
-    if "plate" in kinds and not text.isascii():
+    if "plate" in kinds and chinese:
         for match in PLATE.finditer(text):
             if sum(c.isdigit() for c in match[0]) >= 3:
                 yield Span(*match.span(), "plate", match[0])
     if "name" in kinds:
-        yield from _names(text)
+        yield from _names(text, chinese=chinese)
     if "address" in kinds or "place" in kinds:
-        for span in _addresses(text):
+        for span in _addresses(text, chinese=chinese):
             if span.kind in kinds:
                 yield span
 
 
-def _names(text: str) -> Iterator[Span]:
+def _holds(text: str, chinese: bool, gate: re.Pattern[str], words: tuple[str, ...]) -> bool:
+    """Whether a text is worth a closer look; without Han characters a search for words is faster."""
+    return gate.search(text) is not None if chinese else any(word in text for word in words)
+
+
+def _names(text: str, *, chinese: bool) -> Iterator[Span]:
     """Names in the field of a form; the same name is then found in the rest of the text too."""
     found = []
-    if not text.isascii():
+    if chinese:
         found += [m.span("value") for m in NAME_ZH.finditer(text) if m["value"].startswith(SURNAMES)]
     if "ame:" in text or "ame :" in text or "ame：" in text:
         found += [m.span("value") for m in NAME_EN.finditer(text) if m["first"] in GIVEN_EN]
@@ -99,8 +107,8 @@ def _names(text: str) -> Iterator[Span]:
             yield Span(*match.span(), "name", value)
 
 
-def _addresses(text: str) -> Iterator[Span]:
-    if not text.isascii():
+def _addresses(text: str, *, chinese: bool) -> Iterator[Span]:
+    if chinese:
         for match in NUMBERED.finditer(text):
             span = _chinese(text, match)
             if span:
