@@ -117,6 +117,14 @@ def test_another_order_and_another_number_of_workers_give_the_same_bytes(tmp_pat
         assert payload(filtered(tmp_path, first, f"clean-{workers}", **many)) == payload(straight)
 
 
+def test_on_ray_the_bytes_are_the_same(tmp_path: Path, small_units: None) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not part of the test environment")
+    raw = write(tmp_path / "raw.jsonl", rows())
+    here = filtered(tmp_path, annotated(tmp_path, raw))
+    there = annotated(tmp_path, raw, "annotated-ray", executor="ray", workers=2)
+    assert payload(filtered(tmp_path, there, "clean-ray", executor="ray", workers=2)) == payload(here)
+
+
 def test_documents_come_in_the_order_of_their_ids_whatever_the_buckets(
     tmp_path: Path, small_units: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

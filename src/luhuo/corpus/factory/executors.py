@@ -72,11 +72,13 @@ def run(
     executor: Executor = "process",
     workers: int = 0,
     record_s: float = 300,
+    note: Callable[[dict[str, Any]], str] | None = None,
 ) -> list[dict[str, Any]]:
     """Do all units; their summaries in the order of `units`.
 
     folder: where files are written and marks kept (`.done/TITLE/`); with `ray` every machine must see it.
     workers: processes (0: one a core). record_s: a record that takes longer is left out (not with `inline`).
+    note: what the progress says beside the rate, told each summary as it comes.
     Raises `RunFailed` when a unit fails for another reason than one of its records.
     """
     marks = folder / ".done" / title
@@ -90,7 +92,7 @@ def run(
             write_json(marks / f"{unit.name}.json", {"files": files, "told": outcome.told}, indent=None)
             place_of(folder, unit.name).unlink(missing_ok=True)
             told[unit.name] = outcome.told
-            progress.advance(unit.bytes / 1e6)
+            progress.advance(unit.bytes / 1e6, note(outcome.told) if note else "")
     return [told[unit.name] for unit in units]
 
 

@@ -51,7 +51,7 @@ def filter_records(stage: FilterStage, out: Workspace) -> None:
     promoted = _promoted(out.path, units, {cluster for row in decided for cluster in row["headless"]})
     write_json(out.path / ".work/promoted.json", promoted, indent=None)
     settings["buckets"] = buckets_of(sum(unit.bytes for unit in units))
-    told = run(Job(f"{HERE}:write_unit", settings), units, out.path, title="write", **options)
+    told = run(Job(f"{HERE}:write_unit", settings), units, out.path, title="write", note=_Dropped().note, **options)
     splits = arrange(out.path, [unit.name for unit in units], _splitters(told), settings["buckets"], **options)
     report = _report(told) | {"splits": splits, "promoted": len(promoted)}
     write_json(out.path / "report.json", report)
@@ -241,6 +241,24 @@ class _Tally:
         """Plain values."""
         rows = [[*key, count, self.bytes[key]] for key, count in sorted(self.rows.items())]
         return {"rows": rows, "private": dict(sorted(self.private.items())), "cuts": dict(sorted(self.cuts.items()))}
+
+
+class _Dropped:
+    """The commonest reasons so far, for whoever waits."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+        self._all = 0
+
+    def note(self, told: dict[str, Any]) -> str:
+        """Count the summary of one more unit."""
+        for *_, reason, count, _ in told["rows"]:
+            self._all += count
+            if reason:
+                self._reasons[reason] += count
+        share = sum(self._reasons.values()) / max(self._all, 1)
+        named = ", ".join(f"{reason} {count:,}" for reason, count in self._reasons.most_common(3))
+        return tr(f"dropped {share:.1%}", f"丢弃 {share:.1%}") + (f" ({named})" if named else "")
 
 
 def _report(told: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from luhuo.corpus.factory.executors import Unit
+from luhuo.files.encodings import detect
 from luhuo.files.readers import list_files
 from luhuo.files.references import Resolved
 from luhuo.files.remote import list_remote
+from luhuo.files.streams import HEAD_BYTES
 
 if TYPE_CHECKING:
     from luhuo.corpus.factory.stages import RawSource
@@ -45,7 +48,7 @@ def _groups(
         if held and (size + length > unit_bytes or len(held) >= FILES):
             yield held, size
             held, size = [], 0
-        if divided and file.endswith(DIVISIBLE) and length > 2 * unit_bytes:
+        if divided and file.endswith(DIVISIBLE) and length > 2 * unit_bytes and _has_lines(file):
             for start in range(0, length, unit_bytes):
                 end = min(start + unit_bytes, length)
                 yield [[file, start, end]], end - start
@@ -54,6 +57,12 @@ def _groups(
         size += length
     if held:
         yield held, size
+
+
+def _has_lines(file: str) -> bool:
+    """Whether a byte 10 is the end of a line in this file: in UTF-16 it can be half of a character."""
+    with Path(file).open("rb") as handle:
+        return not detect(handle.read(HEAD_BYTES), whole=False).startswith(("utf-16", "utf-32"))
 
 
 def lines_between(handle: BinaryIO, start: int, end: int) -> Iterator[tuple[int, bytes]]:

@@ -10,9 +10,12 @@ from typing import Any
 
 from luhuo.corpus.factory.plan import lines_between
 from luhuo.corpus.factory.watch import Watch
+from luhuo.files.blobs import readable
+from luhuo.files.encodings import AUTO, detect
 from luhuo.files.readers import read_file, record_of
 from luhuo.files.records import Broken, Record, broken, is_unicode
 from luhuo.files.remote import fetch, inner_name, is_data_set
+from luhuo.files.streams import HEAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ def _file(source: dict[str, Any], file: str) -> Iterator[Record | Broken]:
 
 def _range(source: dict[str, Any], file: Path, start: int, end: int) -> Iterator[Record | Broken]:
     """The lines of JSON that begin in a range of bytes; their number is their place in the file."""
-    encoding = "utf-8" if source["encoding"] == "auto" else source["encoding"]
-    name = file.as_posix()
+    name = readable(file.as_posix())
     with file.open("rb") as handle:
+        encoding = source["encoding"]
+        if encoding.lower() == AUTO:
+            encoding = detect(handle.read(HEAD_BYTES), whole=False)
         for place, line in lines_between(handle, start, end):
             text = line.decode(encoding, "surrogateescape").rstrip("\r\n")
             if not text.strip():
