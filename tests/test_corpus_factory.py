@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ import pytest
 
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
+from luhuo.corpus import signals
 from luhuo.corpus.documents import SPLITS, read_documents
-from luhuo.corpus.factory import arrange, records
+from luhuo.corpus.factory import annotate, arrange, plan, records
+from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
 from luhuo.corpus.factory.stages import AnnotateStage, FilterStage
+from luhuo.corpus.factory.watch import Watch
+from luhuo.files.references import resolve
 
 ENGLISH = (
     "The old mill stood at the end of the village, where the road turned to the river. Every morning the miller "
@@ -275,3 +281,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 1500
+
+
+def deadly(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
+    """annotate_unit with signals that die of one document and never end with another."""
+    measure = signals.measure
+
+    def measured(texts: Sequence[str], *rest: Any) -> Any:
+        if any("Number 7 of" in text for text in texts):
+            os.kill(os.getpid(), 9)
+        if any("第9袋" in text for text in texts):
+            time.sleep(60)
+        return measure(texts, *rest)
+
+    signals.measure = measured
+    return annotate.annotate_unit(settings, unit, folder, watch)
+
+
+def test_documents_that_end_or_block_their_worker_are_in_quarantine_and_all_others_kept(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw.jsonl", rows(12))
+    source = {"name": "village", "path": str(raw)}
+    stage = AnnotateStage.parse({"sources": [source]})
+    units = plan.plan(stage.sources, [resolve(str(raw))], 10**6)
+    job = Job(f"{__name__}:deadly", stage.model_dump(mode="json"))
+    told = run(job, units, tmp_path / "out", title="annotate", workers=1, record_s=3)
+    bad = [json.loads(line) for line in (tmp_path / "out/quarantine/village-00000.jsonl").open()]
+    assert {row["reason"] for row in bad} == {"worker_ended"}
+    assert sorted("Number 7 of" in row["excerpt"] for row in bad) == [False, True]
+    assert told[0]["records"] == len(rows(12)) - 2
