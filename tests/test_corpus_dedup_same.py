@@ -89,7 +89,9 @@ def test_order_and_division_of_the_documents_make_no_difference(tmp_path: Path) 
     for number, units in enumerate((1, 2, 5)):
         shuffled = random.Random(number).sample(rows, len(rows))
         artifact = annotated(tmp_path / f"b{number}", shuffled, units)
-        assert by_record(artifact, run(tmp_path / f"again{number}", artifact)) == first
+        done = run(tmp_path / f"again{number}", artifact)
+        assert by_record(artifact, done) == first
+        assert (done / "report.json").read_bytes() == (tmp_path / "first/report.json").read_bytes()
 
 
 def test_of_equal_documents_of_one_source_the_same_one_stays_in_any_order(tmp_path: Path) -> None:
@@ -141,13 +143,21 @@ cases.run(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+def marked(folder: Path) -> int:
+    """How many units are marked as done. The folder goes away when the stage ends."""
+    try:
+        return len(list(folder.rglob("*.json")))
+    except FileNotFoundError:
+        return 0
+
+
 def killed(target: Path, artifact: Path, after: int) -> bool:
     """Start the stage in a process and kill it when it has marked this many units more; False if it ended before."""
     marks = target.parent / f".{target.name}.partial" / ".done"
-    before = len(list(marks.rglob("*.json")))
+    before = marked(marks)
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(target), str(artifact)], cwd=Path(__file__).parents[1])
     while child.poll() is None:
-        if len(list(marks.rglob("*.json"))) >= before + after:
+        if marked(marks) >= before + after:
             child.kill()
             child.wait()
             return True

@@ -27,7 +27,7 @@ from luhuo.corpus.factory.watch import Watch
 
 TARGET = "luhuo.corpus.dedup.candidates:pair_range"
 ALGORITHM = "candidates-1"
-RANGE_KEYS = 8_000_000
+RANGE_KEYS = 4_000_000
 """Band keys sorted together."""
 ALL_PAIRS = 64
 """Largest group that is compared all with all."""
@@ -36,6 +36,8 @@ NEIGHBOURS = 8
 ORDERED_BY = 16
 """Places of the signatures that a large group is ordered by."""
 PAIRS_AT_ONCE = 1_000_000
+AT_ONCE = 65_536
+"""Signatures looked at together."""
 MARGIN = 0.11
 """How far below the threshold an estimate may be: three standard deviations in 188 places."""
 
@@ -54,7 +56,6 @@ def repeats_map(folder: Path, total: int) -> NDArray[np.uint8]:
 
 def pair_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write (`left`, `right`, `agreement`) of the candidate pairs of a range of keys, each pair once."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
     signatures = Signatures(folder, numbering, stage)
@@ -109,7 +110,7 @@ class _Finder:
         for size, begins in groups_by_size(group_starts(keys), len(documents)):
             if size > ALL_PAIRS:
                 for begin in begins:
-                    yield self._large(documents[begin : begin + size], int(keys[begin]))
+                    yield from self._large(documents[begin : begin + size], int(keys[begin]))
                 continue
             left, right = np.triu_indices(size, 1)
             step = max(1, PAIRS_AT_ONCE // len(left))
@@ -118,16 +119,23 @@ class _Finder:
                 both = documents[rows + left].ravel(), documents[rows + right].ravel()
                 yield np.column_stack(both)
 
-    def _large(self, group: NDArray[np.int64], key: int) -> Pairs:
+    def _large(self, group: NDArray[np.int64], key: int) -> Iterator[Pairs]:
         """Pairs of documents that stand close to each other; they must agree more than those of small groups."""
-        places = self.signatures.places(group)
-        texts = self.signatures.column("exact", group)
-        width = places.shape[1]
-        columns = [places[:, (key + place) % width] for place in range(min(ORDERED_BY, width))]
-        group = group[np.lexsort((texts[:, 1], texts[:, 0], *reversed(columns)))]
-        steps = range(1, NEIGHBOURS + 1)
-        pairs = np.concatenate([np.column_stack((group[:-step], group[step:])) for step in steps])
-        return pairs[self._agreement(pairs) >= _least(self.near) + MARGIN / 2]
+        texts, source = self.signatures.column("exact", group), self.signatures.column("source", group)
+        columns = self._read_from(group, key)
+        group = group[np.lexsort((source, texts[:, 1], texts[:, 0], *reversed(columns)))]
+        for step in range(1, NEIGHBOURS + 1):
+            pairs = np.column_stack((group[:-step], group[step:]))
+            yield pairs[self._agreement(pairs) >= _least(self.near) + MARGIN / 2]
+
+    def _read_from(self, group: NDArray[np.int64], key: int) -> list[NDArray[np.uint16]]:
+        """The places of the signatures that a large group is ordered by: from one that the key decides."""
+        parts = []
+        for begin in range(0, len(group), AT_ONCE):
+            places = self.signatures.places(group[begin : begin + AT_ONCE])
+            width = places.shape[1]
+            parts.append(places[:, (key % width + np.arange(min(ORDERED_BY, width))) % width])
+        return list(np.concatenate(parts).T)
 
     def _agreeing(self, pairs: Pairs) -> Pairs:
         """The pairs whose signatures agree, each once, the smaller number first."""
@@ -141,8 +149,8 @@ class _Finder:
         """Share of the places in which signatures agree; with SimHash, of the bits."""
         found = np.empty(len(pairs), np.float32)
         self.compared += len(pairs)
-        for begin in range(0, len(pairs), 65_536):
-            some = pairs[begin : begin + 65_536]
+        for begin in range(0, len(pairs), AT_ONCE):
+            some = pairs[begin : begin + AT_ONCE]
             left, right = (self.signatures.places(some[:, side]) for side in (0, 1))
             if self.near.method == "simhash":
                 found[begin : begin + len(some)] = 1 - simhash.distance(left, right) / simhash.BITS

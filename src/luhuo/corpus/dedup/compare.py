@@ -43,7 +43,6 @@ def edges_path(unit: str) -> str:
 
 def lay_ready(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the folded texts of a unit's candidates: `row` in rising order, `start` (one more), `bytes` in UTF-8."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     wanted = np.memmap(folder / ".work/wanted.map", np.uint8, "r", shape=(values["starts"][-1],))
     wanted = wanted[unit.payload["first"] : unit.payload["first"] + unit.payload["records"]]
@@ -77,7 +76,6 @@ class Texts:
 
 def compare_pairs(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the pairs (`left`, `right`) that join duplicates, as few as their components need."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     assert stage.near is not None
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))

@@ -119,23 +119,20 @@ class _Steps:
         return np.memmap(self.folder / WORK / f"{name}.map", np.uint8, "w+", shape=(self.total,))
 
     def _near(self, signed: int) -> tuple[dict[str, Any], list[Path]]:
-        """(what is told, files of pairs) of near duplicates."""
+        """(what the report says, files of pairs) of near duplicates."""
         near = self.stage.near
         assert near is not None
         bands = near.bands[0] if near.method == "minhash" else simhash.BLOCKS
         self._say_curve()
         ranges = key_ranges("range", signed * bands, candidates.RANGE_KEYS, self.bytes)
-        found = self._run(candidates.TARGET, ranges, "candidates")
+        self._run(candidates.TARGET, ranges, "candidates")
         units = self._divide([unit.name for unit in ranges])
         self._run(compare.TEXTS_TARGET, self.units, "texts")
         told = self._run(compare.PAIRS_TARGET, units, "compare")
-        counts = {
-            "signed": signed,
-            "signatures": signatures.algorithm(self.stage),
-            "candidates": sum(row["candidates"] for row in found),
-            "compared": sum(row["compared"] for row in told),
-        }
-        return counts, [self.folder / compare.edges_path(unit.name) for unit in units]
+        compared = sum(row["compared"] for row in told)
+        say(tr(f"{compared} pairs of documents compared", f"比较了 {compared} 对文档"))
+        names = {"signatures": signatures.algorithm(self.stage)}
+        return names, [self.folder / compare.edges_path(unit.name) for unit in units]
 
     def _say_curve(self) -> None:
         near = self.stage.near

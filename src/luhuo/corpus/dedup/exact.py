@@ -29,7 +29,6 @@ def pairs_path(unit: str) -> str:
 
 def join_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the pairs (`left`, `right`) of documents that are equal, the first of them on the left."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
     signatures = Signatures(folder, numbering, stage)

@@ -27,7 +27,6 @@ BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 
 def mark_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the paragraphs, or the lines, of a unit's kept documents that are long enough."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     kind = values["kind"]
     repeats = stage.paragraphs if kind == "paragraph" else stage.lines

@@ -39,7 +39,6 @@ def cuts_path(kind: str, unit: str) -> str:
 
 def cut_range(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write what is cut of the spans of a range (`document`, `start`, `end`), in the order of the documents."""
-    watch.at(0)
     stage, kind = DeduplicateStage.parse(values["stage"]), values["kind"]
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
     signatures = Signatures(folder, numbering, stage)

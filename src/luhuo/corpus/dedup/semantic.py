@@ -65,7 +65,6 @@ def edges_path(unit: str) -> str:
 
 def round_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write `row` and `vector` (int8) of a unit's kept documents that have a direction."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     assert stage.semantic is not None
     kept = Clusters.open(folder, values["starts"][-1]).reason[unit.payload["first"] :] == 0
@@ -148,7 +147,6 @@ def first_centroids(folder: Path, signatures: Signatures, stage: DeduplicateStag
 
 def assign_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the `cluster` of each of a unit's vectors, and the exact `total` of the vectors of each cluster."""
-    watch.at(0)
     centroids = read_columns(folder / centroids_path(values["step"]), CENTROIDS)["vector"]
     vectors = read_columns(folder / vectors_path(unit.name), VECTORS)["vector"]
     lengths = np.maximum(norms(centroids), 1)
@@ -185,7 +183,6 @@ def cluster_units(clusters: int, size: int) -> list[Unit]:
 
 def join_clusters(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the pairs (`left`, `right`) of documents in one of the unit's clusters that mean the same."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     assert stage.semantic is not None
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))

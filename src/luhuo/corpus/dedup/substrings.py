@@ -47,7 +47,6 @@ def repeated_path(unit: str) -> str:
 
 def print_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the fingerprints of a unit's kept documents (`print`), with repetitions."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     assert stage.substrings is not None
     kept = Clusters.open(folder, values["starts"][-1]).reason[unit.payload["first"] :] == 0
@@ -63,7 +62,6 @@ def print_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -
 
 def repeated_prints(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the fingerprints of a range that occur at least twice."""
-    watch.at(0)
     bounds = np.array([unit.payload["low"], unit.payload["high"]], np.uint64)
     parts = []
     for name in values["names"]:
@@ -80,7 +78,6 @@ def repeated_prints(values: dict[str, Any], unit: Unit, folder: Path, watch: Wat
 
 def mark_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the windows of a unit's kept documents that may be repeated, as spans."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     assert stage.substrings is not None
     kept = Clusters.open(folder, values["starts"][-1]).reason[unit.payload["first"] :] == 0

@@ -53,7 +53,6 @@ def verdicts(artifact: Path, unit: str) -> Iterator[Verdict]:
 
 def write_unit(values: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the verdicts on a unit."""
-    watch.at(0)
     stage = DeduplicateStage.parse(values["stage"])
     numbering = Numbering(values["names"], np.array(values["starts"], np.int64))
     signatures = Signatures(folder, numbering, stage)
