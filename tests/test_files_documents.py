@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import struct
 import tracemalloc
 import zlib
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from luhuo.core.artifact import produce
+from luhuo.corpus.factory.stages import AnnotateStage
 from luhuo.files import plain
 from luhuo.files.pdf import joined
 from luhuo.files.readers import read_file, read_records
@@ -399,6 +402,20 @@ def test_names_in_the_encoding_of_their_country_are_read(tmp_path):
     for name, data in (("a.tar", tarred({"目录/文章一.txt": b"x"}, encoding="gbk")), ("a.zip", _old_zip(raw))):
         (record,) = records(put(tmp_path, name, data))
         assert record.file.endswith("/目录/文章一.txt")
+
+
+def test_files_with_names_that_are_not_utf8_are_read(tmp_path):
+    name = os.fsdecode("文章一.txt".encode("gbk"))
+    try:
+        put(tmp_path, name, "x")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    (record,) = records(tmp_path)
+    assert record.file.endswith("/文章一.txt")
+    stage = AnnotateStage.parse({"sources": [{"name": "a", "path": str(tmp_path)}], "signals": []})
+    done = produce("annotate", stage, tmp_path.with_name(f"{tmp_path.name}-out"))
+    (file,) = (done.path / "records").glob("*.zst")
+    assert '"file":"文章一.txt"'.encode() in zstandard.ZstdDecompressor().stream_reader(file.read_bytes()).read()
 
 
 def _old_zip(name: bytes) -> bytes:

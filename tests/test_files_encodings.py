@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from luhuo.core.artifact import produce
+from luhuo.corpus.factory.stages import AnnotateStage
 from luhuo.files.encodings import detect
 from luhuo.files.readers import read_records
 from luhuo.files.records import Record
@@ -116,3 +118,15 @@ def test_files_are_read_in_whatever_they_are_written_in(tmp_path, encoding, kind
     (record,) = read_records(path, encoding="auto")
     assert isinstance(record, Record)
     assert record.text == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16", "utf-16-le"])
+def test_a_large_file_is_divided_only_where_its_lines_can_be_told(tmp_path, encoding):
+    rows = [{"text": f"第{n}行：{SIMPLIFIED}\u0a0a"} for n in range(200)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "a.jsonl").write_bytes(text.encode(encoding))
+    sources = [{"name": "a", "path": str(tmp_path / "a.jsonl")}]
+    stage = AnnotateStage.parse({"sources": sources, "signals": [], "unit_mb": 0.004})
+    done = produce("annotate", stage, tmp_path / "out")
+    assert done.manifest["metrics"]["records"] == 200
+    assert (len(list((done.path / "records").glob("*.zst"))) > 1) == ("16" not in encoding)

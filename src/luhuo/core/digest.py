@@ -23,7 +23,7 @@ def file_digest(path: str | Path) -> str:
 def value_digest(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()  # names of files can hold halves
 
 
 def payload_files(root: Path) -> Iterable[Path]:

@@ -27,7 +27,7 @@ class SourceConfig(Config):
         "Field of the text in JSON, CSV or Parquet; dots go deeper.",
         "JSON、CSV、Parquet 中正文的字段；点号进入下层。",
     )
-    encoding: str = field("utf-8", "Encoding of the files.", "文件编码。")
+    encoding: str = field("utf-8", "Encoding of the files; auto: told from each file.", "文件编码；auto：按文件判断。")
     max_mb: float | None = field(
         None, "Stop after this much text, in MB of UTF-8.", "读到这么多文本（UTF-8 MB）为止。", gt=0
     )

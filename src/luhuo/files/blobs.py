@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from luhuo.files.encodings import detect
 from luhuo.files.records import UNIT_BYTES
 from luhuo.files.streams import COMPRESSIONS, Bomb, Budget, format_of, open_bytes
 
@@ -43,7 +44,21 @@ class Blob:
         """A file on the disk."""
         budget = Budget(file.stat().st_size)
         plain = file.suffix.lower() not in (*COMPRESSIONS, ".tgz", ".tbz", ".tbz2", ".txz", ".tzst")
-        return cls(file.as_posix(), format_of(file), lambda: open_bytes(file, budget), budget, file if plain else None)
+        return cls(
+            readable(file.as_posix()),
+            format_of(file),
+            lambda: open_bytes(file, budget),
+            budget,
+            file if plain else None,
+        )
+
+
+def readable(name: str) -> str:
+    """A file's name as Unicode: bytes in it that are not UTF-8 are told by what they look like."""
+    if not any("\udc80" <= c <= "\udcff" for c in name):
+        return name
+    raw = name.encode("utf-8", "surrogateescape")
+    return raw.decode(detect(raw), "replace")
 
 
 def read_whole(raw: IO[bytes]) -> bytes | None:

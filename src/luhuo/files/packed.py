@@ -16,8 +16,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from luhuo.files import zipped
-from luhuo.files.blobs import Blob
-from luhuo.files.encodings import detect
+from luhuo.files.blobs import Blob, readable
 from luhuo.files.records import Broken, broken
 from luhuo.files.streams import DAMAGED, Bomb, Counted, format_of, unpacked
 
@@ -96,7 +95,7 @@ def _tar(blob: Blob) -> Iterator[Blob | Broken]:
         try:
             with tarfile.open(fileobj=raw, mode="r|", tarinfo=_Member, errors="surrogateescape") as pack:
                 for info in pack:
-                    name = _readable(info.name)
+                    name = readable(info.name)
                     if not info.isreg() or _hidden(name):
                         continue
                     # What tarfile gives lacks half of a stream's methods; it was counted when it was unpacked.
@@ -109,9 +108,3 @@ def _tar(blob: Blob) -> Iterator[Blob | Broken]:
             yield broken(blob.name, 0, "bomb" if isinstance(error, Bomb) else "bad_compression", error)
         except tarfile.TarError as error:
             yield broken(blob.name, 0, "bad_tar", error)
-
-
-def _readable(name: str) -> str:
-    """A name as Unicode: bytes that are not UTF-8 are told by what they look like."""
-    raw = name.encode("utf-8", "surrogateescape")
-    return raw.decode(detect(raw), "replace") if any("\udc80" <= c <= "\udcff" for c in name) else name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile
 
@@ -101,7 +101,7 @@ def _read(blob: Blob, text_field: str, encoding: str) -> Iterator[Record | Broke
         elif blob.kind in READERS:
             yield from READERS[blob.kind](blob, encoding)
         else:
-            yield broken(blob.name, 0, "unknown_format", blob.name)
+            yield broken(blob.name, 0, "unknown_format", PurePosixPath(blob.name).name)
     except Bomb as error:
         yield broken(blob.name, 0, "bomb", error)
     except Encrypted as error:
