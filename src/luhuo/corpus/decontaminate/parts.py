@@ -18,7 +18,7 @@ SHORTEST = 8
 """Units below which a part is too short to be told from chance."""
 DIFFERENT = 7
 """Different units below which a part, a formula say, tells nothing."""
-TELLING, LEAST_LENGTH = 6, 12
+TELLING, LEAST_LENGTH = 5, 10
 """Units that are more than a number or a letter, and units, below which nothing but the whole part is evidence."""
 BATCH = 2000
 """Items whose parts are taken apart in one go."""

@@ -45,7 +45,7 @@ ABOUT_ITSELF = re.compile(
 )
 """Questions about the assistant, which may be answered so."""
 APOLOGY = re.compile(
-    r"apolog|sorry|regret|refus|declin|reject|道歉|致歉|抱歉|对不起|歉意|拒绝|婉拒|谢绝", re.IGNORECASE
+    r"apolog|sorry|regret|refus|declin|reject|遗憾|道歉|致歉|抱歉|对不起|歉意|拒绝|婉拒|谢绝", re.IGNORECASE
 )
 """Questions that ask for such words."""
 
@@ -81,7 +81,7 @@ EXPLAINS = re.compile(
 )
 BRIEF = re.compile(
     r"\b(?:titles?|headlines?|sentences?|taglines?|slogans?|haiku|tweets?|captions?|subject|lines?|words?|names?|topics?|short|brief|briefly|concise|summar\w+|couplet|quote)\b"
-    r"|标题|题目|一句|句话|一行|短诗|俳句|绝句|四行|对联|口号|简短|简要|简述|名字|名称|主题句|(?<!\d)\d{1,2}个?字|[一二三四五六七八九十]个?字|[一二三四五六\d]个词|提纲|要点",
+    r"|标题|题目|一句|句话|一行|[单两]行|短诗|俳句|绝句|四行|对联|口号|简短|简要|简述|名字|名称|主题句|(?<!\d)\d{1,2}个?字|[一二三四五六七八九十]个?字|[一二三四五六\d]个词|提纲|要点",
     re.IGNORECASE,
 )
 """Questions of which a few words are a full answer."""
