@@ -70,6 +70,7 @@ def village(count: int) -> list[dict[str, Any]]:
     found += [{"text": english(1).replace(" sat down", " lay down") + " So it was."}]  # near
     found += [{"text": f"{chinese(900)}请打电话 {PHONE} 或写信到 {EMAIL}，{PHONE} 一直有人接。{chinese(901)}"}]
     found += [{"text": f"{ATTACK} {english(902)}"}]
+    found += [{"text": chinese(903).encode().decode("latin-1")}]
     found += [{"text": "锟斤拷烫烫烫屯屯屯" * 9 + str(n)} for n in range(3)]
     found += [{"text": f"{ATTACK} " + "Click here to win now! " * 20}]
     return found

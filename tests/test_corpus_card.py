@@ -108,6 +108,11 @@ def test_documents_nearest_to_a_limit_stand_side_by_side(tmp_path: Path) -> None
     assert sorted(dropped, reverse=True) == dropped and sorted(kept) == kept, "the nearest first"
 
 
+def test_repaired_texts_are_counted_by_what_was_wrong_with_them(clean: Path) -> None:
+    ((_, how, count),) = card_of(clean).changes().rows
+    assert "latin" in how.lower() and count == "1"
+
+
 def test_what_could_not_be_read_is_told_by_reason(clean: Path) -> None:
     assert sorted(row[1] for row in card_of(clean).quarantine().rows) == ["bad_json", "not_text"]
 
@@ -145,7 +150,7 @@ def test_artifacts_that_were_moved_together_are_found_again(tmp_path: Path) -> N
 @pytest.mark.parametrize("stage", ["annotated", "duplicates"])
 def test_earlier_stages_have_a_card_of_their_own(clean: Path, stage: str) -> None:
     card = card_of(clean.parent / stage)
-    assert card.read == 100
+    assert card.read == 101
     dropped = [reason.code for reason in card.reasons]
     assert dropped == ([] if stage == "annotated" else ["duplicate_exact", "duplicate_near"])
     assert write_card(clean.parent / stage).is_file()

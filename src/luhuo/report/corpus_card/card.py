@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any
 
 from luhuo.core.artifact import REFERENCE_SCHEMES
 from luhuo.core.language import tr
@@ -20,6 +19,7 @@ from luhuo.report.corpus_card.gather import CLUSTERS, Facts, Sample
 from luhuo.report.corpus_card.histogram import Histogram, binned, histogram
 from luhuo.report.corpus_card.reasons import why_dropped, why_unread
 from luhuo.report.corpus_card.sampling import doubling_edges
+from luhuo.report.corpus_card.tables import Table, ranked, share, short, size
 from luhuo.report.corpus_card.tokens import TokenCounts
 
 SIZES = (2, 3, 5, 10, 100, 1000)
@@ -27,15 +27,19 @@ SIZES = (2, 3, 5, 10, 100, 1000)
 PICTURED = 6
 """Languages with pictures of their own."""
 MOST_REASONS = 40
+MOST_ROWS = 60
+"""Rows of a table that has one for each source or language."""
+CASE_LANGUAGES = 3
+"""Languages whose documents are shown for a reason."""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Header and rows; columns from `numbers` on are numbers."""
-
-    head: list[str]
-    rows: list[list[str]]
-    numbers: int = 1
+TOLD = {
+    "unread": ("not readable", "无法读取"),
+    "repaired": ("repaired", "已修复"),
+    "converted": ("converted", "已转换"),
+    "unsampled": ("not sampled", "未抽中"),
+}
+"""Counts of a source that get a column where one of them is not 0."""
 
 
 @dataclass(frozen=True)
@@ -127,30 +131,21 @@ class Card:
             tr("kept", "保留"),
             tr("share", "占比"),
         ]
-        head += [
-            tr("text", "文本"),
-            tr("not readable", "无法读取"),
-            tr("repaired", "已修复"),
-            tr("converted", "已转换"),
-            tr("not sampled", "未抽中"),
-        ]
-        rows = []
-        for name in sorted(read):
-            told = self.annotate_report.get(name, {})
-            bad = told.get("quarantined", self.plain_report.get(name, {}).get("broken", {}))
+        head.append(tr("text", "文本"))
+        rows, told = [], {name: self._told(name) for name in sorted(read)[:MOST_ROWS]}
+        more = [key for key in TOLD if any(counts.get(key) for counts in told.values())]
+        for name, counts in told.items():
             licence = ", ".join(sorted(self.facts.licences.get(name, {raw.get(name, {}).get("licence", "—")})))
-            row = [
-                name,
-                licence,
-                _public(raw.get(name, {}).get("reference", "—")),
-                f"{read[name]:,}",
-                f"{kept[name]:,}",
-            ]
-            row += [share(kept[name], read[name]), size(text[name]), f"{sum(bad.values()):,}"]
-            rows.append(
-                [*row, *(f"{told[key]:,}" if key in told else "—" for key in ("repaired", "converted", "unsampled"))]
-            )
-        return Table(head, rows, 3)
+            row = [name, licence, _public(raw.get(name, {}).get("reference", "—")), f"{read[name]:,}"]
+            row += [f"{kept[name]:,}", share(kept[name], read[name]), size(text[name])]
+            rows.append([*row, *(f"{counts[key]:,}" if key in counts else "—" for key in more)])
+        return Table([*head, *(tr(*TOLD[key]) for key in more)], rows, 3)
+
+    def _told(self, source: str) -> dict[str, int]:
+        """What the stage that read a source says of it."""
+        counts = dict(self.annotate_report.get(source, {}))
+        bad = counts.get("quarantined", self.plain_report.get(source, {}).get("broken", {}))
+        return {key: counts[key] for key in TOLD if isinstance(counts.get(key), int)} | {"unread": sum(bad.values())}
 
     def language_table(self) -> Table:
         """A row a language; for Chinese also its scripts."""
@@ -165,12 +160,18 @@ class Card:
             tr("share", "占比"),
         ]
         rows = []
-        for lang in self.languages:
+        for lang in self.languages[:MOST_ROWS]:
             scripts = Counter({script: n for (own, script), n in self.facts.scripts.items() if own == lang and script})
             told = ", ".join(f"{script} {share(n, read[lang])}" for script, n in ranked(scripts))
             row = [lang, told or "—", f"{read[lang]:,}", f"{kept[lang]:,}", share(kept[lang], read[lang])]
             rows.append([*row, size(text[lang]), share(text[lang], sum(text.values()))])
         return Table(head, rows, 2)
+
+    def changes(self) -> Table:
+        """What was done to texts before they were measured."""
+        names = {"repaired": tr("mojibake repaired", "修复乱码"), "converted_from": tr("converted from", "转换自")}
+        rows = [[names[kind], what, f"{count:,}"] for (kind, what), count in sorted(self.facts.changes.items())]
+        return Table([tr("change", "改动"), "", tr("documents", "文档")], rows, 2)
 
     def length_pictures(self) -> list[Histogram]:
         """Characters of the documents, a picture a language; tokens, a picture a tokenizer."""
@@ -195,7 +196,7 @@ class Card:
             for source, lang, count in rows:
                 langs[lang] += count
                 sources[source] += count
-            words = why_dropped(self.corpus, code, list(langs))
+            words = why_dropped(self.corpus, code, [lang for lang, _ in ranked(langs)])
             first = sum(langs.values())
             shares = [(lang, langs[lang]) for lang in self.languages if langs[lang]]
             named, alone = self.facts.named[code], self.facts.alone[code]
@@ -207,15 +208,11 @@ class Card:
         found: dict[tuple[str, str], Counter[str]] = {}
         for (source, lang, code), count in self.facts.documents.items():
             found.setdefault((source, lang), Counter())[code] += count
-        return [
-            (
-                source,
-                lang,
-                counts.total(),
-                [("", counts[""]), *ranked({c: n for c, n in counts.items() if c})],
-            )
-            for (source, lang), counts in sorted(found.items())
+        rows = [
+            (source, lang, counts.total(), [("", counts[""]), *ranked({c: n for c, n in counts.items() if c})])
+            for (source, lang), counts in sorted(found.items(), key=lambda pair: (-pair[1].total(), pair[0]))
         ]
+        return rows[:MOST_ROWS]
 
     @cached_property
     def signal_pictures(self) -> list[Signals]:
@@ -257,25 +254,28 @@ class Card:
         return [(count, self.facts.members.get(name, [])) for name, count in self.facts.clusters.largest(CLUSTERS)]
 
     def cases(self) -> list[Case]:
-        """Dropped beside kept, for each reason."""
+        """Dropped beside kept, for each reason and the languages in which it is most frequent. What repeats stands
+        beside what it repeats among the clusters."""
         found = []
         for reason in self.reasons:
-            lang = reason.shares[0][0]
-            rule = next((rule for rule in self.corpus.decider.rules_of(lang) if rule.reason == reason.code), None)
-            limit = ""
-            dropped = self.facts.dropped[reason.code].values()
-            kept = self.facts.kept[lang].values() if lang in self.facts.kept else []
-            if rule is not None:
-                sides = [
-                    f"≥ {rule.min:g}" if rule.min is not None else "",
-                    f"≤ {rule.max:g}" if rule.max is not None else "",
-                ]
-                limit = f"{rule.signal} {' '.join(filter(None, sides))}"
-                pair = [self.facts.near.get((reason.code, lang, broken)) for broken in (True, False)]
-                dropped, kept = (held.values() if held else [] for held in pair)
-            found.append(Case(reason.code, reason.why, limit, dropped, kept))
-        # What repeats stands beside what it repeats among the clusters.
-        return [case for case in found if case.dropped and not case.code.startswith("duplicate_")]
+            if reason.code.startswith("duplicate_"):
+                continue
+            rules_of = {
+                lang: self._rule(reason.code, lang) for lang, _ in ranked(dict(reason.shares))[:CASE_LANGUAGES]
+            }
+            for lang, rule in rules_of.items():
+                if rule is not None:
+                    pair = [self.facts.near.get((reason.code, lang, broken)) for broken in (True, False)]
+                    dropped, kept = (held.values() if held else [] for held in pair)
+                    found.append(Case(reason.code, rule.why or reason.why, _limit(rule), dropped, kept))
+            if not any(rules_of.values()):
+                lang = next(iter(rules_of))
+                kept = self.facts.kept[lang].values() if lang in self.facts.kept else []
+                found.append(Case(reason.code, reason.why, "", self.facts.dropped[reason.code].values(), kept))
+        return [case for case in found if case.dropped]
+
+    def _rule(self, code: str, lang: str) -> rules.Rule | None:
+        return next((rule for rule in self.corpus.decider.rules_of(lang) if rule.reason == code), None)
 
     def kept_samples(self) -> list[Sample]:
         """A few kept documents of each language."""
@@ -364,6 +364,11 @@ class Card:
         return [(stage, file.read_text(encoding="utf-8")) for stage, file in found if file.is_file()]
 
 
+def _limit(rule: rules.Rule) -> str:
+    sides = (f"≥ {rule.min:g}" if rule.min is not None else "", f"≤ {rule.max:g}" if rule.max is not None else "")
+    return " ".join(filter(None, (rule.signal, *sides)))
+
+
 def _public(reference: str) -> str:
     """A reference without the folders of this machine."""
     return reference if reference.startswith(REFERENCE_SCHEMES) else PurePath(reference).name
@@ -390,35 +395,3 @@ def _columns(
     for column in columns.values():
         column += [math.nan] * (len(dropped) - len(column))
     return columns, dropped
-
-
-def ranked(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The most frequent first; of equals by name, so that the order of the corpus does not show."""
-    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def share(part: float, whole: float) -> str:
-    """A share in per cent, with as many digits as it takes to tell it from 0 and from 100."""
-    value = 100 * part / whole if whole else 0.0
-    return f"{value:.1f}%" if value == 0 or 0.05 <= value <= 99.95 or value == 100 else f"{value:.3f}%"
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} B"
-
-
-def short(count: float) -> str:
-    """A large number as people read it."""
-    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.2f}{unit}"
-    return f"{count:.0f}"
-
-
-def reasons_text(reasons: Sequence[Sequence[Any]]) -> str:
-    """Reasons with their values, in one line."""
-    return ", ".join(str(code) if value is None else f"{code} ({value})" for code, value in reasons)

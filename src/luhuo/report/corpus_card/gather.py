@@ -57,6 +57,8 @@ class Facts:
     """Documents that only this reason dropped."""
     scripts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By language and script."""
+    changes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By what was done ("repaired", "converted_from") and how."""
     licences: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     lengths: dict[tuple[str, bool], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """By language and whether dropped: documents by `doubling` of their characters."""
@@ -117,6 +119,7 @@ def _count(corpus: Corpus, facts: Facts, row: Row) -> None:
     if len(codes) == 1:
         facts.alone.update(codes)
     facts.scripts[lang, record.get("script", "")] += 1
+    facts.changes.update((kind, str(record[kind])) for kind in ("repaired", "converted_from") if record.get(kind))
     if "licence" in record:
         facts.licences[source].add(record["licence"])
     facts.lengths[lang, bool(reasons)][doubling(chars)] += 1
@@ -145,8 +148,8 @@ def _signals(facts: Facts, row: Row, at: int, dropped: bool) -> None:
             names.append(name)
             values.append(float(value))
     held = facts.signals[row.record["lang"]]
-    if held.wants((at, row.line)) and len(names) > 1:
-        held.add((at, row.line), (tuple(names), values, dropped))
+    if held.wants((at, dropped)) and len(names) > 1:
+        held.add((at, dropped), (tuple(names), values, dropped))
 
 
 def _ids(value: object) -> list[str]:
@@ -173,7 +176,6 @@ def _near(facts: Facts, rule: Rule, row: Row, at: int) -> None:
 
 
 def _offer(held: Smallest[Sample], key: Any, row: Row, value: float | None) -> None:
-    key = (*key, row.line) if isinstance(key, tuple) else (key, row.line)
     if held.wants(key):
         held.add(key, sample_of(row, value))
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from luhuo.core.language import tr
-from luhuo.report.corpus_card.card import Card, Table, short
+from luhuo.report.corpus_card.card import Card
+from luhuo.report.corpus_card.tables import Table, short
 
 SAMPLES = 2
 SIZES = (
@@ -30,6 +31,7 @@ def markdown(card: Card, title: str) -> str:
     sections = (
         (tr("Sources and licences", "来源与许可证"), card.sources()),
         (tr("Languages and scripts", "语言与字形"), card.language_table()),
+        (tr("Changes before measuring", "测量前的改动"), card.changes()),
         (tr("Splits", "划分"), card.split_table()),
         (tr("Tokens", "词元"), card.token_table()),
         (tr("Why documents were dropped", "丢弃原因"), _reasons(card)),

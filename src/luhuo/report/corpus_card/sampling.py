@@ -18,33 +18,35 @@ def place(name: str) -> int:
 
 
 class Smallest(Generic[T]):
-    """The `count` entries with the smallest keys, kept in at most twice the space."""
+    """The `count` entries with the smallest keys, kept in at most twice the space. Of entries with one key the last
+    counts: give those that differ different keys."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._held: list[tuple[Any, T]] = []
+        self._held: dict[Any, T] = {}
         self._limit: Any = None
 
     def wants(self, key: Any) -> bool:
         """Whether an entry with this key could be among them: ask before making it."""
-        return self._limit is None or key < self._limit
+        return self._limit is None or key <= self._limit
 
     def add(self, key: Any, value: T) -> None:
-        """Offer an entry; keys differ."""
+        """Offer an entry."""
         if self.wants(key):
-            self._held.append((key, value))
+            self._held[key] = value
             if len(self._held) >= 2 * self.count:
                 self._cut()
 
     def _cut(self) -> None:
-        self._held = sorted(self._held, key=lambda pair: pair[0])[: self.count]
-        if len(self._held) == self.count:
-            self._limit = self._held[-1][0]
+        keys = sorted(self._held)[: self.count]
+        self._held = {key: self._held[key] for key in keys}
+        if len(keys) == self.count:
+            self._limit = keys[-1]
 
     def values(self) -> list[T]:
         """What was kept, smallest key first."""
         self._cut()
-        return [value for _, value in self._held]
+        return list(self._held.values())
 
 
 class ClusterSizes:

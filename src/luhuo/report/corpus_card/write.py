@@ -13,10 +13,11 @@ from luhuo.core.artifact import read_manifest
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
 from luhuo.core.lineage import lineage
-from luhuo.report.corpus_card.card import Card, reasons_text, share
+from luhuo.report.corpus_card.card import Card
 from luhuo.report.corpus_card.family import Corpus, open_corpus
 from luhuo.report.corpus_card.gather import gather
 from luhuo.report.corpus_card.markdown import markdown
+from luhuo.report.corpus_card.tables import reasons_text, share
 from luhuo.report.corpus_card.tokens import count_tokens
 
 
