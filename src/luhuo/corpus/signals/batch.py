@@ -28,6 +28,8 @@ UNSPACED = frozenset(("zh", "ja", "th", "lo", "km", "my", "yue", "wuu", "lzh"))
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
+KEPT_POWERS = 1 << 20
+"""Powers up to so many characters are computed once."""
 MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -58,6 +60,8 @@ class Batch:
         lengths = np.fromiter((len(text) for text in texts), np.int64, self.count)
         self.ends: Integers = np.cumsum(lengths + 1) - 1
         self.starts: Integers = self.ends - lengths
+        self.slots: dict[int, Integers] = {}
+        """What `phrases` keeps here for the next set of phrases: the slot of each place, by length of the anchor."""
 
     @functools.cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
@@ -164,10 +168,11 @@ class Batch:
     def _sums(self) -> tuple[Hashes, Hashes]:
         """Sums of code × BASE**place up to each place, and BASE**-place."""
         size = len(self.codes)
-        powers = np.multiply.accumulate(np.full(size, BASE))
+        rounded = 1 << max(16, (size - 1).bit_length())
+        powers, inverse = _powers(rounded) if rounded <= KEPT_POWERS else _powers.__wrapped__(size)
         sums = np.zeros(size + 1, np.uint64)
-        np.cumsum((self.lower + np.uint32(1)) * powers, out=sums[1:])
-        return sums, np.multiply.accumulate(np.full(size, INVERSE))
+        np.cumsum((self.lower + np.uint32(1)) * powers[:size], out=sums[1:])
+        return sums, inverse
 
     def hashes(self, spans: Spans) -> Hashes:
         """A 64-bit hash of each span's text, capitals of ASCII as small letters."""
@@ -191,6 +196,12 @@ class Batch:
         """The document of each of many sorted positions."""
         first = np.searchsorted(starts, np.concatenate((self.starts, [len(self.codes)])))
         return np.repeat(np.arange(self.count), np.diff(first))
+
+
+@functools.lru_cache(maxsize=4)
+def _powers(size: int) -> tuple[Hashes, Hashes]:
+    """BASE and its inverse to the powers from 1 on."""
+    return np.multiply.accumulate(np.full(size, BASE)), np.multiply.accumulate(np.full(size, INVERSE))
 
 
 def text_hash(text: str) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -25,9 +24,10 @@ from luhuo.core.language import tr
 from luhuo.corpus.signals.batch import Batch, Integers, Spans
 from luhuo.corpus.signals.characters import Codes
 
-TABLE = 1 << 18
+TABLE = 1 << 16
 LATIN, OTHER = 4, 2
 """Characters of an anchor."""
+FREQUENT = " etaoinshrdlucmfwypvbgkjqxz"
 GAP = r"[^\n]{0,12}?"
 FACTORS = tuple(np.uint32(f) for f in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F))
 
@@ -38,7 +38,6 @@ class Phrases:
     def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
         self.groups = tuple(groups)
         written = [(phrase, number) for number, name in enumerate(self.groups) for phrase in groups[name]]
-        common = Counter(anchor for phrase, _ in written for anchor, _ in _anchors(phrase))
         self.tables = {size: np.zeros(TABLE, bool) for size in (LATIN, OTHER)}
         self.by_anchor: dict[str, list[tuple[int, int, re.Pattern[str]]]] = {}
         for phrase, group in written:
@@ -49,7 +48,7 @@ class Phrases:
                     expected=tr("two characters in a row, four in Latin script", "连续两个字符，拉丁字母则为四个"),
                     found=phrase,
                 )
-            anchor, place = min(choices, key=lambda choice: (common[choice[0]], choice[1]))
+            anchor, place = max(choices, key=lambda choice: (_rarity(choice[0]), -choice[1]))
             self.by_anchor.setdefault(anchor, []).append((group, place, _expression(phrase)))
             codes = np.array([ord(c) for c in anchor], np.uint32)
             self.tables[len(anchor)][_slots(codes, len(anchor))] = True
@@ -62,7 +61,9 @@ class Phrases:
         for size, table in self.tables.items():
             if not table.any() or len(batch.codes) < size:
                 continue
-            for place in np.flatnonzero(table[_slots(batch.lower, size)]).tolist():
+            if size not in batch.slots:
+                batch.slots[size] = _slots(batch.lower, size)
+            for place in np.flatnonzero(np.take(table, batch.slots[size])).tolist():
                 for group, offset, expression in self.by_anchor.get(text[place : place + size], ()):
                     match = expression.match(text, place - offset) if place >= offset else None
                     if match:
@@ -81,6 +82,11 @@ def _anchors(phrase: str) -> list[tuple[str, int]]:
     literal = phrase.partition("*")[0]
     size = LATIN if literal.isascii() else OTHER
     return [(literal[i : i + size], i) for i in range(len(literal) - size + 1)]
+
+
+def _rarity(anchor: str) -> int:
+    """How rare a sequence of letters is in English, roughly: the sum of their ranks by frequency."""
+    return sum(FREQUENT.find(letter) for letter in anchor)
 
 
 def _expression(phrase: str) -> re.Pattern[str]:
