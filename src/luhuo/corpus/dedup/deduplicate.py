@@ -58,6 +58,8 @@ def deduplicate(stage: DeduplicateStage, out: Workspace) -> None:
     write_json(out.path / "report.json", report)
     for name in ("documents", "kept", "exact", "near", "semantic", "clusters"):
         out.results[name] = report[name]
+    for half in (out.path / "verdicts").glob(".*.tmp"):  # a process was killed while it wrote
+        half.unlink()
     for name in (WORK, ".done", ".at"):
         shutil.rmtree(out.path / name, ignore_errors=True)
 

@@ -8,6 +8,7 @@ numbers of two kinds must not be compared.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,12 @@ def read_columns(path: Path, algorithm: str) -> dict[str, Column]:
         )
     if path.stat().st_size != len(line) + size:
         raise _damaged(path, tr(f"{path.stat().st_size} bytes", f"{path.stat().st_size} 字节"), len(line) + size)
+    whole = np.memmap(path, np.uint8, "r")  # one mapping a file: the system allows only so many
     columns: dict[str, Column] = {}
     for name, (kind, shape, offset) in places.items():
-        empty = 0 in shape
-        columns[name] = (
-            np.empty(shape, np.dtype(kind))
-            if empty
-            else np.memmap(path, np.dtype(kind), "r", len(line) + offset, tuple(shape))
-        )
+        begin = len(line) + offset
+        count = math.prod(shape) * np.dtype(kind).itemsize
+        columns[name] = whole[begin : begin + count].view(np.dtype(kind)).reshape(shape)
     return columns
 
 
