@@ -204,6 +204,20 @@ def test_hits_do_not_depend_on_what_else_is_looked_at() -> None:
     assert together[::-1] == index.look(texts[::-1])
 
 
+def test_a_long_text_is_looked_at_in_pieces_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [Item(str(n), question=english(n)) for n in range(30)]
+    text = "\n".join(
+        f"{english(1000 + n, 60)} {item.question} {english(2000 + n, 60)}" for n, item in enumerate(items)
+    )
+    index = Benchmarks.of({"b": items})
+    whole = index.look([text])
+    assert sorted(hit.items[0] for hit in whole[0]) == sorted(item.id for item in items)
+    monkeypatch.setattr("luhuo.corpus.decontaminate.index.BATCH_CHARS", 3000)
+    monkeypatch.setattr("luhuo.corpus.decontaminate.index.OVERLAP_CHARS", 500)
+    assert index.look(["short", text, english(7)]) == [[], whole[0], index.look([english(7)])[0]]
+    assert [text[hit.start : hit.end] for hit in whole[0]] == [item.question for item in items]
+
+
 # Files
 
 

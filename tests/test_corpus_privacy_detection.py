@@ -305,7 +305,7 @@ def test_many_spans_in_one_text_take_time_in_proportion() -> None:
 
 
 def test_long_runs_of_digits_and_marks_end_in_time() -> None:
-    for text in ("1" * 200_000, "1 " * 100_000, "1-" * 100_000, "+" * 100_000, "a" * 200_000 + "@", "@" * 50_000,
+    for text in ("1" * 200_000, "1 " * 100_000, "1-" * 100_000, "+" * 100_000, "a" * 200_000 + "@", "call 13812345678 " * 20_000, "@" * 50_000,
                  "市" * 100_000, ":" * 100_000, "1." * 100_000, "A1" * 100_000, "路1号" * 30_000, "-----BEGIN PRIVATE KEY-----" * 3000):  # fmt: skip
         assert isinstance(find(text, "zh", frozenset(KINDS)), list)
 

@@ -11,8 +11,9 @@ short for that is looked for whole. The index holds hashes and no text: it is no
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -35,8 +36,8 @@ LEAST_TELLING = 0.4
 """Share of what tells an item that must be covered by seeds for a copy to be looked at more closely."""
 DRIFT, DRIFT_SHARE = 8, 0.06
 """Units by which neighbouring seeds of one copy may be shifted against each other: at least, and of the item."""
-BATCH_CHARS = 2_000_000
-"""Characters of texts that are looked at in one go."""
+BATCH_CHARS, OVERLAP_CHARS = 2_000_000, 50_000
+"""Characters of texts that are looked at in one go, and that two pieces of a longer text share."""
 
 Way = Literal["exact", "near", "gram"]
 """Every unit in its place; lightly edited; a long run without a change and a good part of the rest."""
@@ -112,23 +113,19 @@ class Benchmarks:
 
     def look(self, texts: Sequence[str]) -> list[list[Hit]]:
         """Of each text, what parts of items stand in it, in their order; a part once, where it is fullest."""
-        found: list[list[Hit]] = []
+        best: list[dict[int, Hit]] = [{} for _ in texts]
         for batch in _batches(texts):
-            whole, begins = joined(batch)
-            units = units_of(whole)
-            found += [[] for _ in batch]
-            base = len(found) - len(batch)
-            best: dict[tuple[int, int], Hit] = {}
-            for part, hit in self._copies(units, begins):
-                number = int(np.searchsorted(begins, hit.start, "right")) - 1
-                place = int(begins[number])
-                hit = Hit(hit.benchmark, hit.items, hit.part, hit.way, hit.share, hit.start - place, hit.end - place)
-                known = best.get((number, part))
+            whole, begins = joined([piece for _, _, piece in batch])
+            for part, hit in self._copies(units_of(whole), begins):
+                place = int(np.searchsorted(begins, hit.start, "right")) - 1
+                number, offset, _ = batch[place]
+                shift = offset - int(begins[place])
+                hit = replace(hit, start=hit.start + shift, end=hit.end + shift)
+                known = best[number].get(part)
                 if known is None or (hit.share, -hit.start) > (known.share, -known.start):
-                    best[number, part] = hit
-            for (number, _), hit in best.items():
-                found[base + number].append(hit)
-        return [sorted(hits, key=lambda hit: (hit.start, hit.benchmark, hit.items, hit.part)) for hits in found]
+                    best[number][part] = hit
+        order = operator.attrgetter("start", "benchmark", "items", "part")
+        return [sorted(hits.values(), key=order) for hits in best]
 
     def save(self, path: str | Path) -> None:
         """Write the index to one file."""
@@ -274,12 +271,18 @@ def _together(arrays: list[np.ndarray], kind: Any) -> np.ndarray:
     return np.concatenate(arrays or [np.zeros(0)]).astype(kind)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    start, chars = 0, 0
-    for place, text in enumerate(texts):
-        if chars and chars + len(text) > BATCH_CHARS:
-            yield texts[start:place]
-            start, chars = place, 0
-        chars += len(text) + 1
-    if start < len(texts):
-        yield texts[start:]
+def _batches(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
+    """(number of the text, where in it the piece begins, piece) in groups of so many characters; pieces of one long
+    text overlap, so that memory is bounded and an item at a border is in one of them."""
+    batch: list[tuple[int, int, str]] = []
+    chars = 0
+    for number, text in enumerate(texts):
+        for start in range(0, max(1, len(text) - OVERLAP_CHARS), BATCH_CHARS - OVERLAP_CHARS):
+            piece = text[start : start + BATCH_CHARS]
+            if batch and chars + len(piece) > BATCH_CHARS:
+                yield batch
+                batch, chars = [], 0
+            batch.append((number, start, piece))
+            chars += len(piece) + 1
+    if batch:
+        yield batch

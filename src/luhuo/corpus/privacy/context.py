@@ -30,7 +30,8 @@ def folded(text: str) -> str:
 
 def before(text: str, start: int, width: int = CUE) -> str:
     """What stands before a place, in the same line."""
-    return text[max(0, start - width, text.rfind("\n", 0, start) + 1) : start]
+    first = max(0, start - width)
+    return text[max(first, text.rfind("\n", first, start) + 1) : start]
 
 
 def names_a_thing(text: str, start: int) -> bool:

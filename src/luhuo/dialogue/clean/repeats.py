@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -32,13 +33,17 @@ PIECE, PIECE_SHARE = 2, 0.05
 """Units that may change in one place: at least, and of the question."""
 ANSWERS = 0.25
 """Share of the units of two answers that they have in common, at least, for their questions to be one."""
+END_CHARS = 1500
+"""Characters of each end of a long question that are compared."""
+SAMPLE = 128
+"""Hashes of the units of an answer that are kept."""
 SHORT_ANSWER = 4
 """Units of an answer up to which it is a fact rather than a text."""
 QUALITY_UNITS = 300
 """Units of an answer from which on a longer one is not better."""
 
 NUMBERS = re.compile(r"\d+(?:\.\d+)?|(?<=[\d\s)x])[+\-*/=<>^×÷](?=[\d\s(x])|[√∑∫≤≥≠]")
-NEGATIONS = frozenset({"not", "no", "never", "without", "except", "least", "non", "un", *"不没无非否未勿莫反错"})
+NEGATIONS = "not no never without except least non un 不没无非否未勿莫反错"
 CLOSED = re.compile(
     r"^(?:who|when|where|which|how (?:many|much|old|far|long|tall)|what (?:is|are|was|were|year|day|time|colou?r)|is|are|was|were|do|does|did|can|true or false|calculate|compute|solve|evaluate|find)\b"
     r"|谁|哪|多少|几|何时|何地|是不是|是否|对吗|吗[？?]?$|计算|求|等于|判断",
@@ -61,11 +66,14 @@ class Asked:
     same: int
     """Equal for equal questions."""
     text: str
+    """Of a long question the two ends."""
     units: np.ndarray
-    words: tuple[str, ...]
-    numbers: tuple[str, ...]
+    """(n,) uint32 of the same."""
+    numbers: int
+    """Equal for questions with equal numbers and operators in equal order."""
     answer_same: int
-    answer_units: frozenset[int]
+    answer_units: np.ndarray
+    """The smallest hashes of the answer's units: a sample that is the same in every answer."""
     value: str | None
     """What the answer says, where the question has one right answer and the answer is short or ends in a number."""
     answer_length: int
@@ -75,17 +83,17 @@ class Asked:
     def of(cls, number: int, key: str, question: str, answer: str) -> Asked:
         """Of a question with its answer; `number` names the row."""
         plain = " ".join(normalise(question).casefold().split()).rstrip(" .。!！?？")
-        asked, said = units_of(plain), units_of(answer)
+        short = plain if len(plain) <= 2 * END_CHARS else f"{plain[:END_CHARS]} {plain[-END_CHARS:]}"
+        said = units_of(answer)
         return cls(
             number,
             key,
             _text_hash(plain),
-            plain,
-            asked.hashes,
-            tuple(asked.texts()),
-            tuple(NUMBERS.findall(plain)),
+            short,
+            units_of(short).hashes.astype(np.uint32),
+            _text_hash("\0".join(NUMBERS.findall(plain))),
             hash_of(said.hashes) if len(said) else _text_hash(answer.strip()),
-            frozenset(said.hashes.tolist()),
+            np.unique(said.hashes.astype(np.uint32))[:SAMPLE],
             _value(question.strip(), answer, said.texts()),
             len(said),
         )
@@ -210,11 +218,17 @@ def nearly_same(one: Asked, other: Asked) -> bool:
     for step in Levenshtein.opcodes(left, right):
         if step.tag == "equal":
             continue
-        gone, come = one.words[step.src_start : step.src_end], other.words[step.dest_start : step.dest_end]
-        if max(len(gone), len(come)) > most or not NEGATIONS.isdisjoint((*gone, *come)):
+        gone, come = left[step.src_start : step.src_end], right[step.dest_start : step.dest_end]
+        if max(len(gone), len(come)) > most or not _negations().isdisjoint((*gone, *come)):
             return False
-    common, both = len(one.answer_units & other.answer_units), len(one.answer_units | other.answer_units)
-    return both == 0 or common >= ANSWERS * both
+    both = np.union1d(one.answer_units, other.answer_units)[:SAMPLE]
+    common = np.isin(both, one.answer_units) & np.isin(both, other.answer_units)
+    return not len(both) or common.sum() >= ANSWERS * len(both)
+
+
+@cache
+def _negations() -> frozenset[int]:
+    return frozenset(units_of(NEGATIONS).hashes.astype(np.uint32).tolist())
 
 
 def _value(question: str, answer: str, units: list[str]) -> str | None:
