@@ -169,6 +169,19 @@ def test_columns_are_made_once_and_again_for_another_corpus(clean: Path, cache: 
     verify(clean)
 
 
+def test_damaged_columns_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
+    clean = make_corpus(tmp_path, 5)
+    part = parts(open_corpus(clean))[0]
+    ids = Index(open_corpus(clean)).columns(part).ids.tolist()
+    file = next((tmp_path / "cache").rglob(f"{part.name}.npz"))
+    whole = file.read_bytes()
+    for damaged in (whole[:200], b"", whole[:-1000] + b"x" * 1000):
+        file.write_bytes(damaged)
+        assert Index(open_corpus(clean)).columns(part).ids.tolist() == ids
+    assert file.read_bytes() == whole
+
+
 def test_the_documents_of_a_large_split_are_found_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "BLOCK", 7)
     raw = write(tmp_path / "raw.jsonl", [{"text": english(n)} for n in range(40)])
@@ -204,6 +217,23 @@ def test_an_expression_that_never_ends_is_stopped_and_the_next_search_works(clea
         assert "repeats inside repeats" in str(error.value)
         held.patience_s = 30
         assert len(held.search(Query(text=PHONE))["hits"]) == 1
+
+
+def test_a_process_that_ended_is_told_and_started_again(clean: Path) -> None:
+    with Searcher(clean) as held:
+        held.about()
+        process = held._process
+        assert process is not None
+        process.kill()
+        process.wait()
+        assert held.search(Query(text=PHONE))["hits"], "started again before it was asked"
+        shutil.move(clean, clean.parent / "moved")
+        try:
+            held.close()
+            with pytest.raises(LuhuoError, match="not a Luhuo artifact"):
+                held.about()
+        finally:
+            shutil.move(clean.parent / "moved", clean)
 
 
 def test_mistakes_come_back_as_words(searcher: Searcher) -> None:

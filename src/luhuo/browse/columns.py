@@ -7,6 +7,8 @@ ranges of signals are compared in whole arrays, and texts are read only of docum
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +70,11 @@ class Index:
         """The columns of a part. Raises `LuhuoError` if a file of the corpus is damaged."""
         if self._last is None or self._last[0] != part.name:
             path = self._folder / f"{part.name}.npz"
-            if not path.is_file():
-                _write(path, _gathered(self.corpus, part))
-            self._last = part.name, _read(path)
+            columns = _read(path)
+            if columns is None:
+                columns = _gathered(self.corpus, part)
+                _write(path, columns)
+            self._last = part.name, columns
         return self._last[1]
 
     def is_made(self, part: Part) -> bool:
@@ -150,7 +154,11 @@ def _write(path: Path, columns: Columns) -> None:
         np.savez(handle, **values)
 
 
-def _read(path: Path) -> Columns:
-    with np.load(path, allow_pickle=False) as held:
-        values = {name: held[name] for name in held.files}
-    return Columns(**values | {"names": json.loads(values["names"].tobytes().decode())})
+def _read(path: Path) -> Columns | None:
+    """The columns in a file; None if there is none, or it is damaged and has to be made again."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            values = {name: held[name] for name in held.files}
+        return Columns(**values | {"names": json.loads(values["names"].tobytes().decode())})
+    except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None

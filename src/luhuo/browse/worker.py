@@ -17,7 +17,7 @@ from luhuo.browse.columns import Index
 from luhuo.browse.document import compare, document
 from luhuo.browse.query import Query, names, search
 from luhuo.core.artifact import read_manifest
-from luhuo.core.errors import LuhuoError
+from luhuo.core.errors import LuhuoError, RunFailed, from_os_error
 from luhuo.core.language import tr
 from luhuo.corpus.factory.processes import end_with_caller
 from luhuo.report.corpus_card.family import open_corpus
@@ -73,13 +73,16 @@ class Searcher:
         with self._lock:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], self.patience_s)
-            line = process.stdout.readline() if ready else ""
+            try:
+                process.stdin.write(json.dumps(order) + "\n")
+                process.stdin.flush()
+                ready, _, _ = select.select([process.stdout], [], [], self.patience_s)
+                line = process.stdout.readline() if ready else ""
+            except BrokenPipeError:
+                ready, line = [process.stdout], ""
             if not line.endswith("\n"):
                 self._end()
-                raise _too_long(order, self.patience_s)
+                raise _ended() if ready else _too_long(order, self.patience_s)
         reply = json.loads(line)
         if "error" in reply:
             raise LuhuoError(**reply["error"])
@@ -102,6 +105,13 @@ class Searcher:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+def _ended() -> LuhuoError:
+    return RunFailed(
+        tr("The process that searches has ended.", "搜索进程意外结束。"),
+        fix=tr("Ask again; where it was said why, put that right.", "请重试；若上方说明了原因，请先解决。"),
+    )
 
 
 def _too_long(order: dict[str, Any], seconds: float) -> LuhuoError:
@@ -128,11 +138,21 @@ def serve() -> None:
             index = index or Index(open_corpus(folder))
             reply: dict[str, Any] = {"told": _answer(index, json.loads(line))}
         except LuhuoError as error:
-            told = {"problem": error.problem, "expected": error.expected, "found": error.found}
-            texts = told | {"where": error.where, "fix": error.fix}
-            reply = {"error": {name: None if part is None else str(part) for name, part in texts.items()}}
+            reply = {"error": _words(error)}
+        except OSError as error:
+            known = from_os_error(error)
+            if known is None:
+                raise
+            reply = {"error": _words(known)}
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
+
+
+def _words(error: LuhuoError) -> dict[str, str | None]:
+    """An error as what it is made of again on the other side."""
+    parts_of = {"problem": error.problem, "expected": error.expected, "found": error.found}
+    texts = parts_of | {"where": error.where, "fix": error.fix}
+    return {name: None if part is None else str(part) for name, part in texts.items()}
 
 
 def _answer(index: Index, order: dict[str, Any]) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +12,9 @@ from luhuo.core.language import tr
 from luhuo.core.progress import Progress
 from luhuo.corpus import privacy
 from luhuo.corpus.dedup import verdicts
-from luhuo.corpus.factory import records
 from luhuo.corpus.rules import Rule
 from luhuo.report.corpus_card.family import Corpus
-from luhuo.report.corpus_card.rows import Part, Row, lines, parts, rows
+from luhuo.report.corpus_card.rows import Part, Row, parts, rows
 from luhuo.report.corpus_card.sampling import ClusterSizes, Smallest, doubling, named, place
 
 SIGNAL_DOCUMENTS = 10_000
@@ -204,22 +202,16 @@ def masked_excerpt(text: str, lang: str) -> str:
 
 def _members(corpus: Corpus, all_parts: Iterable[Part], wanted: set[int]) -> dict[int, list[Sample]]:
     """Some documents of these clusters, the one that is kept first."""
+    assert corpus.duplicates is not None
     found: dict[int, Smallest[Sample]] = {cluster: Smallest(MEMBERS) for cluster in wanted}
     for part in all_parts:
-        for row in _clustered(corpus, part, wanted):
-            verdict = row.verdict
-            assert verdict is not None
-            key = (not verdict.kept, row.record["id"], part.name, row.line)
-            held = found[named(verdict.cluster)]
+        if not any(named(verdict.cluster) in wanted for verdict in verdicts(corpus.duplicates, part.file)):
+            continue
+        for row in rows(corpus, part):
+            if row.verdict is None or named(row.verdict.cluster) not in wanted:
+                continue
+            key = (bool(reasons_of(row)), not row.verdict.kept, row.record["id"], part.name, row.line)
+            held = found[named(row.verdict.cluster)]
             if held.wants(key):
                 held.add(key, sample_of(row))
     return {cluster: found[cluster].values() for cluster in sorted(wanted)}
-
-
-def _clustered(corpus: Corpus, part: Part, wanted: set[int]) -> Iterator[Row]:
-    """The rows of a part that belong to these clusters; the texts of others are not read."""
-    assert corpus.annotated is not None and corpus.duplicates is not None
-    texts = lines(records.records_path(corpus.annotated, part.file))
-    for line, (text, verdict) in enumerate(zip(texts, verdicts(corpus.duplicates, part.file), strict=True)):
-        if named(verdict.cluster) in wanted:
-            yield Row(line, json.loads(text), verdict=verdict)
