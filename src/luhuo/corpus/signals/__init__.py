@@ -36,8 +36,8 @@ DIGITS = 4
 """Decimals of a value."""
 CHUNK = 1 << 18
 """Characters measured together: arrays of this size stay in the processor's cache."""
-LONGEST = 1 << 23
-"""Characters of one text that are looked at (8 million): memory stays bounded whatever a document holds."""
+LONGEST = 1 << 22
+"""Characters of one text that are looked at (4 million): memory stays bounded whatever a document holds."""
 
 
 class Model(Protocol):
