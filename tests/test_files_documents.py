@@ -456,6 +456,19 @@ def test_archives_too_deep_in_each_other_are_not_opened(tmp_path):
 # Bombs and size
 
 
+@pytest.mark.parametrize("tags", ["<div>", "<a><b><i>", "<table><tr><td>", "<div><p>x</p>"])
+def test_pages_that_nest_without_end_are_refused(tmp_path, tags):
+    path = put(tmp_path, "a.html", tags * 20_000 + "text")
+    assert reasons(path) == [(1, "nested_too_deep")]
+    flat = put(tmp_path, "b.html", "<html><main>" + f"<div><p>{LONG}<br><b>x</b></div>" * 3000 + "</main></html>")
+    assert len(texts(flat)) == 1
+
+
+def test_a_tag_that_does_not_end_is_refused(tmp_path):
+    path = put(tmp_path, "a.xml", "<mediawiki><page " + "a" * (2**22 + 2**18))
+    assert [r for _, r in reasons(path)] == ["bad_xml"]
+
+
 @pytest.fixture
 def small_budget(monkeypatch):
     monkeypatch.setattr("luhuo.files.streams.FREE_BYTES", 2**19)

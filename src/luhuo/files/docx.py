@@ -18,6 +18,8 @@ BODY = "word/document.xml"
 SKIPPED = frozenset({"del", "moveFrom", "Fallback", "sectPr", "tblPr", "rPr"})
 BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 REFERENCES = {"footnoteReference": "", "endnoteReference": "e"}
+ROWS = 5000
+"""A longer table is given out in parts."""
 OLE = b"\xd0\xcf\x11\xe0"
 
 
@@ -92,7 +94,7 @@ class _Paragraph:
 def _part(pack: ZipFile, blob: Blob, name: str, levels: dict[str, int], mark: str | None = None) -> Iterator[str]:
     """The blocks of one part. mark: of notes, what stands before their numbers."""
     paragraphs: list[_Paragraph] = []
-    cells: list[list[str]] = []  # of each table around, the cells of the row that is read
+    cells: list[list[list[str]]] = []  # of each table around, the cells of the row that is read, in pieces
     held: list[str] = []  # items of a list or rows of a table that stand together
     skip, text, note = 0, False, ""
     with member(pack, pack.getinfo(name), blob.budget) as raw:
@@ -113,7 +115,7 @@ def _part(pack: ZipFile, blob: Blob, name: str, levels: dict[str, int], mark: st
                 elif value in ("footnote", "endnote"):
                     note = f"[{mark}{event.attributes.get('id', '')}] "
                 elif value == "tc" and cells:
-                    cells[-1].append("")
+                    cells[-1].append([])
                 elif value == "tr":
                     cells.append([])
                 elif value == "tbl" and not cells:
@@ -124,7 +126,7 @@ def _part(pack: ZipFile, blob: Blob, name: str, levels: dict[str, int], mark: st
                 paragraph = paragraphs.pop()
                 block = paragraph.text()
                 if cells and cells[-1]:
-                    cells[-1][-1] = f"{cells[-1][-1]} {block}".strip()
+                    cells[-1][-1].append(block)
                 elif block and (paragraph.listed and not paragraph.level):
                     held.append(block)
                 elif block:
@@ -132,11 +134,13 @@ def _part(pack: ZipFile, blob: Blob, name: str, levels: dict[str, int], mark: st
                     yield note + block
                     note = ""
             elif value == "tr" and cells:
-                row = " | ".join(cell.replace("\n", " ") for cell in cells.pop()).strip()
+                row = " | ".join(" ".join(filter(None, cell)).replace("\n", " ") for cell in cells.pop()).strip()
                 if cells and cells[-1]:  # a table within a cell
-                    cells[-1][-1] = f"{cells[-1][-1]} {row}".strip()
+                    cells[-1][-1].append(row)
                 elif row.strip("| "):
                     held.append(row)
+                    if len(held) >= ROWS:
+                        yield from _flush(held)
             elif value == "tbl" and not cells:
                 yield from _flush(held)
     yield from _flush(held)

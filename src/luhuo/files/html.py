@@ -14,6 +14,16 @@ from luhuo.files.records import Broken, Record, broken, record
 
 META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.I)
 HEAD = 2**12
+DEPTH = 3000
+"""Elements inside of each other. The search for the main text takes time that grows with the square of the depth (four
+seconds at 16,000)."""
+NESTING = re.compile(
+    r"<(/?)(?:div|span|table|ul|ol|dl|a|b|i|u|s|em|strong|font|small|big|center|section|article|main|nav|aside|header"
+    r"|footer|form|fieldset|blockquote|pre|code|tt|h[1-6]|figure|details|label|button|select|q|cite|sub|sup|ins|del"
+    r"|object|svg|g|math)\b",
+    re.I,
+)
+"""Elements that hold others until they are closed; those that the next of their kind closes are none of them."""
 SAME = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "iso-8859-1": "cp1252", "latin1": "cp1252"}
 """Names in pages and what is meant by them (WHATWG Encoding Standard, section 4.2)."""
 
@@ -37,7 +47,20 @@ def page(
         text = decode(data, told) if encoding.lower() == AUTO else data.decode(encoding)
     except (UnicodeDecodeError, LookupError) as error:
         return broken(name, line, "bad_encoding", error)
+    if _depth(text) > DEPTH:
+        return broken(name, line, "nested_too_deep")
     return record(main_text(text), name, line, fields)
+
+
+def _depth(html: str) -> int:
+    """How deep elements stand in each other, at most."""
+    if html.count("<") - html.count("</") <= DEPTH:
+        return 0
+    depth = deepest = 0
+    for found in NESTING.finditer(html):
+        depth = max(0, depth - 1) if found.group(1) else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def main_text(html: str) -> str:

@@ -12,6 +12,10 @@ DEPTH = 2000
 """Elements inside of each other; no document nests deeper."""
 
 
+TAG_BYTES = 2**22
+"""The longest tag or comment: the parser holds it whole."""
+
+
 class BadXml(ValueError):
     """Not well-formed, cut off, or with declarations that could make a small file large."""
 
@@ -31,7 +35,7 @@ NOTHING: dict[str, str] = {}
 def events(raw: IO[bytes]) -> Iterator[Event]:
     """What stands in an XML file, in order. Attribute names come without namespaces too. Raises `BadXml`."""
     waiting: list[Event] = []
-    depth = 0
+    depth = silent = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal depth
@@ -57,6 +61,9 @@ def events(raw: IO[bytes]) -> Iterator[Event]:
     try:
         while block := raw.read(CHUNK):
             parser.Parse(block, False)
+            silent = 0 if waiting else silent + len(block)
+            if silent > TAG_BYTES:
+                raise BadXml("a tag that does not end")
             yield from waiting
             waiting.clear()
         parser.Parse(b"", True)
