@@ -19,6 +19,8 @@ SURNAMES = (
     "东方",
 )
 """The most common surnames of mainland China, and those of two characters."""
+TRADITIONAL = (*"張劉陳楊黃趙吳孫馬羅鄭謝許韓馮蕭葉呂盧蔣餘鄧蘇賈鍾譚陸範鄒龍萬錢湯嚴賴", "歐陽")
+"""The same in traditional characters, where they differ."""
 
 GIVEN_EN = frozenset(
     # ruff: noqa: SIM905 (a list of words)

@@ -49,10 +49,13 @@ COUNTRY = re.compile(
 """Country codes of ITU-T E.164."""
 SOCIAL = re.compile(NOT_BEFORE + r"(?!000|666|9)\d{3}([ -]?)(?!00)\d{2}\1(?!0000)\d{4}" + NOT_BEHIND)
 
-RESIDENT_CUE = re.compile(r"身份证|公民身份|居民证|[Ii][Dd] [Cc]ard|[Rr]esident [Ii]dentity")
-CARD_CUE = re.compile(r"卡号|银行卡|信用卡|借记卡|储蓄卡|账号|帐号|[Cc]ard|CARD|[Vv]isa|[Mm]aster|[Aa]ccount|[Dd]ebit")
+RESIDENT_CUE = re.compile(r"身[份分][证證]|公民身份|居民[证證]|[Ii][Dd] [Cc]ard|[Rr]esident [Ii]dentity")
+CARD_CUE = re.compile(
+    r"卡[号號]|[银銀]行卡|信用卡|借[记記]卡|储蓄卡|[账帐賬帳][号號]|[Cc]ard|CARD|[Vv]isa|[Mm]aster|[Aa]ccount|[Dd]ebit"
+)
 PHONE_CUE = re.compile(
-    r"电话|手机|传真|热线|座机|联系方式|致电|拨打|[Pp]hone|PHONE|[Tt]el\b|TEL|[Ff]ax|FAX|[Cc]all|[Mm]obile|[Cc]ell|[Hh]otline"
+    r"[电電][话話]|手[机機]|[传傳]真|热线|熱線|座机|联系方式|聯[系絡繫]|致电|拨打"
+    r"|[Pp]hone|PHONE|[Tt]el\b|TEL|[Ff]ax|FAX|[Cc]all|[Mm]obile|[Cc]ell|[Hh]otline"
 )
 SOCIAL_CUE = re.compile(r"SSN|[Ss]ocial [Ss]ecurity|社会(?:保障|安全)号")
 GATES = {"id_number", "bank_card", "phone", "ssn"}
@@ -60,7 +63,7 @@ GATES = {"id_number", "bank_card", "phone", "ssn"}
 IBAN_GATE = re.compile(r"[0-9](?<=[A-Z]{2}[0-9])[0-9] ?[A-Z0-9]{4}")
 IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![0-9A-Za-z])")
 PASSPORT = re.compile(
-    r"(?:护照(?:号码?|编号)?|[Pp]assport(?: (?:[Nn]o\.?|[Nn]umber|#))?)[ :：为是is()]{0,6}([A-Za-z]{1,2}\d{6,8}|\d{9})"
+    r"(?:(?:护照|護照)(?:[号號][码碼]?|编号)?|[Pp]assport(?: (?:[Nn]o\.?|[Nn]umber|#))?)[ :：为是is()]{0,6}([A-Za-z]{1,2}\d{6,8}|\d{9})"
     r"(?![0-9A-Za-z])"
 )
 
@@ -80,7 +83,7 @@ def find_codes(text: str, kinds: Collection[str]) -> Iterator[Span]:
             found = _iban(match[0]) if match else None
             if match and found:
                 yield Span(match.start(), match.start() + len(found), "iban", found)
-    if "passport" in kinds and ("护照" in text or "assport" in text):
+    if "passport" in kinds and any(word in text for word in ("护照", "護照", "assport")):
         for match in PASSPORT.finditer(text):
             yield Span(match.start(1), match.end(1), "passport", match[1])
 

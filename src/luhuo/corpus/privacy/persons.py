@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator
 
 from luhuo.corpus.privacy.context import before
 from luhuo.corpus.privacy.kinds import Span
-from luhuo.corpus.privacy.names import GIVEN_EN, SURNAMES
+from luhuo.corpus.privacy.names import GIVEN_EN, SURNAMES, TRADITIONAL
 
 WECHAT = re.compile(
-    r"(?:(?:微信|薇信|威信|[Ww]e[Cc]hat|[Vv][Xx])(?P<told>\s?(?:号码?|账号|ID|[Ii]d))?(?P<sign>\s?[:：]|\s?[为是])?\s?"
+    r"(?:(?:微信|薇信|威信|[Ww]e[Cc]hat|[Vv][Xx])(?P<told>\s?(?:[号號][码碼]?|账号|帳號|ID|[Ii]d))?(?P<sign>\s?[:：]|\s?[为是])?\s?"
     r"|加\s?(?P<add>微信?|[Vv薇])[:：]?\s?)(?P<value>[A-Za-z][A-Za-z0-9_\-]{5,19})(?![A-Za-z0-9_\-.])"
 )
 HAN = re.compile("[\u4e00-\u9fff]")
@@ -19,7 +19,7 @@ QQ_GATE = re.compile(r"[Qq扣企][Qq群扣鹅]")
 """Gates begin with a set of characters: that is what a scan is fast for."""
 WECHAT_LATIN, QQ_LATIN = ("echat", "eChat", "VX", "vx", "Vx"), ("QQ", "qq")
 QQ = re.compile(
-    r"(?<![A-Za-z])(?:[Qq]{2}|[Qq]群|扣扣|企鹅号?)(?:群|号码?|联系|咨询)*(?:\s?[:：]\s?|\s?[为是]\s?|\s|)([1-9]\d{4,10})"
+    r"(?<![A-Za-z])(?:[Qq]{2}|[Qq]群|扣扣|企鹅号?)(?:群|[号號][码碼]?|联系|咨询)*(?:\s?[:：]\s?|\s?[为是]\s?|\s|)([1-9]\d{4,10})"
     r"(?![0-9A-Za-z年月.]|版)"
 )
 PLATE = re.compile(
@@ -29,7 +29,7 @@ PLATE = re.compile(
 )
 
 NAME_ZH = re.compile(
-    r"(?:姓\s{0,2}名|联系人|收件人|收货人|寄件人|持卡人|开户名|户名|患者|投保人|被保险人|申请人|紧急联系人|负责人|法定代表人)"
+    r"(?:姓\s{0,2}名|联系人|聯[絡繫]人|收件人|收[货貨]人|寄件人|持卡人|开户名|户名|患者|投保人|被保险人|申请人|紧急联系人|负责人|法定代表人)"
     r"\s?[:：]\s{0,2}(?P<value>[\u4e00-\u9fff]{2,4})(?=$|[\s,，;；。、（(/|]|先生|女士|同志)"
 )
 NAME_EN = re.compile(
@@ -39,7 +39,7 @@ NAME_EN = re.compile(
 """Behind Name:, Full name:, Patient name: and the like."""
 
 NUMBERED = re.compile(
-    r"(?:路|街|道|巷|弄|胡同|村|里|镇)(?:[东南西北中]段)?\s?\d{1,5}(?:[-之]\d{1,4})?\s?(?:号|弄)(?!令|文|线|公告|决议|决定|修正|案)"
+    r"(?:路|街|道|巷|弄|胡同|村|里|镇)(?:[东南西北中]段)?\s?\d{1,5}(?:[-之]\d{1,4})?\s?(?:[号號]|弄)(?!令|文|线|公告|决议|决定|修正|案)"
     r"(?:(?:院|[\u4e00-\u9fff]{2,8}?(?:小区|花园|大厦|公寓|家园|苑))?\s?[A-Za-z0-9]{1,5}(?:号楼|栋|幢|单元|室|层|楼|座|号)){0,4}"
 )
 REGION = re.compile(r"[\u4e00-\u9fff]{2,}?(?:省|自治区|市|州|盟|区|县|旗|镇|乡)")
@@ -47,7 +47,7 @@ INTRODUCED = re.compile(
     r".*(?:住址|地址|住在|家住|位于|坐落于?|坐落在|居住于?|寄到|寄往|送到|送至|设在|现住|租住于?|户籍|[是为在到至于从])[:：是为在于]?"
 )
 HOME = re.compile(
-    r"(?:住址|家住|住在|家庭[住地]址|户籍(?:地址|所在地)?|收[货件](?:地址|人)|寄到|寄往|送货|通[讯信]地址|现住|租住|居住)"
+    r"(?:住址|家住|住在|家庭[住地]址|户籍(?:地址|所在地)?|收[货貨件](?:地址|人)|寄到|寄往|送货|通[讯信]地址|现住|租住|居住)"
     r"[^。！？\n]{0,24}$"
 )
 STREET = re.compile(
@@ -97,7 +97,7 @@ def _names(text: str, *, chinese: bool) -> Iterator[Span]:
     """Names in the field of a form; the same name is then found in the rest of the text too."""
     found = []
     if chinese:
-        found += [m.span("value") for m in NAME_ZH.finditer(text) if m["value"].startswith(SURNAMES)]
+        found += [m.span("value") for m in NAME_ZH.finditer(text) if m["value"].startswith((*SURNAMES, *TRADITIONAL))]
     if "ame:" in text or "ame :" in text or "ame：" in text:
         found += [m.span("value") for m in NAME_EN.finditer(text) if m["first"] in GIVEN_EN]
     for start, end in found:

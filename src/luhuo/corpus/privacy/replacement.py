@@ -41,7 +41,7 @@ def replace(
             expected="key=…",
         )
     secret = key.encode() if isinstance(key, str) else key or b""
-    chinese = (lang or language(text)) == "zh"
+    chinese = (lang or language(text)).startswith("zh")
     numbers: dict[str, dict[str, int]] = {}
     parts, place = list[str](), 0
     for span in sorted(spans):
