@@ -72,7 +72,7 @@ class Batch:
         """Which characters have any of these bits."""
         return (self.kinds & np.uint8(bits)) != 0
 
-    def among(self, wanted: str) -> Mask:
+    def among(self, wanted: str | frozenset[str]) -> Mask:
         """Which characters are one of these."""
         return np.take(characters.table_of(wanted), self.codes)
 

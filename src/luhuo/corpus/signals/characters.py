@@ -47,7 +47,7 @@ def kinds() -> npt.NDArray[np.uint8]:
 
 
 @functools.lru_cache(maxsize=64)
-def table_of(characters: str) -> Mask:
+def table_of(characters: str | frozenset[str]) -> Mask:
     """A table in which just these characters are True."""
     table = np.zeros(sys.maxunicode + 1, bool)
     table[[ord(character) for character in characters]] = True

@@ -6,22 +6,18 @@
 - `mean_line`: characters a line (EvalWeb: at least 10).
 - `stop_characters`: share of the most frequent function characters, modern and classical, in both scripts, among Han
   characters: the counterpart of Gopher's stop words.
-- `traditional`: among characters of one script only, the share of traditional ones. A character belongs to one script
-  if only GB 2312 has it (simplified) or only the frequent half of Big5 (traditional).
+- `traditional`: among characters of one script only (`files.characters`), the share of traditional ones.
 - `missing_stop_characters`: how many fewer of those there are than 4% of the Han characters. A poem of forty
   characters may have none, a page of a thousand may not.
 """
 
 from __future__ import annotations
 
-import functools
-import sys
-
 import numpy as np
 
 from luhuo.corpus.signals.batch import Batch, Values, ratio
 from luhuo.corpus.signals.characters import ALPHA, Mask
-from luhuo.corpus.signals.damage import big5_frequent
+from luhuo.files.characters import SIMPLIFIED, TRADITIONAL
 
 ENDS = "。！？…；：，、．.!?;:,—～"
 CLOSING = "”’」』）)】》〉〕］\"'*`_"
@@ -37,7 +33,7 @@ def measure(batch: Batch) -> Values:
     count = batch.count_of(lines.documents)
     letters = batch.per_document(batch.of_kind(ALPHA))
     stops = batch.per_document(batch.among(FUNCTION))
-    simplified, traditional = (batch.per_document(np.take(table, batch.codes)) for table in scripts())
+    simplified, traditional = (batch.per_document(batch.among(script)) for script in (SIMPLIFIED, TRADITIONAL))
     return {
         "han": ratio(batch.han, letters),
         "ended_lines": ratio(batch.count_of(lines.documents[ended(batch)]), count),
@@ -58,19 +54,3 @@ def ended(batch: Batch) -> Mask:
     for _ in range(MOST_CLOSING):
         last = np.where(closing[last] & (last > lines.starts), last - 1, last)
     return marks[last]
-
-
-@functools.cache
-def scripts() -> tuple[Mask, Mask]:
-    """Tables of the characters of the simplified and of the traditional script alone."""
-    simplified, traditional = np.zeros(sys.maxunicode + 1, bool), np.zeros(sys.maxunicode + 1, bool)
-    gb = {row.decode("gb2312", "ignore") for row in _rows(0xB0, 0xF8)}
-    big5 = set(big5_frequent())
-    every_big5 = {c for c in gb if c.encode("big5", "ignore")}
-    simplified[[ord(c) for c in gb - every_big5 if len(c) == 1]] = True
-    traditional[[ord(c) for c in big5 - gb if len(c) == 1 and 0x4E00 <= ord(c) <= 0x9FFF]] = True
-    return simplified, traditional
-
-
-def _rows(first: int, last: int) -> list[bytes]:
-    return [bytes((lead, trail)) for lead in range(first, last) for trail in range(0xA1, 0xFF)]
