@@ -63,7 +63,8 @@ GATES = {"id_number", "bank_card", "phone", "ssn"}
 IBAN_GATE = re.compile(r"[0-9](?<=[A-Z]{2}[0-9])[0-9] ?[A-Z0-9]{4}")
 IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![0-9A-Za-z])")
 PASSPORT = re.compile(
-    r"(?:(?:护照|護照)(?:[号號][码碼]?|编号)?|[Pp]assport(?: (?:[Nn]o\.?|[Nn]umber|#))?)[ :：为是is()]{0,6}([A-Za-z]{1,2}\d{6,8}|\d{9})"
+    r"(?:(?:护照|護照)(?:[号號][码碼]?|编号)?|[Pp]assport(?: (?:[Nn]o\.?|[Nn]umber|#))?)[ :：为是is()]{0,6}"
+    r"([A-Za-z]{1,2}\d{6,8}|\d{9})"
     r"(?![0-9A-Za-z])"
 )
 
