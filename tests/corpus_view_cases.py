@@ -61,6 +61,10 @@ def chinese(number: int) -> str:
     return "".join(lines)
 
 
+QUESTION = english(950)
+"""An item of an evaluation set that is also in the corpus."""
+
+
 def village(count: int) -> list[dict[str, Any]]:
     """Documents of the first source: clean ones, and some of everything that is cleaned."""
     found: list[dict[str, Any]] = []
@@ -71,6 +75,7 @@ def village(count: int) -> list[dict[str, Any]]:
     found += [{"text": f"{chinese(900)}请打电话 {PHONE} 或写信到 {EMAIL}，{PHONE} 一直有人接。{chinese(901)}"}]
     found += [{"text": f"{ATTACK} {english(902)}"}]
     found += [{"text": chinese(903).encode().decode("latin-1")}]
+    found += [{"text": f"{english(951)} {QUESTION} {english(952)}"}]
     found += [{"text": "锟斤拷烫烫烫屯屯屯" * 9 + str(n)} for n in range(3)]
     found += [{"text": f"{ATTACK} " + "Click here to win now! " * 20}]
     return found
@@ -93,8 +98,10 @@ def make_corpus(root: Path, count: int = 40, documents: list[dict[str, Any]] | N
         {"name": "village", "path": str(first), "licence": "CC0-1.0"},
         {"name": "papers", "path": str(second), "licence": "CC-BY-4.0"},
     ]
+    quiz = write(root / "raw/quiz.jsonl", [{"id": "quiz-7", "question": QUESTION, "answer": "the goose"}])
     inline: dict[str, Any] = {"executor": "inline"}
-    annotated = produce("annotate", AnnotateStage.parse({"sources": sources, **inline}), root / "annotated").path
+    reading = {"sources": sources, "benchmarks": {"quiz": str(quiz)}, **inline}
+    annotated = produce("annotate", AnnotateStage.parse(reading), root / "annotated").path
     values = {"annotated": str(annotated), **inline}
     duplicates = produce("deduplicate", DeduplicateStage.parse(values), root / "duplicates").path
     values |= {"duplicates": str(duplicates), "valid": 0.1, "test": 0.1} | settings

@@ -157,6 +157,14 @@ def test_signals_stand_beside_their_limits_with_what_is_broken_first(clean: Path
     assert all(reason["why"] for reason in told["reasons"]) and told["after"] is None
 
 
+def test_items_of_evaluation_sets_in_a_document_are_told(clean: Path) -> None:
+    index = Index(open_corpus(clean))
+    (place,) = found(index, Query(reason="benchmark"))
+    told = document(index, *place)
+    values = {one["name"]: one["value"] for one in told["signals"]}
+    assert values["benchmark.quiz"] == ["quiz.jsonl:1#quiz-7"]
+
+
 def test_columns_are_made_once_and_again_for_another_corpus(clean: Path, cache: Path, tmp_path: Path) -> None:
     index = Index(open_corpus(clean))
     part = parts(index.corpus)[0]

@@ -115,6 +115,13 @@ def test_repaired_texts_are_counted_by_what_was_wrong_with_them(clean: Path) -> 
     assert "latin" in how.lower() and count == "1"
 
 
+def test_items_of_evaluation_sets_are_named_with_the_documents_that_hold_them(clean: Path) -> None:
+    card = card_of(clean)
+    assert card.benchmarks().rows == [["quiz", "1", "quiz.jsonl:1#quiz-7"]]
+    (case,) = (case for case in card.cases() if case.code == "benchmark")
+    assert case.dropped[0].reasons == [["benchmark", "quiz"]]
+
+
 def test_what_could_not_be_read_is_told_by_reason(clean: Path) -> None:
     assert sorted(row[1] for row in card_of(clean).quarantine().rows) == ["bad_json", "not_text"]
 
@@ -152,7 +159,7 @@ def test_artifacts_that_were_moved_together_are_found_again(tmp_path: Path) -> N
 @pytest.mark.parametrize("stage", ["annotated", "duplicates"])
 def test_earlier_stages_have_a_card_of_their_own(clean: Path, stage: str) -> None:
     card = card_of(clean.parent / stage)
-    assert card.read == 101
+    assert card.read == 102
     dropped = [reason.code for reason in card.reasons]
     assert dropped == ([] if stage == "annotated" else ["duplicate_exact", "duplicate_near"])
     assert write_card(clean.parent / stage).is_file()

@@ -141,20 +141,13 @@ def _signals(facts: Facts, row: Row, at: int, dropped: bool) -> None:
             facts.personal[kind, row.record["lang"]] += value
         elif family == "benchmark":
             facts.hits[kind] += 1
-            facts.hit_ids[kind] = set(sorted({*facts.hit_ids[kind], *_ids(value)})[:HIT_IDS])
+            facts.hit_ids[kind] = set(sorted({*facts.hit_ids[kind], *map(str, value)})[:HIT_IDS])
         elif isinstance(value, int | float):
             names.append(name)
             values.append(float(value))
     held = facts.signals[row.record["lang"]]
     if held.wants((at, dropped)) and len(names) > 1:
         held.add((at, dropped), (tuple(names), values, dropped))
-
-
-def _ids(value: object) -> list[str]:
-    """The items that were found, where a signal names them."""
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    return value.split() if isinstance(value, str) else []
 
 
 def _near(facts: Facts, rule: Rule, row: Row, at: int) -> None:
