@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from luhuo.cli import app
@@ -152,6 +154,16 @@ def test_labels_that_cannot_be_learnt_from_are_refused(
 @pytest.mark.parametrize("content", [b"", b"nothing", b'\x08\0\0\0\0\0\0\0{"a":1} '])
 def test_what_is_no_classifier_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(content)
+    with pytest.raises(LuhuoError, match="text classifier"):
+        Classifier.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("change", [{"ngrams": 10**9}, {"letters": -1}, {"bits": 40}, {"more": 1}])
+def test_a_classifier_of_impossible_shape_is_refused(change: dict[str, int], trained: Path, tmp_path: Path) -> None:
+    with safe_open(trained / module.FILE, framework="numpy") as file:
+        told, weights = json.loads(file.metadata()["luhuo"]), file.get_tensor("weights")
+    told["shape"] |= change
+    save_file({"weights": weights}, tmp_path / "m", metadata={"luhuo": json.dumps(told)})
     with pytest.raises(LuhuoError, match="text classifier"):
         Classifier.load(tmp_path / "m")
 

@@ -7,10 +7,15 @@ import math
 import os
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
@@ -25,6 +30,8 @@ from luhuo.corpus.stages import CorpusStage, SourceConfig
 DATA = Path(os.environ.get("LUHUO_TEST_DATA", "/nonexistent"))
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "that", "hat", "is", "bat", "of", "tom", "who", "there"]
 BORDER = "^"
+Tensors = dict[str, npt.NDArray[Any]]
+Change = Callable[[Tensors], Tensors]
 
 
 def _texts(count: int = 60, seed: int = 1) -> list[str]:
@@ -148,6 +155,27 @@ def test_what_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
         CharNgram.load(tmp_path / "m")
     with pytest.raises(LuhuoError, match="n-gram model"):
         CharNgram.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t | {"keys.2": t["keys.2"][::-1].copy()},
+        lambda t: t | {"keys.3": t["keys.3"][:0]},
+        lambda t: t | {"bits.2": t["bits.2"][:-1]},
+        lambda t: t | {"bits.2": t["bits.2"].astype(np.float32)},
+        lambda t: t | {"keys.1": t["keys.1"] + np.uint64(1)},
+        lambda t: t | {"characters": t["characters"] + np.uint32(0x110000)},
+        lambda t: {name: value for name, value in t.items() if name != "leave.3"},
+    ],
+)
+def test_tables_that_cannot_be_scored_with_are_refused(change: Change, tmp_path: Path) -> None:
+    _trained(_texts(), 3).save(tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="numpy") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(change(tensors), tmp_path / "m", metadata=told)
+    with pytest.raises(LuhuoError, match="n-gram model"):
+        CharNgram.load(tmp_path / "m")
 
 
 def _corpus(folder: Path, sources: list[SourceConfig]) -> str:

@@ -100,6 +100,12 @@ def test_a_value_depends_on_its_text_alone(lang: str) -> None:
     assert together == [signals.measure([text], lang)[0] for text in texts]
 
 
+def test_more_texts_than_a_key_has_room_for_are_measured_alike() -> None:
+    texts = ["a b a b a b", "c d"] * 35_000
+    one, two = signals.measure(texts[:2], "en", ["repetition"])
+    assert signals.measure(texts, "en", ["repetition"]) == [one, two] * 35_000
+
+
 def test_a_chunk_border_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = signals.measure(ODD, "zh")
     monkeypatch.setattr(signals, "CHUNK", 40)

@@ -17,9 +17,6 @@ from luhuo.core.language import tr
 from luhuo.corpus.signals import boilerplate, c4, chinese, damage, fineweb, gopher, harmful, repetition, shape
 from luhuo.corpus.signals.batch import Batch, Values
 
-VERSION = 1
-"""Raised when a signal of the same name gives another value."""
-
 FAMILIES: dict[str, Callable[[Batch], Values]] = {
     "shape": shape.measure,
     "gopher": gopher.measure,

@@ -105,10 +105,34 @@ class CharNgram:
                     raise _no_model(path, told.get("format"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             order = told["order"]
+            if order not in range(2, 7):
+                raise _no_model(path, f"order {order}")
             parts = [{n: tensors[f"{part}.{n}"] for n in range(1, order + 1)} for part in ("keys", "bits", "leave")]
-            return cls(told["lang"], order, tensors["characters"], *parts)
+            model = cls(str(told["lang"]), order, tensors["characters"], *parts)
+            model._check(path)
+            return model
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise _no_model(path, error) from None
+
+    def _check(self, path: str | Path) -> None:
+        """Refuse tables that scoring cannot rely on: a file may hold anything."""
+        codes = self.characters
+        if (
+            codes.dtype != np.uint32
+            or codes.ndim != 1
+            or len(codes) > (1 << self.width) - 2
+            or (codes > 0x10FFFF).any()
+        ):
+            raise _no_model(path, "characters")
+        if len(self.keys[1]) != len(codes) + 2:
+            raise _no_model(path, "keys.1")
+        for n in range(1, self.order + 1):
+            keys, bits, leave = self.keys[n], self.bits[n], self.leave[n]
+            kinds = keys.dtype == np.uint64 and bits.dtype == leave.dtype == np.int32
+            if not (kinds and keys.ndim == 1 and len(keys) and keys.shape == bits.shape == leave.shape):
+                raise _no_model(path, f"keys.{n}")
+            if (keys[1:] <= keys[:-1]).any() or (n == 1 and keys[-1] != len(keys) - 1):
+                raise _no_model(path, f"keys.{n}")
 
 
 def _no_model(path: str | Path, found: object) -> LuhuoError:

@@ -107,11 +107,12 @@ class Classifier:
                     raise _no_model(path, told.get("format"))
                 weights = file.get_tensor("weights")
             shape = Shape(**told["shape"])
+            slope, offset = float(told["slope"]), float(told["offset"])
+            if not (shape.fits() and np.isfinite([slope, offset]).all()):
+                raise _no_model(path, told)
             if weights.shape != (1 << shape.bits,) or weights.dtype != np.int32:
                 raise _no_model(path, f"{weights.dtype} {weights.shape}")
-            return cls(
-                told["positive"], tuple(told["labels"]), shape, weights, float(told["slope"]), float(told["offset"])
-            )
+            return cls(str(told["positive"]), tuple(map(str, told["labels"])), shape, weights, slope, offset)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise _no_model(path, error) from None
 

@@ -36,6 +36,10 @@ class Shape:
     letters: int = 4
     bits: int = 18
 
+    def fits(self) -> bool:
+        """Whether the numbers are within what stage `text-classifier` allows (a file may say anything)."""
+        return 1 <= self.ngrams <= 6 and 0 <= self.letters <= 8 and 10 <= self.bits <= 24
+
     def groups(self, batch: Batch) -> Iterator[Group]:
         """The features of a batch, kind by kind."""
         tokens = batch.tokens
