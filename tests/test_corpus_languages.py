@@ -81,6 +81,15 @@ def test_tutorials_full_of_code_are_in_the_language_of_their_prose():
     assert lang("The name 北京 stands for the city, and 上海 for that one by the sea, which you have seen.") == "en"
 
 
+def test_lists_of_questions_and_sums_are_not_taken_for_what_they_quote():
+    questions = (
+        "Q: Say this in Chinese: a curious medal\nA: 一枚新奇的奖章\n\nQ: Say it from last to first: brush, "
+        "waistcoat, potato\nA: Answer: potato, waistcoat, brush\n\nQ: Well: Please compute 42 + 3.\nA: Answer: 45"
+    )
+    assert lang(questions) == "en"
+    assert lang("33 + 26: 3 + 6 = 9, 3 + 2 = 5, so 59\nTwenty plus twenty-two is forty-two.\n48 - 28 = 20") == "en"
+
+
 def test_a_guess_does_not_depend_on_the_texts_around_it(monkeypatch):
     texts = [
         "炉火",

@@ -81,6 +81,7 @@ def test_text_that_was_right_stays(text):
 def test_what_was_lost_is_left_for_the_signals():
     damaged = "".join(c if c.isprintable() else "\ufffd" for c in latin("炉火纯青".encode()))
     assert repair(damaged).how == ""
+    assert repair(f"{damaged}\n{damaged} Â· x").how == ""  # not a point put right amid what is lost
     lossy = "《战国无双》是光荣和开发的作品，本作以三大故事为主轴，分别是武田等人。".encode().decode("gbk", "replace")
     assert repair(lossy).text == lossy
 

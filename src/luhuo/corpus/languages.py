@@ -39,11 +39,13 @@ LETTER_SHARE = 0.15
 """With fewer letters among its letters and digits a text is a table of numbers."""
 CODE_SHARE = 0.14
 """With more brackets, operators and the like among its characters a text is source code."""
+BRACKETS, BRACKET_SHARE = "{}()[];_", 0.02
+"""Code has so many of these; sums have none."""
 CODE_CHARS = 60
 """A shorter one is too short to say so."""
-PROSE_SHARE = 0.05
-"""A text with fewer Han characters than `HAN_SHARE`, but this many, is Chinese if the rest is code or names, no
-English prose: tutorials, lists."""
+CODE_PROSE_SHARE, NAMES_PROSE_SHARE = 0.05, 0.15
+"""A text with fewer Han characters than `HAN_SHARE`, but this many, is Chinese if the rest is code, or if it is names
+and no English prose: tutorials, lists."""
 SHORT_CHARS, SHORT_SCORE = 30, 0.7
 """The model often errs on short texts in plain letters: below this score they are taken for English."""
 ENGLISH_SHARE = 0.06
@@ -183,9 +185,20 @@ def _guess(text: str, row: np.ndarray) -> Guess:
         return Guess("zh", _chinese(counts[HANS], counts[HANT]), round(han / letters, 4))
     if latin >= max(counts[MARK + 1 :]):
         code = counts[MARK] > CODE_SHARE * (letters + counts[MARK] + counts[DIGIT]) and len(text) >= CODE_CHARS
-        if han >= PROSE_SHARE * letters and kana < KANA_SHARE * han and (code or not _is_english(text)):
+        code = code and sum(map(text.count, BRACKETS)) >= BRACKET_SHARE * len(text)  # otherwise it is sums
+        prose = (CODE_PROSE_SHARE if code else NAMES_PROSE_SHARE) * letters
+        if han and han >= prose and kana < KANA_SHARE * han and (code or not _is_english(text)):
             return Guess("zh", _chinese(counts[HANS], counts[HANT]), round(han / letters, 4))
-        return Guess(CODE, "Latn", round(latin / letters, 4)) if code else _latin(text, latin / letters)
+        if code:
+            return Guess(CODE, "Latn", round(latin / letters, 4))
+        guess = _latin(text, latin / letters)
+        if guess.lang != "zh":
+            return guess
+        return (
+            Guess("zh", _chinese(counts[HANS], counts[HANT]), round(han / letters, 4))
+            if han
+            else _english(latin / letters)
+        )
     place = max(range(len(SCRIPTS)), key=lambda number: counts[MARK + 1 + number])
     script, lang, _ = SCRIPTS[place]
     share = counts[MARK + 1 + place] / letters
@@ -213,10 +226,14 @@ def _is_english(text: str) -> bool:
 def _latin(text: str, share: float) -> Guess:
     told = None if _is_english(text) else _told(text)
     if told is None:
-        return Guess("en", "Latn", round(share, 4))
+        return _english(share)
     lang, score = told
     unsure = len(text) < SHORT_CHARS and text.isascii() and score < SHORT_SCORE
     return Guess("en" if unsure else lang, "Latn", round(share * (min(score, 0.5) if unsure else score), 4))
+
+
+def _english(share: float) -> Guess:
+    return Guess("en", "Latn", round(share, 4))
 
 
 @lru_cache

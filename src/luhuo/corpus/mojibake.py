@@ -90,7 +90,7 @@ def _western(text: str) -> tuple[str, str]:
         sure = FIRM.search(run) is not None
         firm += sure
         wide += sure and len(decoded) * 2 < len(run)  # three bytes and more to a character
-    if not firm or (not wide and firm < other):
+    if not firm or firm < other:
         return text, ""
     good = odd | good if wide else good
     how = "windows-1252" if any(c in SPECIAL for run in good for c in run) else "latin-1"
