@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,14 @@ def test_blank_texts_are_not_each_others_duplicates(tmp_path: Path) -> None:
 def test_a_corpus_without_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LuhuoError, match="no records"):
         deduplicated(tmp_path, [])
+
+
+@pytest.mark.parametrize("package", ["rensa", "rapidfuzz"])
+def test_a_missing_library_is_told_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(LuhuoError, match=package) as caught:
+        deduplicated(tmp_path, [record(STORY)])
+    assert "luhuo[data]" in str(caught.value)
+    assert all(verdict.kept for verdict in deduplicated(tmp_path / "exact", [record(STORY)], near=None).values())

@@ -52,7 +52,7 @@ def test_the_settings_shown_are_valid_and_the_same_in_both_languages() -> None:
 
 
 def test_every_setting_is_explained_in_both_languages() -> None:
-    own = DeduplicateStage.model_fields.keys() - {"seed", "annotated", "across"} | {"min_columns", "jaccard"}
+    own = DeduplicateStage.model_fields.keys() - {"seed", "annotated"} | {"min_columns", "jaccard"}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert not {name for name in own if name not in text}, page.name

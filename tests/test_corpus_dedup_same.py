@@ -13,7 +13,7 @@ import pytest
 
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
-from luhuo.corpus.dedup import candidates, deduplicate, exact, repeated
+from luhuo.corpus.dedup import candidates, clusters, deduplicate, exact, repeated
 from luhuo.corpus.dedup.stages import DeduplicateStage
 from luhuo.corpus.dedup.tables import read_columns, write_columns
 from tests.dedup_cases import aligned, annotated, edited, record
@@ -62,6 +62,7 @@ def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "RANGE_KEYS", 2000)
     monkeypatch.setattr(repeated, "RANGE_SPANS", 1000)
     monkeypatch.setattr(deduplicate, "PAIRS_TOGETHER", 10)
+    monkeypatch.setattr(clusters, "AT_ONCE", 30)
 
 
 def run(folder: Path, artifact: Path, **config: Any) -> Path:

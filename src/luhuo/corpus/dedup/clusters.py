@@ -6,7 +6,7 @@ one with the smallest id. None of this depends on how documents are numbered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,44 +58,31 @@ def write_clusters(folder: Path, signatures: Signatures, joins: Joins) -> dict[s
     """Join the pairs of each kind in turn and write the clusters. Returns counts."""
     total = signatures.numbering.total
     components = UnionFind(_path(folder, "parent"), total)
-    kept = np.memmap(_path(folder, "kept"), np.int64, "w+", shape=(total,))
-    name = np.memmap(_path(folder, "name"), np.int64, "w+", shape=(total,))
-    reason = np.memmap(_path(folder, "reason"), np.uint8, "w+", shape=(total,))
-    for begin in range(0, total, AT_ONCE):
-        numbers = np.arange(begin, min(begin + AT_ONCE, total))
+    shape = (total,)
+    kept = np.memmap(_path(folder, "kept"), np.int64, "w+", shape=shape)
+    name = np.memmap(_path(folder, "name"), np.int64, "w+", shape=shape)
+    reason = np.memmap(_path(folder, "reason"), np.uint8, "w+", shape=shape)
+    for numbers in _chunks(total):
         kept[numbers] = name[numbers] = numbers
+    counts = {"exact": 0, "near": 0, "semantic": 0, "clusters": 0, "largest": 0}
     for why, paths in joins:
         for path in paths:
             edges = read_columns(path, EDGES)
             components.join(edges["left"], edges["right"])
-        _settle(signatures, components, kept, name, reason, why)
-    counts = {REASONS[why]: int((reason == why).sum()) for why in (EXACT, NEAR, SEMANTIC)}
-    sizes = np.bincount(np.searchsorted(*_named(name))) if (reason > 0).any() else np.zeros(0, np.int64)
-    return counts | {"clusters": len(sizes), "largest": int(sizes.max(initial=0))}
+        counts |= _settle(signatures, components, Clusters(kept, name, reason), why)
+    return counts
 
 
-def _named(name: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(names of clusters of several, name of each document in one of these)."""
-    numbers = np.arange(len(name))
-    heads = np.unique(name[name != numbers])
-    inside = np.asarray(name)[np.isin(name, heads)]
-    return heads, inside
+def _settle(signatures: Signatures, components: UnionFind, found: Clusters, why: int) -> dict[str, int]:
+    """Name the components as they are now; documents that were kept so far and are not any more get the reason.
 
-
-def _settle(
-    signatures: Signatures,
-    components: UnionFind,
-    kept: NDArray[np.int64],
-    name: NDArray[np.int64],
-    reason: NDArray[np.uint8],
-    why: int,
-) -> None:
-    """Name the components as they are now; documents that were kept so far and are not any more get the reason."""
-    total = len(kept)
-    joined = _members(components, total)
-    parts = max(1, -(-len(joined) // AT_ONCE))
+    The components are taken by their roots, so many at a time as fit into memory.
+    """
+    total, clusters, largest, dropped = len(found.kept), 0, 0, 0
+    below = sum(int((components.roots(numbers) != numbers).sum()) for numbers in _chunks(total))
+    parts = max(1, -(-2 * below // AT_ONCE))
     for part in range(parts):
-        members = joined[components.roots(joined) % parts == part]
+        members = _members(components, total, part, parts)
         if not len(members):
             continue
         root = components.roots(members)
@@ -104,20 +91,29 @@ def _settle(
         priority = signatures.column("priority", members)
         origin = signatures.column("origin", members)
         by_rank = np.lexsort((members, origin, ids[:, 1], ids[:, 0], -size, priority, root))
-        kept[members[by_rank]] = _first_of_group(root[by_rank], members[by_rank])
+        found.kept[members[by_rank]] = _first_of_group(root[by_rank], members[by_rank])
         by_id = np.lexsort((members, ids[:, 1], ids[:, 0], root))
-        name[members[by_id]] = _first_of_group(root[by_id], members[by_id])
-        lost = members[(kept[members] != members) & (reason[members] == 0)]
-        reason[lost] = why
+        found.name[members[by_id]] = _first_of_group(root[by_id], members[by_id])
+        lost = members[(found.kept[members] != members) & (found.reason[members] == 0)]
+        found.reason[lost] = why
+        sizes = np.diff(np.append(group_starts(root[by_id]), len(members)))
+        clusters, largest = clusters + len(sizes), max(largest, int(sizes.max(initial=0)))
+        dropped += len(lost)
+    return {REASONS[why]: dropped, "clusters": clusters, "largest": largest}
 
 
-def _members(components: UnionFind, total: int) -> NDArray[np.int64]:
-    """The documents that are not alone, in rising order."""
-    found = [np.zeros(0, np.int64)]
+def _chunks(total: int) -> Iterator[NDArray[np.int64]]:
+    """All numbers of documents, some at a time."""
     for begin in range(0, total, AT_ONCE):
-        numbers = np.arange(begin, min(begin + AT_ONCE, total))
+        yield np.arange(begin, min(begin + AT_ONCE, total))
+
+
+def _members(components: UnionFind, total: int, part: int, parts: int) -> NDArray[np.int64]:
+    """The documents that are not alone and whose root falls into a part, in rising order."""
+    found = [np.zeros(0, np.int64)]
+    for numbers in _chunks(total):
         roots = components.roots(numbers)
-        below = roots != numbers
+        below = (roots != numbers) & (roots % parts == part)
         found += [numbers[below], np.unique(roots[below])]
     return np.unique(np.concatenate(found))
 

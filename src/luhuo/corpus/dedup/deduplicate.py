@@ -41,6 +41,7 @@ from luhuo.corpus.dedup import (
 from luhuo.corpus.dedup.ranges import key_ranges
 from luhuo.corpus.dedup.records import Numbering, work_units
 from luhuo.corpus.dedup.signatures import Signatures
+from luhuo.corpus.dedup.similarity import require_rapidfuzz
 from luhuo.corpus.dedup.stages import DeduplicateStage
 from luhuo.corpus.dedup.tables import read_columns, write_columns
 from luhuo.corpus.dedup.unionfind import UnionFind
@@ -69,6 +70,8 @@ class _Steps:
 
     def __init__(self, stage: DeduplicateStage, folder: Path) -> None:
         self.stage, self.folder = stage, folder
+        if stage.near is not None:
+            require_rapidfuzz()
         self.units = work_units(Path(stage.annotated))
         self.bytes = sum(unit.bytes for unit in self.units)
         self.numbering = Numbering.of(self.units)

@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,12 @@ MOST_OF_IT = 0.5
 """Share of the edited characters that replace an expression repeatedly."""
 
 
+def require_rapidfuzz() -> None:
+    """Raise `LuhuoError` if the library is missing: known before the work begins, not in its middle."""
+    if find_spec("rapidfuzz") is None:
+        raise missing_extra("rapidfuzz", "data")
+
+
 def is_duplicate(left: str, right: str, near: Near, agreement: float = 1.0) -> bool:
     """Whether two folded texts are duplicates of each other.
 
@@ -66,10 +73,8 @@ def agrees(left: str, right: str, least: float) -> bool:
     The distance in which a swap of neighbours counts as two edits is at most twice as large, and many times as fast to
     find up to a bound: it decides nearly all pairs.
     """
-    try:
-        from rapidfuzz.distance import OSA, Levenshtein
-    except ImportError:
-        raise missing_extra("rapidfuzz", "data") from None
+    from rapidfuzz.distance import OSA, Levenshtein
+
     quick = Levenshtein.normalized_similarity(left, right, score_cutoff=2 * least - 1)
     if quick >= least or quick == 0:
         return quick > 0
