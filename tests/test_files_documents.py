@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import struct
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import zstandard
 
 from luhuo.core.artifact import produce
+from luhuo.core.errors import LuhuoError
 from luhuo.corpus.factory.stages import AnnotateStage
 from luhuo.files import plain
 from luhuo.files.pdf import joined
@@ -315,8 +317,6 @@ def test_wiki_markup_becomes_what_a_reader_sees(markup, text):
 
 @pytest.mark.parametrize("attack", ["<ref>", "{{", "[[", "[//", "-{", "<!--", "(", "{{{{a|", "= ", "''"])
 def test_no_markup_takes_more_than_linear_work(attack):
-    import sys
-
     count = 0
 
     def step(*_: object):
@@ -572,3 +572,19 @@ def test_conversations_and_instructions_become_running_text(tmp_path):
     path = put(tmp_path, "b.json", json.dumps(alpaca))
     assert texts(path, text_field="instruction+input+output") == ["Add.\n\n2", "Say\n\nx"]
     assert reasons(path, text_field="instruction+input+output") == [(3, "not_text")]
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "data"),
+    [
+        ("pypdfium2", "a.pdf", pdf([["x"]])),
+        ("resiliparse.extract.html2text", "a.epub", epub(["<p>x</p>"])),
+        ("resiliparse.extract.html2text", "a.warc", response(web_page(LONG))),
+        ("pyarrow", "a.parquet", b"x"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path, monkeypatch, package, name, data):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(LuhuoError, match=package.partition(".")[0]) as raised:
+        list(read_records(put(tmp_path, name, data)))
+    assert "luhuo[data]" in str(raised.value)
