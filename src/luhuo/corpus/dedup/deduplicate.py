@@ -70,6 +70,7 @@ class _Steps:
 
     def __init__(self, stage: DeduplicateStage, folder: Path) -> None:
         self.stage, self.folder = stage, folder
+        self.algorithm = signatures.algorithm(stage)
         if stage.near is not None:
             require_rapidfuzz()
         self.units = work_units(Path(stage.annotated))
@@ -136,7 +137,7 @@ class _Steps:
         told = self._run(compare.PAIRS_TARGET, units, "compare")
         compared = sum(row["compared"] for row in told)
         say(tr(f"{compared} pairs of documents compared", f"比较了 {compared} 对文档"))
-        names = {"signatures": signatures.algorithm(self.stage)}
+        names = {"signatures": self.algorithm}
         return names, [self.folder / compare.edges_path(unit.name) for unit in units]
 
     def _say_curve(self) -> None:
