@@ -473,7 +473,7 @@ def test_text_of_the_corpus_cannot_steer_the_terminal(tmp_path: Path, monkeypatc
 
 
 def test_one_query_on_the_command_line_is_printed(clean: Path) -> None:
-    command = [sys.executable, "-m", "luhuo", "corpus-browse", str(clean), "--terminal", "--query", "lang=zh 钟楼"]
+    command = [sys.executable, "-m", "luhuo", "corpus-browse", str(clean), "--query", "lang=zh 钟楼"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "140"}, check=False)
     assert done.returncode == 0 and "钟楼" in done.stdout, done.stderr
     assert "Traceback" not in done.stderr

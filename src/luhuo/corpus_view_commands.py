@@ -62,13 +62,11 @@ def corpus_browse(
     ] = False,
     query: Annotated[
         str,
-        typer.Option(
-            help=tr("With --terminal: print what fits and leave.", "配合 --terminal：输出符合条件的文档后退出。")
-        ),
+        typer.Option(help=tr("Print what fits, and leave.", "输出符合条件的文档后退出。")),
     ] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help=tr("0: any free one.", "0 为任意空闲端口。"))] = 8003,
 ) -> None:
-    if not terminal:
+    if not terminal and not query:
         from luhuo.browse.run import serve
 
         serve(folder, port)

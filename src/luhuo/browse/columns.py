@@ -24,10 +24,12 @@ from luhuo.corpus.factory.filter import REPLACED
 from luhuo.files.cache import cache_folder
 from luhuo.report.corpus_card.family import Corpus
 from luhuo.report.corpus_card.gather import reasons_of
-from luhuo.report.corpus_card.rows import Part, Row, rows
+from luhuo.report.corpus_card.rows import Part, Row, parts, rows
 
 VERSION = 1
 KEPT, DROPPED, UNDECIDED = 0, 1, 2
+DAMAGED = (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading columns raises that are not there, or not whole: they are made again."""
 STATES = ("kept", "dropped", "undecided")
 
 
@@ -61,7 +63,7 @@ class Index:
     """The columns of all parts of a corpus."""
 
     def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
+        self.corpus, self.parts = corpus, parts(corpus)
         made_of = [read_manifest(folder)["digest"] for _, folder in corpus.parts]
         self._folder = cache_folder() / "corpus-browse" / digest.value_digest([VERSION, *made_of])[:24]
         self._last: tuple[str, Columns] | None = None
@@ -77,9 +79,13 @@ class Index:
             self._last = part.name, columns
         return self._last[1]
 
-    def is_made(self, part: Part) -> bool:
-        """Whether the columns of a part are there already."""
-        return (self._folder / f"{part.name}.npz").is_file()
+    def known_names(self, part: Part) -> dict[str, list[str]] | None:
+        """The names in a part whose columns are there already, without reading these; else None."""
+        try:
+            with np.load(self._folder / f"{part.name}.npz", allow_pickle=False) as held:
+                return json.loads(held["names"].tobytes().decode())
+        except DAMAGED:
+            return None
 
 
 class _Names:
@@ -160,5 +166,5 @@ def _read(path: Path) -> Columns | None:
         with np.load(path, allow_pickle=False) as held:
             values = {name: held[name] for name in held.files}
         return Columns(**values | {"names": json.loads(values["names"].tobytes().decode())})
-    except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DAMAGED:
         return None

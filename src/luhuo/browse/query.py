@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,13 +14,15 @@ from luhuo.browse.columns import STATES, Columns, Index, prefix
 from luhuo.core.config import Config
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.report.corpus_card.rows import Part, parts, row_at, texts_of
+from luhuo.report.corpus_card.rows import Part, row_at, texts_of
 
 BUDGET_S = 1.5
 """Time after which a page is given as it is; the next one goes on."""
 AROUND = 90
 """Characters shown before and after what was found."""
 BEGINNING = 200
+NAMED_PARTS = 200
+"""Parts that are asked for the names of sources, languages, reasons and signals."""
 HEXADECIMAL = re.compile(r"[0-9a-f]{1,32}")
 
 
@@ -75,7 +76,7 @@ class Page:
 
 def search(index: Index, query: Query, start: tuple[int, int], limit: int) -> Page:
     """Up to `limit` documents from a place (part, line) on. Raises `LuhuoError`."""
-    pattern, everything = query.pattern(), parts(index.corpus)
+    pattern, everything = query.pattern(), index.parts
     deadline = time.monotonic() + BUDGET_S
     hits: list[dict[str, Any]] = []
     for number in range(start[0], len(everything)):
@@ -177,28 +178,23 @@ def _hit(
 def names(index: Index) -> dict[str, Any]:
     """What filters may name: {"sources", "langs", "reasons", "signals"}; of a large corpus from its report and from
     the parts that were looked at."""
-    corpus = index.corpus
-    everything = parts(corpus)
     found: dict[str, dict[str, None]] = {kind: {} for kind in ("sources", "langs", "reasons", "signals")}
-    for entry in corpus.report(corpus.filtered).get("sources", {}).items():
-        found["sources"][entry[0]] = None
-        for lang, row in entry[1].items():
+    for source, entry in index.corpus.report(index.corpus.filtered).get("sources", {}).items():
+        found["sources"][source] = None
+        for lang, row in entry.items():
             found["langs"][lang] = None
             found["reasons"] |= dict.fromkeys(row.get("dropped", {}))
-    for part in _some(index, everything):
-        for kind, known in index.columns(part).names.items():
+    for part in index.parts[:1]:
+        index.columns(part)
+    for part in index.parts[:NAMED_PARTS]:
+        for kind, known in (index.known_names(part) or {}).items():
             found[kind] |= dict.fromkeys(known)
     return {kind: sorted(known) for kind, known in found.items()}
 
 
-def _some(index: Index, everything: list[Part]) -> Iterator[Part]:
-    """The first part, and those whose columns are there already."""
-    return (part for number, part in enumerate(everything) if number == 0 or index.is_made(part))
-
-
 def row_of(index: Index, part: int, line: int) -> tuple[Part, Any, Columns]:
     """A document by its place. Raises `LuhuoError` if there is none."""
-    everything = parts(index.corpus)
+    everything = index.parts
     if not 0 <= part < len(everything) or not 0 <= line < len(index.columns(everything[part])):
         raise LuhuoError(tr("There is no such document.", "没有这篇文档。"), found=f"{part}/{line}")
     columns = index.columns(everything[part])

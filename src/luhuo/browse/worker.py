@@ -21,7 +21,6 @@ from luhuo.core.errors import LuhuoError, RunFailed, from_os_error
 from luhuo.core.language import tr
 from luhuo.corpus.factory.processes import end_with_caller
 from luhuo.report.corpus_card.family import open_corpus
-from luhuo.report.corpus_card.rows import parts
 
 PATIENCE_S = 20.0
 """Time an answer may take: most is for the columns of one part; a search gives a page after `BUDGET_S`."""
@@ -167,7 +166,7 @@ def _answer(index: Index, order: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": corpus.path.name,
         "stages": [[stage, folder.name, read_manifest(folder)["metrics"]] for stage, folder in corpus.parts],
-        "parts": len(parts(corpus)),
+        "parts": len(index.parts),
         "decided": corpus.filtered is not None or corpus.duplicates is not None,
         **names(index),
     }
