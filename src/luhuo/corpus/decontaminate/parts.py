@@ -20,6 +20,8 @@ DIFFERENT = 7
 """Different units below which a part, a formula say, tells nothing."""
 TELLING, LEAST_LENGTH = 5, 10
 """Units that are more than a number or a letter, and units, below which nothing but the whole part is evidence."""
+MOST_AGAIN = 4
+"""Times that a seed of one part is kept: a part that repeats itself is not to be compared with itself everywhere."""
 BATCH = 2000
 """Items whose parts are taken apart in one go."""
 
@@ -154,6 +156,7 @@ class _Gathered:
         sizes = np.where(han, HAN_SEED, WORD_SEED)
         seeds = seed_hashes(hashes, han)
         seeds[np.arange(len(hashes)) + sizes > bounds[owners + 1]] = 0
+        seeds[_again(seeds, owners) >= MOST_AGAIN] = 0
         shared = _owners_of_each(seeds, owners)
         kept = (seeds > 0) & (shared <= rules.common)
         covered = coverage(np.flatnonzero(kept), sizes[kept], len(hashes))
@@ -201,6 +204,16 @@ def _owners_of_each(seeds: Hashes, owners: np.ndarray) -> np.ndarray:
     counts = np.bincount(group, weights=new).astype(np.int64)
     found = np.empty(len(seeds), dtype=np.int64)
     found[order] = counts[group]
+    return found
+
+
+def _again(seeds: Hashes, owners: np.ndarray) -> np.ndarray:
+    """How often the seed of each place stands earlier in the same part."""
+    order = np.lexsort((seeds, owners))
+    new = np.append(True, (seeds[order][1:] != seeds[order][:-1]) | (owners[order][1:] != owners[order][:-1]))
+    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    found = np.empty(len(seeds), dtype=np.int64)
+    found[order] = np.arange(len(order)) - first
     return found
 
 

@@ -25,8 +25,12 @@ from luhuo.corpus.normalise import normalise
 
 PLACES, ROWS = 128, 4
 """MinHash signatures in bands of so many places: pairs that share half of their pieces are candidates."""
-MOST_IN_BAND = 200
+MOST_IN_BAND = 50
 """Questions that share a band and are compared with each other; of more, each with the next ones."""
+LEAST_ALIKE = 0.2
+"""Share of equal places in two signatures: an estimate of the pieces that two questions share."""
+GROUP = 20_000
+"""Questions that are signed together."""
 SIMILAR = 0.9
 """Share of the units of a question that agree."""
 PIECE, PIECE_SHARE = 2, 0.05
@@ -183,24 +187,31 @@ def _near_groups(rows: list[Asked]) -> Iterator[list[Asked]]:
 
 
 def _candidates(rows: list[Asked]) -> Iterator[tuple[int, int]]:
+    """Pairs that share a band of their signatures, and enough of the whole signatures."""
     if len(rows) < 2:
         return
     minhash.algorithm("characters", PLACES)  # says so where the package is missing
-    numbers, starts = shingles(folding.fold([row.text for row in rows]))
-    keys = minhash.band_keys(minhash.signatures(numbers, starts, PLACES), ROWS)
+    signed = np.concatenate([_signatures(rows[start : start + GROUP]) for start in range(0, len(rows), GROUP)])
+    keys = minhash.band_keys(signed, ROWS)
     seen = set[tuple[int, int]]()
     for band in range(keys.shape[1]):
-        order = np.argsort(keys[:, band], kind="stable")
+        order = np.lexsort((np.arange(len(rows)), keys[:, band]))
         values = keys[order, band]
-        borders = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
-        for start, end in zip(borders, np.append(borders[1:], len(order)), strict=True):
-            members = order[start:end].tolist()
-            for place, one in enumerate(members[:-1]):
-                for other in members[place + 1 : place + 1 + MOST_IN_BAND]:
-                    pair = (min(one, other), max(one, other))
-                    if pair not in seen:
-                        seen.add(pair)
-                        yield pair
+        for step in range(1, MOST_IN_BAND + 1):  # each with the one so many places behind it
+            same = np.flatnonzero(values[step:] == values[:-step]) if step < len(values) else values[:0]
+            if not len(same):
+                break
+            left, right = order[same], order[same + step]
+            alike = (signed[left] == signed[right]).mean(1) >= LEAST_ALIKE
+            for pair in zip(left[alike].tolist(), right[alike].tolist(), strict=True):
+                if pair not in seen:
+                    seen.add(pair)
+                    yield pair
+
+
+def _signatures(rows: Sequence[Asked]) -> np.ndarray:
+    numbers, starts = shingles(folding.fold([row.text for row in rows]))
+    return minhash.signatures(numbers, starts, PLACES)
 
 
 def nearly_same(one: Asked, other: Asked) -> bool:
