@@ -1,6 +1,7 @@
 """Does cleaning matter? A model trained for equal tokens on a dirty corpus raw, deduplicated, and fully cleaned.
 
-    python bench/corpus_matters.py [--documents 30000] [--tokens 4000000] [--size 5m] [--seeds 0,1,2] [--out DIR]
+    python bench/corpus_matters.py [--documents 12000] [--rounds 6] [--tokens 400000] [--size 5m] [--seeds 0,1,2]
+        [--out DIR]
 
 The corpus is the world's dirty one (duplicates, advertising, mojibake, personal data, leaked test items between clean
 pages); one tokenizer, trained on the raw text, serves all. Held out are clean pages of the world's test split: loss in
@@ -28,7 +29,9 @@ def corpora(options: argparse.Namespace) -> dict[str, Path]:
     def made(stage: str, name: str, **values: Any) -> Path:
         return produce(stage, configured(stage, values), options.out / name).path
 
-    world = made("world", "world", megabytes=1, dialogues=1000, dirty_documents=options.documents)
+    world = made(
+        "world", "world", megabytes=1, dialogues=1000, dirty_documents=options.documents, dirty_rounds=options.rounds
+    )
     raw = world / "dirty/corpus.jsonl"
     fields = {"question": ["messages"], "answer": ["response"], "id": ["id"]}
     test = {"world": {"path": str(world / "dialogue/test.jsonl"), **fields}}
@@ -104,8 +107,11 @@ def main() -> None:
     """Train what is missing, and print the table."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=30_000)
-    parser.add_argument("--tokens", type=int, default=4_000_000)
+    parser.add_argument("--documents", type=int, default=12_000)
+    parser.add_argument(
+        "--rounds", type=int, default=6, help="how dirty the corpus is: bad documents, in halves of the clean ones"
+    )
+    parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--size", default="5m")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/corpus_matters"))

@@ -63,9 +63,12 @@ def _personal(lang: str, rng: random.Random) -> tuple[str, list[str]]:
 
 
 def corpus(
-    pages: Sequence[Page], leaks: Sequence[dict[str, Any]], rng: random.Random
+    pages: Sequence[Page], leaks: Sequence[dict[str, Any]], rng: random.Random, rounds: int = 1
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(documents, labels): half of the documents are clean; every label names the document, the defect and its source."""
+    """(documents, labels): every label names the document, the defect and its source.
+
+    A round plants a defect for about every other clean page; one with a page in several rounds has several.
+    """
     rows: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
 
@@ -76,7 +79,7 @@ def corpus(
     for page in pages:
         add(page.text, page.lang, None)
     clean = [(row["id"], page) for row, page in zip(rows, pages, strict=True) if page.lang != "mixed"]
-    for number, (name, page) in enumerate(clean):
+    for number, (name, page) in ((n + 5 * round_, pair) for round_ in range(rounds) for n, pair in enumerate(clean)):
         kind = number % 14
         if kind == 0:
             add(page.text, page.lang, "exact_duplicate", of=name)

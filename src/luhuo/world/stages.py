@@ -37,6 +37,13 @@ class WorldStage(Stage):
     dirty_documents: int = field(
         600, "Clean documents in the dirty corpus, before defects are added.", "脏语料中加入缺陷前的干净文档数。", ge=0
     )
+    dirty_rounds: int = field(
+        1,
+        "How dirty it is: each round adds a bad document for about every other clean one.",
+        "脏的程度：每轮约为每两篇干净文档加一篇坏文档。",
+        ge=1,
+        le=20,
+    )
 
     def run(self, out: Workspace) -> None:
         """Write everything under `out.path`."""

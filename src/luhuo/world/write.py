@@ -73,7 +73,7 @@ def write_world(stage: WorldStage, out: Workspace) -> None:
     rng = random.Random(derive_seed(stage.seed, "dirty"))
     wanted = make_pages(derive_seed(stage.seed, "dirty"), worlds["train"], 1e12, "dirty")
     documents = [next(wanted) for _ in range(stage.dirty_documents)]
-    rows, labels = dirty.corpus(documents, test, rng)
+    rows, labels = dirty.corpus(documents, test, rng, stage.dirty_rounds)
     write_jsonl(out.path / "dirty/corpus.jsonl", rows)
     write_jsonl(out.path / "dirty/labels.jsonl", labels)
     numbers["dirty"] = dict(sorted(Counter(label["defect"] for label in labels).items()))
