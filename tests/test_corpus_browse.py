@@ -129,8 +129,11 @@ def test_what_is_shown_as_written_is_what_the_filter_stage_wrote(clean: Path) ->
     assert marks == {"", "cut:paragraph", "personal:phone", "personal:email"}
 
 
-def test_synthetic_values_are_shown_as_they_were_written(tmp_path: Path) -> None:
-    clean = make_corpus(tmp_path, 12, privacy="synthetic", seed=5)
+def test_synthetic_values_are_shown_as_they_were_written_to_who_has_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", "a secret")
+    clean = make_corpus(tmp_path, 12, privacy="synthetic", privacy_key="THE_KEY", seed=5)
     index = Index(open_corpus(clean))
     (place,) = found(index, Query(state="changed"))
     told = document(index, *place)
@@ -138,6 +141,9 @@ def test_synthetic_values_are_shown_as_they_were_written(tmp_path: Path) -> None
     assert "".join(text for text, _, _ in told["after"]) == written[told["about"]["id"]]
     put = [text for text, mark, _ in told["after"] if mark == "personal:phone"]
     assert len(put) == 2 and put[0] == put[1] != PHONE
+    monkeypatch.delenv("THE_KEY")
+    put = [text for text, mark, _ in document(index, *place)["after"] if mark == "personal:phone"]
+    assert put[0] == put[1] and put[0].startswith("<")
 
 
 def test_hidden_personal_data_keeps_its_form_only(clean: Path) -> None:

@@ -109,6 +109,24 @@ def test_documents_carry_language_source_and_licence_and_no_personal_data(tmp_pa
     written = [row["text"] for row in documents if "Write to" in row["text"]]
     assert len(written) == 6 and not any("miller0@" in text or "example.org" in text for text in written)
     assert json.loads((clean / "report.json").read_text())["replaced"] == {"email": 6}
+    audit = (clean / "privacy.json").read_text()
+    assert json.loads(audit)["kinds"]["email"]["spans"] == 6 and "example.org" not in audit
+
+
+def test_synthetic_values_come_out_of_a_secret_that_stands_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = annotated(tmp_path, write(tmp_path / "raw.jsonl", rows()))
+    with pytest.raises(LuhuoError, match="secret"):
+        filtered(tmp_path, first, "none", privacy="synthetic")
+    found = []
+    for secret in ("one secret", "another secret"):
+        monkeypatch.setenv("THE_KEY", secret)
+        clean = filtered(tmp_path, first, secret.split()[0], privacy="synthetic", privacy_key="THE_KEY")
+        texts = [row["text"] for split in SPLITS for row in read_documents(clean, split)]
+        found.append(sorted(text for text in texts if "Write to" in text))
+        assert not any(secret.encode() in file.read_bytes() for file in clean.rglob("*") if file.is_file())
+    assert found[0] != found[1] and all("@" in text and "miller0@" not in text for text in found[0] + found[1])
 
 
 def test_another_order_and_another_number_of_workers_give_the_same_bytes(tmp_path: Path, small_units: None) -> None:

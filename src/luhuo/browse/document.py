@@ -9,9 +9,9 @@ from typing import Any
 
 from luhuo.browse.columns import STATES, Index
 from luhuo.browse.query import row_of
+from luhuo.core.errors import LuhuoError
 from luhuo.corpus import privacy, rules
-from luhuo.corpus.factory.filter import personal_data, without_repeats
-from luhuo.corpus.normalise import language
+from luhuo.corpus.factory.filter import personal_data, secret_of, without_repeats
 from luhuo.report.corpus_card.family import Corpus
 from luhuo.report.corpus_card.gather import reasons_of
 from luhuo.report.corpus_card.reasons import why_dropped
@@ -109,7 +109,7 @@ def after(corpus: Corpus, row: Row) -> list[Segment] | None:
     spans = personal_data(settings, text, row.record["lang"], row.signals)
     found: list[Segment] = []
     place = 0
-    for span, put in zip(spans, _replaced(settings, text, spans), strict=True):
+    for span, put in zip(spans, _replaced(settings, text, spans, row.record["lang"]), strict=True):
         found += [[text[place : span.start], "", text[place : span.start]], [put, f"personal:{span.kind}", put]]
         place = span.end
     found.append([text[place:], "", text[place:]])
@@ -129,8 +129,11 @@ def compare(index: Index, one: tuple[int, int], other: tuple[int, int]) -> dict[
     return {"one": found[0], "other": found[1]}
 
 
-def _replaced(settings: dict[str, Any], text: str, spans: Sequence[privacy.Span]) -> list[str]:
-    """What stands in the place of each span: all are replaced together, as their numbers depend on one another."""
+def _replaced(settings: dict[str, Any], text: str, spans: Sequence[privacy.Span], lang: str) -> list[str]:
+    """What stands in the place of each span: all are replaced together, as their numbers depend on one another.
+
+    Without the secret of synthetic values a placeholder is shown.
+    """
     if not spans:
         return []
     moved, place = [], 0
@@ -138,8 +141,12 @@ def _replaced(settings: dict[str, Any], text: str, spans: Sequence[privacy.Span]
         moved.append(privacy.Span(place, place + len(span.value), span.kind, span.value))
         place += len(span.value) + 1
     joined = "\0".join(span.value for span in spans)
-    style, key = settings["privacy"], str(settings["seed"])
-    return privacy.replace(joined, moved, style=style, key=key, lang=language(text)).split("\0")
+    style = settings["privacy"]
+    try:
+        key = secret_of(settings)
+    except LuhuoError:  # whoever looks does not have it
+        style, key = "placeholder", None
+    return privacy.replace(joined, moved, style=style, key=key, lang=lang).split("\0")
 
 
 def _limited(segments: list[Segment]) -> list[Segment]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -42,10 +43,14 @@ HERE = "luhuo.corpus.factory.filter"
 
 
 def filter_records(stage: FilterStage, out: Workspace) -> None:
-    """Write `documents/`, `dropped/` and `report.json`. Raises `LuhuoError` if nothing is left to train on."""
+    """Write `documents/`, `dropped/`, `report.json` and `privacy.json` (masked).
+
+    Raises `LuhuoError` if nothing is left to train on.
+    """
     listed = records.units(stage.annotated)
     units = [Unit(row["name"], row["bytes"], {"source": row["source"]}) for row in listed]
     settings = stage.model_dump(mode="json")
+    secret_of(settings)
     options: dict[str, Any] = {"executor": stage.executor, "workers": stage.workers}
     decided = run(Job(f"{HERE}:decide_unit", settings), units, out.path, title="decide", **options)
     promoted = _promoted(out.path, units, {cluster for row in decided for cluster in row["headless"]})
@@ -53,7 +58,12 @@ def filter_records(stage: FilterStage, out: Workspace) -> None:
     settings["buckets"] = buckets_of(sum(unit.bytes for unit in units))
     told = run(Job(f"{HERE}:write_unit", settings), units, out.path, title="write", note=_Dropped().note, **options)
     splits = arrange(out.path, [unit.name for unit in units], _splitters(told), settings["buckets"], **options)
-    report = _report(told) | {"splits": splits, "promoted": len(promoted)}
+    audit = privacy.Audit()
+    for row in told:
+        audit.merge(privacy.Audit.restored(row["audit"]))
+    write_json(out.path / "privacy.json", audit.report())
+    replaced = {kind: found["spans"] for kind, found in audit.report()["kinds"].items()}
+    report = _report(told) | {"replaced": replaced, "splits": splits, "promoted": len(promoted)}
     write_json(out.path / "report.json", report)
     if not splits["train"]["documents"]:
         raise LuhuoError(
@@ -186,9 +196,26 @@ def _cleaned(
         return text, [Reason("emptied", len(text))]
     spans = privacy.find(text, record["lang"]) if decision.get("private") else []
     if spans:
-        text = privacy.replace(text, spans, style=settings["privacy"], key=str(settings["seed"]))
-        tally.private.update(span.kind for span in spans)
+        tally.audit.add(text, spans, record["lang"], record["source"])
+        text = privacy.replace(text, spans, settings["privacy"], secret_of(settings), lang=record["lang"])
     return text, []
+
+
+def secret_of(settings: dict[str, Any]) -> str | None:
+    """The secret that synthetic values come from; it stands in no file. Raises `LuhuoError` where there is none."""
+    if settings["privacy"] != "synthetic":
+        return None
+    secret = os.environ.get(settings["privacy_key"] or "", "")
+    if not secret:
+        raise LuhuoError(
+            tr("Synthetic values need a secret key.", "合成值需要一个密钥。"),
+            expected=tr(
+                "privacy_key: the name of an environment variable that holds it", "privacy_key：存放密钥的环境变量名"
+            ),
+            found=settings["privacy_key"] or None,
+            fix="export LUHUO_PRIVACY_KEY=…; privacy_key=LUHUO_PRIVACY_KEY",
+        )
+    return secret
 
 
 def without_repeats(text: str, cuts: Sequence[tuple[int, int, str]]) -> str:
@@ -228,7 +255,7 @@ class _Tally:
     def __init__(self) -> None:
         self.rows: Counter[tuple[str, str, str]] = Counter()
         self.bytes: Counter[tuple[str, str, str]] = Counter()
-        self.private: Counter[str] = Counter()
+        self.audit = privacy.Audit()
         self.cuts: Counter[str] = Counter()
 
     def count(self, record: dict[str, Any], text: str, reasons: Sequence[Reason]) -> None:
@@ -240,7 +267,7 @@ class _Tally:
     def told(self) -> dict[str, Any]:
         """Plain values."""
         rows = [[*key, count, self.bytes[key]] for key, count in sorted(self.rows.items())]
-        return {"rows": rows, "private": dict(sorted(self.private.items())), "cuts": dict(sorted(self.cuts.items()))}
+        return {"rows": rows, "audit": self.audit.state(), "cuts": dict(sorted(self.cuts.items()))}
 
 
 class _Dropped:
@@ -265,11 +292,9 @@ def _report(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the units: {"read", "kept", "dropped": {reason: records}, "sources": {source: {lang: {…}}}, …}."""
     sources: dict[str, Any] = {}
     dropped: Counter[str] = Counter()
-    private: Counter[str] = Counter()
     cuts: Counter[str] = Counter()
     read = 0
     for unit in told:
-        private.update(unit["private"])
         cuts.update(unit["cuts"])
         for source, lang, reason, count, size in unit["rows"]:
             entry = sources.setdefault(source, {}).setdefault(
@@ -289,7 +314,6 @@ def _report(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "read": read,
         "kept": read - sum(dropped.values()),
         "dropped": dict(dropped.most_common()),
-        "replaced": dict(private.most_common()),
         "cut": dict(cuts.most_common()),
         "sources": {source: dict(sorted(entry.items())) for source, entry in sorted(sources.items())},
     }

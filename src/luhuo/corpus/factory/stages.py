@@ -151,6 +151,11 @@ class FilterStage(Stage):
     privacy: Literal["placeholder", "synthetic", "drop", "keep"] = field(
         "placeholder", "What becomes of personal data.", "个人信息如何处理。"
     )
+    privacy_key: str = field(
+        "",
+        "Environment variable that holds the secret of synthetic values: whoever knows it can try values out.",
+        "存放合成值密钥的环境变量名：知道密钥的人可以逐个试值。",
+    )
     valid: float = field(0.01, "Share of documents for validation.", "验证集文档比例。", ge=0, lt=1)
     test: float = field(0.01, "Share of documents for testing.", "测试集文档比例。", ge=0, lt=1)
     executor: Executor = field(
