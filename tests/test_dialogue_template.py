@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 from typing import Any
 
 import pytest
 
 from luhuo.core.errors import LuhuoError
+from luhuo.dialogue import sandbox
 from luhuo.dialogue.template import MAX_TEMPLATE, literals, render_marked, render_text
 from tests import chat_templates
 
@@ -225,3 +227,18 @@ def test_data_that_are_no_json_do_not_reach_a_template():
         deep = [deep]
     with pytest.raises(LuhuoError):
         render_text("{{ x }}", [], variables={"x": deep})
+
+
+def test_time_for_collecting_garbage_is_not_the_renderings(monkeypatch):
+    before = sandbox.collecting_seconds()
+    heap = [[number] for number in range(300_000)]
+    gc.collect()
+    assert sandbox.collecting_seconds() > before
+    del heap
+    budget = sandbox.Budget()
+    budget.reset()
+    budget.end = 0.0
+    with pytest.raises(sandbox.SecurityError):
+        budget.step()
+    monkeypatch.setattr(sandbox, "collecting_seconds", lambda: 1e9)
+    budget.step()

@@ -26,6 +26,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from luhuo.dialogue.garbage import collecting_seconds
+
 MAX_STEPS = 300_000
 """Loop steps, calls and the like that one rendering may take."""
 MAX_SIZE = 8_000_000
@@ -68,18 +70,20 @@ eq equalto == ne != lt lessthan < gt greaterthan > le <= ge >= in sameas
 class Budget(threading.local):
     """What the rendering that this thread does may still use."""
 
-    steps, size, made, end = 0, 0, 0, 0.0
+    steps, size, made, end, collected = 0, 0, 0, 0.0, 0.0
     now = datetime.fromtimestamp(0, UTC)
 
     def reset(self, now: datetime | None = None) -> None:
         """Start a rendering. `now` is the time that `strftime_now` tells."""
         self.steps, self.size, self.made = MAX_STEPS, MAX_SIZE, MAX_MADE
         self.end = time.thread_time() + MAX_SECONDS
+        self.collected = collecting_seconds()
         self.now = now or clock()
 
     def step(self, count: int = 1) -> None:
         self.steps -= count
-        if self.steps < 0 or time.thread_time() > self.end:
+        over = time.thread_time() > self.end and time.thread_time() - collecting_seconds() + self.collected > self.end
+        if self.steps < 0 or over:
             raise SecurityError(f"more than {MAX_STEPS:,} steps or {MAX_SECONDS:.0f} s")
 
     def passed(self, value: Any) -> Any:
