@@ -17,6 +17,7 @@ import pytest
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus import signals
+from luhuo.corpus.dedup.stages import DeduplicateStage
 from luhuo.corpus.documents import SPLITS, read_documents
 from luhuo.corpus.factory import annotate, arrange, plan, records
 from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
@@ -144,9 +145,14 @@ def test_another_order_and_another_number_of_workers_give_the_same_bytes(tmp_pat
 def test_on_ray_the_bytes_are_the_same(tmp_path: Path, small_units: None) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not part of the test environment")
     raw = write(tmp_path / "raw.jsonl", rows())
-    here = filtered(tmp_path, annotated(tmp_path, raw))
-    there = annotated(tmp_path, raw, "annotated-ray", executor="ray", workers=2)
-    assert payload(filtered(tmp_path, there, "clean-ray", executor="ray", workers=2)) == payload(here)
+    found = []
+    for executor in ("inline", "ray"):
+        many: dict[str, Any] = {"executor": executor, "workers": 2}
+        first = annotated(tmp_path, raw, f"annotated-{executor}", **many)
+        twins = DeduplicateStage.parse({"annotated": str(first), **many})
+        second = produce("deduplicate", twins, tmp_path / f"twins-{executor}").path
+        found.append(payload(filtered(tmp_path, first, f"clean-{executor}", duplicates=str(second), **many)))
+    assert found[0] == found[1]
 
 
 def test_documents_come_in_the_order_of_their_ids_whatever_the_buckets(
