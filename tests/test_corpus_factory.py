@@ -19,7 +19,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.corpus import signals
 from luhuo.corpus.dedup.stages import DeduplicateStage
 from luhuo.corpus.documents import SPLITS, read_documents
-from luhuo.corpus.factory import annotate, arrange, plan, records
+from luhuo.corpus.factory import annotate, arrange, plan, reading, records
 from luhuo.corpus.factory.executors import Job, Outcome, Unit, run
 from luhuo.corpus.factory.stages import AnnotateStage, FilterStage
 from luhuo.corpus.factory.watch import Watch
@@ -333,3 +333,34 @@ def test_documents_that_end_or_block_their_worker_are_in_quarantine_and_all_othe
     assert {row["reason"] for row in bad} == {"worker_ended"}
     assert sorted("Number 7 of" in row["excerpt"] for row in bad) == [False, True]
     assert told[0]["records"] == len(rows(12)) - 2
+
+
+def fragile(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
+    """annotate_unit with a reader that dies of one file and never ends with another."""
+    read = reading.read_file
+
+    def watched(file: Path, **options: Any) -> Any:
+        if file.name == "0-deadly.jsonl":
+            os.kill(os.getpid(), 9)
+        if file.name == "2-endless.jsonl":
+            time.sleep(60)
+        yield from read(file, **options)
+
+    reading.read_file = watched
+    return annotate.annotate_unit(settings, unit, folder, watch)
+
+
+def test_files_that_end_or_block_their_reader_are_in_quarantine_and_all_others_kept(tmp_path: Path) -> None:
+    for name in ("0-deadly", "1-good", "2-endless", "3-good"):
+        write(tmp_path / f"raw/{name}.jsonl", rows(2))
+    source = {"name": "village", "path": str(tmp_path / "raw")}
+    stage = AnnotateStage.parse({"sources": [source]})
+    units = plan.plan(stage.sources, [resolve(source["path"])], 10**6)
+    job = Job(f"{__name__}:fragile", stage.model_dump(mode="json"))
+    told = run(job, units, tmp_path / "out", title="annotate", workers=1, record_s=3)
+    bad = [json.loads(line) for line in (tmp_path / "out/quarantine/village-00000.jsonl").open()]
+    assert [(row["reason"], row["file"]) for row in bad] == [
+        ("reader_ended", "0-deadly.jsonl"),
+        ("reader_ended", "2-endless.jsonl"),
+    ]
+    assert told[0]["records"] == 2 * len(rows(2))

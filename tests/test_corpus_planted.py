@@ -105,10 +105,9 @@ def test_advertising_is_dropped_and_little_else_for_that_reason(found: Outcome, 
     assert share(found.labels[number]["defect"] == "advertising" for number in named) >= 0.98
 
 
-def test_what_cannot_be_read_is_dropped_or_repaired(found: Outcome) -> None:
+def test_what_cannot_be_read_is_dropped_and_nothing_else_for_that_reason(found: Outcome) -> None:
     planted = found.of("mojibake", "zh")
-    broken = [number for number in planted if number not in found.reason and "ä¸" in found.clean]
-    assert len(planted) >= 10 and not broken
+    assert len(planted) >= 10 and share(number in found.reason for number in planted) >= 0.98
     named = [number for number, reason in found.reason.items() if reason == "mojibake"]
     assert share(found.labels[number]["defect"] == "mojibake" for number in named) == 1
 

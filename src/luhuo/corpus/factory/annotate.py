@@ -163,6 +163,7 @@ class _Unit:
         held: list[Read] = []
         chars = 0
         rows = read_unit(self.source, self.unit.payload["parts"], watch)
+        watch.at(0)  # a reader that never ends is found by the time since then
         while True:
             with self._step("read"):
                 row = next(rows, None)

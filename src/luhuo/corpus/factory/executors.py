@@ -166,8 +166,9 @@ def _stubborn(attempt: Attempt, unit: Unit) -> Outcome:
         except Died as death:
             if careful:
                 skips = skips | {death.record}
+            hopeless = careful and death.record < 0  # nothing had begun: no record did it
             careful = True
-            if death.record < 0 or len(skips) > MOST_SKIPS:
+            if hopeless or len(skips) > MOST_SKIPS:
                 raise RunFailed(
                     tr("A worker process ended again and again.", "工作进程一再意外结束。"),
                     found=f"{death.why}; {len(skips)} {tr('records left out', '条记录被跳过')}",

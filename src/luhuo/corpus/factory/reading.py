@@ -42,10 +42,11 @@ def read_unit(source: dict[str, Any], parts: Sequence[Sequence[Any]], watch: Wat
                 number += 1
                 break
             row = next(rows, None)
+            if row is not None:
+                yield Read(2 * number + 1, row)
+            number += 1  # the end of a file is a step of its own: the next file begins with another number
             if row is None:
                 break
-            yield Read(2 * number + 1, row)
-            number += 1
 
 
 def _file(source: dict[str, Any], file: str) -> Iterator[Record | Broken]:
