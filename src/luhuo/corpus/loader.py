@@ -16,6 +16,7 @@ import numpy as np
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
+from luhuo.corpus.rows import require_same
 from luhuo.corpus.shards import document_groups, open_shards, read_header
 
 
@@ -92,14 +93,7 @@ class PackedLoader:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state()` was taken. Raises `LuhuoError` if the batches would differ from then."""
-        now = self.state()
-        for key in ("rows", "length", "seed"):
-            if state[key] != now[key]:
-                raise LuhuoError(
-                    tr("The loader cannot continue: its settings have changed.", "加载器无法继续：设置已改变。"),
-                    expected=f"{key}={state[key]}",
-                    found=f"{key}={now[key]}",
-                )
+        require_same(state, {"rows": self.batch * self.world, "length": self.length, "seed": self.seed})
         self._epoch, self._batch = state["epoch"], state["batch"]
 
     def _next(self) -> dict[str, np.ndarray]:

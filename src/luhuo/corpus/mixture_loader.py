@@ -18,6 +18,7 @@ from luhuo.core.language import tr
 from luhuo.core.seeds import derive_seed
 from luhuo.corpus.loader import PackedLoader
 from luhuo.corpus.mixture import Group, Mixture, Phase, schedule, shares
+from luhuo.corpus.rows import require_same
 from luhuo.corpus.shards import document_groups, document_sizes, read_header
 
 
@@ -97,13 +98,7 @@ class MixtureLoader:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state()` was taken, with any number of ranks that makes the global batch the same."""
-        for key, value in self._settings().items():
-            if state.get(key) != value:
-                raise LuhuoError(
-                    tr("The loader cannot continue: its settings have changed.", "加载器无法继续：设置已改变。"),
-                    expected=f"{key}={state.get(key)}",
-                    found=f"{key}={value}",
-                )
+        require_same(state, self._settings())
         self._taken = state["taken"]
         seen = np.array([self._group(number) for number in range(self.rows, self._taken)], np.int64)
         before = np.concatenate([self._schedule[: self._taken].astype(np.int64), seen])

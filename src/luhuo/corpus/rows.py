@@ -6,7 +6,7 @@ processes, nor the size of a micro-batch, nor a stop and resume changes any of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +34,17 @@ class Rows(Protocol):
     def identity(self) -> dict[str, Any]:
         """JSON values that must not change while a run goes on."""
         ...
+
+
+def require_same(state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise `LuhuoError` if a loader's settings are not those of the state it is to go on from."""
+    for key, value in settings.items():
+        if state.get(key) != value:
+            raise LuhuoError(
+                tr("The loader cannot continue: its settings have changed.", "加载器无法继续：设置已改变。"),
+                expected=f"{key}={state.get(key)}",
+                found=f"{key}={value}",
+            )
 
 
 class Walk:
@@ -92,13 +103,7 @@ class RowLoader:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state()` was taken, with any number of ranks that makes the global batch the same."""
-        for key, value in self._settings().items():
-            if state.get(key) != value:
-                raise LuhuoError(
-                    tr("The loader cannot continue: its settings have changed.", "加载器无法继续：设置已改变。"),
-                    expected=f"{key}={state.get(key)}",
-                    found=f"{key}={value}",
-                )
+        require_same(state, self._settings())
         self._taken = state["taken"]
         for walk, (epoch, row) in zip(self._walks, state["places"], strict=True):
             walk.place = (epoch, row)
