@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Bits = Literal[8, 4]
+"""Bits of the integers as they are packed."""
+Width = Literal[8, 4, 3, 2]
+"""Bits that a matrix is rounded to; 3 and 2 are packed like 4."""
 
 UNIT = 16
 PIECE = 4096

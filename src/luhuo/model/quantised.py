@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from luhuo.core.device import fast_bf16
 from luhuo.kernels.low_bit import Matrix, dense, describe, product, quantise, rows_at
-from luhuo.kernels.packed import Bits, Packed, pack
+from luhuo.kernels.packed import Bits, Packed, Width, pack
 from luhuo.model.adaptable import Adaptable
 from luhuo.model.families.links import Link
 from luhuo.model.layers import Linear
@@ -107,15 +107,16 @@ class Rounded:
     scale: Tensor
     """(rows, groups)."""
     low: Tensor | None
-    bits: Bits
+    bits: Width
     group: int
     order: Tensor | None = None
 
     def packed(self) -> Packed:
-        """The matrix as the kernels want it."""
-        return pack(self.q, self.scale, self.low, bits=self.bits, group=self.group, order=self.order)
+        """The matrix as the kernels want it: 3 and 2 bits in the layout of 4."""
+        bits = 8 if self.bits == 8 else 4
+        return pack(self.q, self.scale, self.low, bits=bits, group=self.group, order=self.order)
 
-    def in_bits(self, bits: Bits) -> Rounded | None:
+    def in_bits(self, bits: Width) -> Rounded | None:
         """The same matrix in so many bits, exactly; None if that is not possible."""
         return self if bits == self.bits else replace(self, bits=bits) if bits > self.bits else None
 

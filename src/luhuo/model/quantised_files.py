@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.kernels.packed import Bits
+from luhuo.kernels.packed import Bits, Width
 from luhuo.model.quantised import Rounded
 from luhuo.model.weights import Weights
 
@@ -32,7 +32,7 @@ def of_words(words: Tensor, bits: int, columns: int) -> Tensor:
     return ((words[..., None] >> shifts) & (2**bits - 1)).to(torch.int16).flatten(1)[:, :columns]
 
 
-def rounded_of(q: Tensor, scale: Tensor, zero: Tensor, bits: Bits, order: Tensor | None = None) -> Rounded | None:
+def rounded_of(q: Tensor, scale: Tensor, zero: Tensor, bits: Width, order: Tensor | None = None) -> Rounded | None:
     """A matrix with weights (q - zero) · scale: q (rows, columns) 0 … 2^bits - 1, scale and zero (rows, groups).
 
     `order` (columns,): the activation of each column. None where groups do not divide the columns.
@@ -45,7 +45,7 @@ def rounded_of(q: Tensor, scale: Tensor, zero: Tensor, bits: Bits, order: Tensor
     order = None if order is None else order.to(torch.int32)
     if bool((zero == middle).all()):
         return Rounded((q - middle).to(torch.int8), scale, None, bits, group, order)
-    shift = 0 if bits == 4 else middle
+    shift = middle if bits == 8 else 0
     low = (shift - zero.float()) * scale.float()
     return Rounded((q - shift).to(torch.int8), scale, low, bits, group, order)
 
@@ -73,17 +73,17 @@ class RoundedWeights(ABC):
         """The most bits of any matrix."""
         return 8 if any(self.bits_of(base) == 8 for base in self._matrices) else 4
 
-    def bits_of(self, base: str) -> Bits:
-        """Bits of a matrix. Raises `LuhuoError` if they are not 4 or 8."""
+    def bits_of(self, base: str) -> Width:
+        """Bits of a matrix. Raises `LuhuoError` if they are not 8, 4, 3 or 2."""
         bits = self.width(base)
-        if bits not in (4, 8):
+        if bits not in get_args(Width):
             raise LuhuoError(
                 tr("Weights of so many bits are not read.", "不读取这种位数的权重。"),
-                expected="4, 8",
+                expected="8, 4, 3, 2",
                 found=bits,
                 where=f"{self.where}: {base}",
             )
-        return 4 if bits == 4 else 8
+        return bits  # pyright: ignore[reportReturnType]
 
     def tensor(self, name: str) -> Tensor:
         """One tensor as floats."""
