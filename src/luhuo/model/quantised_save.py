@@ -6,7 +6,8 @@ with plain activations in this format only, so there is no second one for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.kernels.packed import Packed, by_row, integers
+from luhuo.kernels.packed import by_row, integers
 from luhuo.model.families import links
-from luhuo.model.layers import Linear
-from luhuo.model.quantised import QuantisedLinear
+from luhuo.model.families.links import Link
+from luhuo.model.matrices import Kept
+from luhuo.model.quantised import QuantisedLinear, Rounded
 from luhuo.model.quantised_files import PACKED
+
+NORM = re.compile(r"norm[^.]*\.weight$")
+"""Weights in the blocks that are no matrices."""
 
 
 def to_words(q: Tensor, bits: int) -> Tensor:
@@ -33,6 +38,25 @@ def has_rounded(model: nn.Module) -> bool:
     return any(isinstance(module, QuantisedLinear) for module in model.modules())
 
 
+def kept_of(model: nn.Module, config: Any) -> dict[str, Kept]:
+    """The matrices of a model's blocks that are rounded, by the name of the parameter they stand for."""
+    modules = dict(model.named_modules())
+    found = {}
+    for link in links(config):
+        module = modules.get(link.ours.removesuffix(".weight"))
+        if isinstance(module, QuantisedLinear) and link.ours.startswith("blocks."):
+            found[link.ours] = Kept(rounded_of(module))
+    return found
+
+
+def rounded_of(module: QuantisedLinear) -> Rounded:
+    """The integers and scales of a module."""
+    matrix = module.matrix
+    scale, low = (None if part is None else by_row(matrix, part) for part in (matrix.scale, matrix.low))
+    assert scale is not None
+    return Rounded(integers(matrix), scale, low, matrix.bits, matrix.group, matrix.order)
+
+
 def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tensor]]:
     """All published tensors of a model with rounded matrices, these as compressed-tensors has them.
 
@@ -45,24 +69,34 @@ def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tens
     for link in links(config):
         module = modules.get(link.ours.removesuffix(".weight"))
         if not isinstance(module, QuantisedLinear):
-            yield from zip(link.theirs, link.split(tensors[link.ours]), strict=True)
+            yield from published(link, Kept(tensors[link.ours]))
         elif not link.ours.startswith("blocks."):
-            yield from zip(link.theirs, link.split(module.dense(dtype)), strict=True)
+            yield from published(link, Kept(module.dense(dtype)))
         else:
-            places = link.split(torch.arange(module.rows)[:, None])
-            for name, rows in zip(link.theirs, places, strict=True):
-                for ending, tensor in _compressed(module.matrix, rows[:, 0], name).items():
-                    yield name.removesuffix(".weight") + ending, tensor
+            yield from published(link, Kept(rounded_of(module)))
 
 
-def _compressed(matrix: Packed, rows: Tensor, name: str) -> dict[str, Tensor]:
+def published(link: Link, kept: Kept) -> Iterator[tuple[str, Tensor]]:
+    """The published tensors of one matrix or parameter. Raises `LuhuoError` for what this layout does not have."""
+    value = kept.value
+    if isinstance(value, Tensor):
+        yield from zip(link.theirs, link.split(value), strict=True)
+        return
+    assert isinstance(value, Rounded)
+    places = link.split(torch.arange(len(value.q))[:, None])
+    for name, rows in zip(link.theirs, places, strict=True):
+        for ending, tensor in _compressed(value, rows[:, 0], name).items():
+            yield name.removesuffix(".weight") + ending, tensor
+
+
+def _compressed(matrix: Rounded, rows: Tensor, name: str) -> dict[str, Tensor]:
     """Some rows of a matrix as compressed-tensors has them, by the endings of the tensors' names."""
-    shift = 8 if matrix.low is None and matrix.bits == 4 else 128 if matrix.bits == 8 else 0
-    q = integers(matrix)[rows].short() + shift
-    scale = by_row(matrix, matrix.scale)[rows]
+    shift = 128 if matrix.bits == 8 else 0 if matrix.low is not None else 2 ** (matrix.bits - 1)
+    q = matrix.q[rows].short() + shift
+    scale = matrix.scale[rows]
     found = {".weight_scale": scale.contiguous(), ".weight_shape": torch.tensor(q.shape)}
     if matrix.low is not None:
-        low = by_row(matrix, matrix.low)[rows].float()
+        low = matrix.low[rows].float()
         zero = (shift - low / scale.float()).round().clamp(0, 2**matrix.bits - 1)
         if not torch.allclose((shift - zero) * scale.float(), low, atol=0, rtol=1e-3):
             raise LuhuoError(
@@ -83,19 +117,19 @@ def _compressed(matrix: Packed, rows: Tensor, name: str) -> dict[str, Tensor]:
     return {".weight_packed": to_words(q, matrix.bits)} | found
 
 
-def quantisation_config(model: nn.Module, config: Any) -> dict[str, Any]:
-    """The `quantization_config` of what `published_rounded` gives."""
-    modules, kinds, dense = dict(model.named_modules()), {}, ["lm_head"]
+def quantisation_config(kept: Mapping[str, Kept], config: Any) -> dict[str, Any]:
+    """The `quantization_config` of what `published` gives, for the blocks' matrices `kept` by the names of ours."""
+    kinds, dense = {}, ["lm_head"]
     for link in links(config):
-        module = modules.get(link.ours.removesuffix(".weight"))
         names = [name.removesuffix(".weight") for name in link.theirs]
         if not link.ours.startswith("blocks."):
             continue
-        if isinstance(module, QuantisedLinear):
-            whole = module.group >= module.columns
-            kind = (module.bits, None if whole else module.group, module.low is None, module.order is not None)
+        value = kept[link.ours].value if link.ours in kept else None
+        if isinstance(value, Rounded):
+            whole = value.group >= value.q.shape[1]
+            kind = (value.bits, None if whole else value.group, value.low is None, value.order is not None)
             kinds.setdefault(kind, []).extend(names)
-        elif isinstance(module, Linear):
+        elif link.ours.endswith(".weight") and not NORM.search(link.ours):
             dense += names
     groups = {
         f"group_{number}": {

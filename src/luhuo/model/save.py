@@ -19,7 +19,7 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.families import write_config
-from luhuo.model.quantised_save import has_rounded, published_rounded, quantisation_config
+from luhuo.model.quantised_save import has_rounded, kept_of, published_rounded, quantisation_config
 from luhuo.model.sentence import write_sentence
 from luhuo.model.weights import published_tensors
 
@@ -70,7 +70,7 @@ def save(
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
     if isinstance(config, EncoderConfig) and config.sentence is not None:
         write_sentence(root, config.sentence, config.hidden_size)
-    extra = {"quantization_config": quantisation_config(model, model.config)} if rounded else {}
+    extra = {"quantization_config": quantisation_config(kept_of(model, model.config), model.config)} if rounded else {}
     write_json(root / "config.json", write_config(config, dtype) | extra)
 
 
