@@ -1,6 +1,8 @@
-"""From floats to the block formats of GGUF, with ggml's reference rounding (llama.cpp, ggml-quants.c).
+"""From floats to the block formats of GGUF: those of 32 numbers with ggml's reference rounding (llama.cpp,
+ggml-quants.c), those of 256 by a search of our own (`gguf_quantise_k.py`).
 
-The scale is rounded to half precision when it is stored, but the integers are found with the unrounded one.
+In blocks of 32 the scale is rounded to half precision when it is stored, but the integers are found with the unrounded
+one.
 """
 
 from __future__ import annotations
@@ -13,30 +15,50 @@ from torch import Tensor
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.gguf_types import TensorType
+from luhuo.kernels.gguf_quantise_k import KINDS_K, SUPERBLOCK, quantise_k, to_half
 
 PIECE = 1 << 20
 """Weights converted at a time."""
 
 
-def quantise(tensor: Tensor, kind: TensorType, name: str = "") -> Iterator[Tensor]:
+PIECE_K = 1 << 18
+"""The same for blocks of 256, whose search goes over a piece many times."""
+
+
+def quantise(tensor: Tensor, kind: TensorType, name: str = "", importance: Tensor | None = None) -> Iterator[Tensor]:
     """The bytes of a tensor in this format: uint8 pieces, in order, of about `PIECE` weights each.
 
-    `name` is for messages. Raises `LuhuoError` for a format that is not written, and for numbers that are not finite
-    or too large for the format.
+    `importance` (columns,), or (experts, columns) for a tensor (experts, rows, columns), are mean squares of the
+    activations; they weigh errors in blocks of 256 and are no matter to others. `name` is for messages. Raises
+    `LuhuoError` for a format that is not written, and for numbers that are not finite or too large for the format.
     """
-    if kind not in FORMATS:
+    if kind not in FORMATS and kind not in KINDS_K:
         raise LuhuoError(
             tr("This format of GGUF tensors is not written.", "不写这种 GGUF 张量格式。"),
-            expected=", ".join(known.name for known in FORMATS),
+            expected=", ".join(known.name for known in (*FORMATS, *KINDS_K)),
             found=kind.name,
         )
-    flat, step = tensor.detach().reshape(-1), PIECE // kind.weights * kind.weights
+    flat, step = tensor.detach().reshape(-1), (PIECE_K if kind in KINDS_K else PIECE) // kind.weights * kind.weights
     for start in range(0, flat.numel(), step):
         piece = flat[start : start + step].to("cpu", torch.float32)
         if not torch.isfinite(piece).all():
             problem = tr("A tensor to be written contains NaN or infinity.", "要写出的张量含有 NaN 或无穷大。")
             raise LuhuoError(problem, where=name or None)
-        yield FORMATS[kind](piece.view(-1, kind.weights), name).view(torch.uint8).view(-1)
+        blocks = piece.view(-1, kind.weights)
+        if kind in KINDS_K:
+            weights = None if importance is None else _of_blocks(importance, tensor.shape, start, len(blocks))
+            yield quantise_k(blocks, kind, weights, name).view(-1)
+        else:
+            yield FORMATS[kind](blocks, name).view(torch.uint8).view(-1)
+
+
+def _of_blocks(importance: Tensor, shape: torch.Size, start: int, count: int) -> Tensor:
+    """The importance (count, 256) of the superblocks of a tensor of this shape from number `start` of it on."""
+    by_expert = importance.float().reshape(-1, shape[-1] // SUPERBLOCK, SUPERBLOCK)
+    blocks = torch.arange(start // SUPERBLOCK, start // SUPERBLOCK + count)
+    in_row = blocks % by_expert.shape[1]
+    each = shape.numel() // SUPERBLOCK // len(by_expert)
+    return by_expert[blocks // each, in_row]
 
 
 def _f32(blocks: Tensor, _: str) -> Tensor:
@@ -44,7 +66,7 @@ def _f32(blocks: Tensor, _: str) -> Tensor:
 
 
 def _f16(blocks: Tensor, name: str) -> Tensor:
-    return _to_half(blocks, name)
+    return to_half(blocks, name)
 
 
 def _bf16(blocks: Tensor, _: str) -> Tensor:
@@ -76,6 +98,27 @@ def _q4_1(blocks: Tensor, name: str) -> Tensor:
     return torch.cat((_bytes(d, name), _bytes(low, name), _pack(q)), 1)
 
 
+def _q5_0(blocks: Tensor, name: str) -> Tensor:
+    """The number of largest size, with its sign, becomes -16."""
+    largest = blocks.gather(1, blocks.abs().argmax(1, keepdim=True))
+    d = largest / -16
+    q = (blocks * _inverse(d) + 16.5).clamp(0, 31).to(torch.uint8)
+    return torch.cat((_bytes(d, name), _fifth_bits(q), _pack(q & 15)), 1)
+
+
+def _q5_1(blocks: Tensor, name: str) -> Tensor:
+    low, high = blocks.amin(1, keepdim=True), blocks.amax(1, keepdim=True)
+    d = (high - low) / 31
+    q = ((blocks - low) * _inverse(d) + 0.5).clamp(0, 31).to(torch.uint8)
+    return torch.cat((_bytes(d, name), _bytes(low, name), _fifth_bits(q), _pack(q & 15)), 1)
+
+
+def _fifth_bits(q: Tensor) -> Tensor:
+    """(n, 32) of 5 bits to (n, 4): the highest bit of each, in order."""
+    bits = (q >> 4).view(len(q), 4, 8)
+    return (bits << torch.arange(8, dtype=torch.uint8)).sum(2, dtype=torch.uint8)
+
+
 def _inverse(d: Tensor) -> Tensor:
     """1/d, and 0 where that is not finite: such a d is stored as 0 in half precision."""
     inverse = 1 / d
@@ -87,22 +130,9 @@ def _pack(q: Tensor) -> Tensor:
     return q[:, :16] | (q[:, 16:] << 4)
 
 
-def _to_half(x: Tensor, name: str) -> Tensor:
-    half = x.half()
-    if not torch.isfinite(half).all():
-        raise LuhuoError(
-            tr("A number is too large for half precision.", "有数值超出半精度范围。"),
-            expected="<= 65504",
-            found=float(x.abs().max()),
-            where=name or None,
-            fix=tr("Export as BF16 or F32.", "请导出为 BF16 或 F32。"),
-        )
-    return half
-
-
 def _bytes(x: Tensor, name: str) -> Tensor:
     """(n, 1) float32 to its half-precision bytes (n, 2)."""
-    return _to_half(x, name).view(torch.uint8)
+    return to_half(x, name).view(torch.uint8)
 
 
 FORMATS: dict[TensorType, Callable[[Tensor, str], Tensor]] = {
@@ -112,5 +142,7 @@ FORMATS: dict[TensorType, Callable[[Tensor, str], Tensor]] = {
     TensorType.Q8_0: _q8_0,
     TensorType.Q4_0: _q4_0,
     TensorType.Q4_1: _q4_1,
+    TensorType.Q5_0: _q5_0,
+    TensorType.Q5_1: _q5_1,
 }
-"""What can be written."""
+"""What can be written in blocks of 32, or of one."""
