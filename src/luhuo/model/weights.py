@@ -110,8 +110,21 @@ def fill(
 
     `keep`, given a link and the names of its tensors, may put the parameter in place itself, and then says so.
 
-    Names and shapes are checked before anything is read. Raises `LuhuoError` that names what is missing, unexpected
-    or of the wrong shape.
+    Names and shapes are checked before anything is read (`matched`).
+    """
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for link, names in matched(model, config, weights, unused):
+            if keep is None or not keep(link, names):
+                parameters[link.ours].copy_(link.join([weights.tensor(name) for name in names]))
+
+
+def matched(
+    model: nn.Module, config: Any, weights: Weights, unused: Collection[str] = ()
+) -> list[tuple[Link, list[str]]]:
+    """Each parameter's link and the names of its tensors as they are spelled in the files.
+
+    Raises `LuhuoError` that names what is missing, unexpected or of the wrong shape.
     """
     family = families.families()[config.family]
     parameters = dict(model.named_parameters())
@@ -133,11 +146,7 @@ def fill(
         if name in published and weights.shapes()[published[name]] != shape
     ]
     _check(missing, extra, wrong, weights.where)
-    with torch.no_grad():
-        for link in links.values():
-            names = [published[name] for name in link.theirs]
-            if keep is None or not keep(link, names):
-                parameters[link.ours].copy_(link.join([weights.tensor(name) for name in names]))
+    return [(link, [published[name] for name in link.theirs]) for link in links.values()]
 
 
 def published_tensors(config: Any, parameters: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
