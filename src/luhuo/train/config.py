@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 from luhuo.train.parallel_config import Parallel
+from luhuo.train.sparsity_config import Sparsity
 
 
 class TrainerConfig(Config):
@@ -105,6 +106,9 @@ class TrainerConfig(Config):
         "torch.compile of the blocks: auto (on CUDA only), none, or one of its modes.",
         "对模型块使用 torch.compile：auto（仅 CUDA）、none，或其某种模式。",
     )
+    sparsity: Sparsity = field(
+        Sparsity(), "Zeros in the matrices: kept, or added gradually.", "矩阵中的零：保持，或逐步增加。"
+    )
     log_every: int = field(1, "Steps between lines of metrics.jsonl.", "写入 metrics.jsonl 的步数间隔。", ge=1)
     eval_every: int = field(
         0, "Steps between held-out evaluations; 0: only at the end.", "留出集评估间隔；0 为仅在最后。", ge=0
@@ -171,4 +175,7 @@ class TrainerConfig(Config):
     def _fits_parallel(self) -> Self:
         if self.parallel.tp != 1 and self.optimiser in ("adamw8", "lion8"):
             raise ValueError(f"{self.optimiser} keeps its states by whole rows: it does not go with parallel.tp")
+        divided = [name for name in ("fsdp", "tp", "ep") if getattr(self.parallel, name) != 1]
+        if divided and self.sparsity.grows:
+            raise ValueError(f"zeros are chosen in whole matrices: parallel.{divided[0]} does not go with new ones")
         return self

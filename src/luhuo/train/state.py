@@ -19,6 +19,7 @@ from luhuo.train.guard import LossGuard
 from luhuo.train.optimisers import Optimiser
 from luhuo.train.pieces import cut_of
 from luhuo.train.ranks import Ranks
+from luhuo.train.sparsity import Zeros
 
 
 class Place(Protocol):
@@ -47,6 +48,7 @@ class RunState:
         self.cuts = {name: cut_of(parameter) for name, parameter in self.parameters.items()}
         self.optimiser = Optimiser(model, config)
         self.average = Average(model, config.ema) if config.ema else None
+        self.zeros = Zeros(model, config.sparsity, config.steps)
         self.guard = LossGuard(config.spike, config.rollbacks)
         self.step = 0
         self.tokens = 0
@@ -127,6 +129,7 @@ class RunState:
             torch.cuda.set_rng_state(found.tensor("random", mine["cuda"]), self.model.device)
         values = found.values
         self.step, self.tokens, self.last = found.step, values["tokens"], values["last"]
+        self.zeros.restore(self.step)
         if guard:
             self.guard.restore(values["guard"])
             self.seconds, self.skipped, self.best = values["seconds"], values["skipped"], values["best"]

@@ -180,6 +180,7 @@ class Trainer:
         weight, total = self.gradients.compute(batch, self.step + 1)
         if self.adapter is not None:
             self.adapter.after_backward(1 / self.ranks.count)
+        self.state.zeros.hide()
         norm = self.gradients.reduce(self.config.clip)
         averages = {name: (self.ranks.sum(value) / weight).item() for name, value in total.items()}
         verdict = self.state.guard.judge(averages["loss"], norm)
@@ -189,6 +190,7 @@ class Trainer:
             return None
         factor = schedule.factor(self.step, self.config)
         self.state.optimiser.step(factor)
+        self.state.zeros.hold(self.step + 1, self.state.average)
         experts = expert_metrics(self.model)
         if self.adapter is not None:
             self.adapter.after_step(self.step)
@@ -202,7 +204,7 @@ class Trainer:
         tokens = mine * self.ranks.count
         self.state.tokens += tokens
         rates = {"lr": self.config.learning_rate * factor, "grad_norm": norm}
-        rates |= experts
+        rates |= experts | self.state.zeros.metrics()
         if self.gradients.compiler is not None:
             rates |= self.gradients.compiler.metrics()
         rates |= self.loader.report(averages | rates)
