@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from luhuo.compress.grid import Grid, dense
+from luhuo.model.grid import Grid, dense
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.model.quantised import Rounded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from luhuo.compress.grid import Grid
+from luhuo.model.grid import Grid
 from luhuo.model.quantised import Rounded
 
 
