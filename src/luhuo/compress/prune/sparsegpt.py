@@ -1,0 +1,85 @@
+"""SparseGPT (Frantar and Alistarh 2023): columns are pruned one after another, and those to come make up for it.
+
+For a matrix W (rows, columns) with inputs X, H = 2/n Σ x xᵀ and H⁻¹ = Uᵀ U with U upper triangular: column j loses
+the weights of its mask, and the error (w_j - q_j) / U_jj, times row j of U, is taken from the columns after it
+(section 3, algorithm 1). The mask is chosen for a block of columns at a time, when all before them are done, by the
+optimal-brain-surgeon score w² / U_jj², over all rows of the block; N:M within each group of columns (section 3.2).
+With a grid what stays is rounded in the same pass (section 3.4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from luhuo.compress.gptq import BLOCK, inverse_factor, relative_error
+from luhuo.compress.prune.target import Target
+from luhuo.model.grid import Grid, dense
+from luhuo.model.quantised import Rounded
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What pruning a matrix gave."""
+
+    weight: Tensor
+    """(rows, columns) fp32, with zeros."""
+    rounded: Rounded | None
+    """The same on the grid, if there is one."""
+    error: float
+    """tr(E H Eᵀ) of the error E, over tr(W H Wᵀ): the share of the output's energy that is lost."""
+    damping: float
+    """Share of the mean diagonal that was added."""
+
+
+def sparsegpt(
+    weight: Tensor,
+    hessian: Tensor,
+    target: Target,
+    *,
+    damping: float = 0.01,
+    block: int = BLOCK,
+    grid: Grid | None = None,
+) -> Outcome:
+    """Prune a matrix (rows, columns) whose inputs have the second moment `hessian` (columns, columns).
+
+    Weights whose input is always 0 go first. Raises `LuhuoError` if the moment is not finite or cannot be factored.
+    """
+    original, columns = weight.float(), weight.shape[1]
+    dead = hessian.diagonal() <= 0
+    upper, used = inverse_factor(hessian, damping)
+    wide = original.masked_fill(dead, 0.0)
+    found = None if grid is None else grid.scales(wide, hessian.diagonal())
+    integers = torch.empty_like(wide) if grid is not None else None
+    step = block if target.pattern is None else max(1, block // target.pattern.of) * target.pattern.of
+    for start in range(0, columns, step):
+        end = min(start + step, columns)
+        importance = upper.diagonal()[start:end].square()
+        kept = target.mask(wide[:, start:end].square() / importance, "matrix") if target.pattern is None else None
+        errors = torch.empty(len(wide), end - start)
+        for column in range(start, end):
+            place = column - start
+            if target.pattern is not None and place % target.pattern.of == 0:
+                group = slice(place, place + target.pattern.of)
+                ahead = wide[:, start:end][:, group].square() / importance[group]
+                of_group = target.mask(ahead, "row")
+                kept = of_group if kept is None or place == 0 else torch.cat([kept, of_group], 1)
+            assert kept is not None
+            w = wide[:, column]
+            q = torch.where(kept[:, place], w, 0.0)
+            if grid is not None and found is not None and integers is not None:
+                at = column // grid.width(columns)
+                scale, zero = found[0][:, at], found[1][:, at]
+                integers[:, column] = grid.nearest(q, scale, zero)
+                q = (integers[:, column] - zero) * scale
+            error = (w - q) / upper[column, column]
+            wide[:, column] = q
+            wide[:, column + 1 : end] -= error[:, None] * upper[column, column + 1 : end]
+            errors[:, place] = error
+        wide[:, end:] -= errors @ upper[start:end, end:]
+    if grid is None or found is None or integers is None:
+        return Outcome(wide, None, relative_error(original, wide, hessian), used)
+    rounded = grid.rounded(integers, *found)
+    return Outcome(dense(rounded), rounded, relative_error(original, dense(rounded), hessian), used)
