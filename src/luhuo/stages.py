@@ -214,8 +214,23 @@ STAGES = {
         "Preference data from better and worse models (ALMoST).",
         "由强弱不同的模型生成偏好数据（ALMoST）。",
     ),
+    "trim-vocabulary": Entry(
+        "luhuo.compress.vocabulary_stage:TrimVocabularyStage",
+        "Drop the tokens that a language or domain does not use.",
+        "删去某种语言或领域用不到的词元。",
+    ),
+    "quantize": Entry(
+        "luhuo.compress.quantise_stage:QuantizeStage",
+        "Keep a model's matrices in 8, 4, 3 or 2 bits.",
+        "把模型的矩阵量化到 8、4、3 或 2 位。",
+    ),
     "evaluate": Entry(
         "luhuo.evaluation.stages:EvaluateStage", "Measure bits per byte and accuracy.", "测量每字节比特数与准确率。"
+    ),
+    "compression-measure": Entry(
+        "luhuo.evaluation.compression_stages:CompressionMeasureStage",
+        "What a compressed model lost against its original, and what it gained in size, memory and speed.",
+        "压缩后的模型比原模型损失了什么，在大小、内存与速度上得到了什么。",
     ),
     "contamination": Entry(
         "luhuo.evaluation.contamination_stages:ContaminationStage",

@@ -1,0 +1,1 @@
+"""What compression costs and brings: quality against the original, size, memory, speed."""
