@@ -9,15 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from luhuo.model.grid import dense
 from luhuo.core.atomic import atomic_path
 from luhuo.files.safetensors import Safetensors
 from luhuo.files.safetensors_write import save_file
+from luhuo.model.grid import dense
 from luhuo.model.matrices import Activations, Float8, Kept
 from luhuo.model.quantised import Rounded
 
 KEPT = "luhuo.kept"
 """Key of the file's metadata that says what each tensor is part of."""
+NOTES = "luhuo.notes"
+"""Key of what a method said of the block."""
 
 
 def dense_of(value: Tensor | Rounded | Float8) -> Tensor:
@@ -27,8 +29,8 @@ def dense_of(value: Tensor | Rounded | Float8) -> Tensor:
     return value.float() if isinstance(value, Tensor) else value.values.float() * value.scale.float()
 
 
-def write_part(file: Path, changed: Mapping[str, Kept]) -> None:
-    """Write matrices and other parameters by name."""
+def write_part(file: Path, changed: Mapping[str, Kept], notes: Mapping[str, Any]) -> None:
+    """Write matrices and other parameters by name, and what is to be said of them."""
     tensors: dict[str, Tensor] = {}
     told: dict[str, dict[str, Any]] = {}
     for name, kept in changed.items():
@@ -46,7 +48,7 @@ def write_part(file: Path, changed: Mapping[str, Kept]) -> None:
             parts["input_scale"] = inputs.scale
         tensors |= {f"{name}:{part}": tensor.contiguous() for part, tensor in parts.items() if tensor is not None}
     with atomic_path(file) as temporary:
-        save_file(tensors, temporary, {KEPT: json.dumps(told)})
+        save_file(tensors, temporary, {KEPT: json.dumps(told), NOTES: json.dumps(notes)})
 
 
 def read_part(file: Path) -> dict[str, Kept]:
@@ -54,6 +56,11 @@ def read_part(file: Path) -> dict[str, Kept]:
     found = Safetensors(file)
     told = json.loads(found.metadata[KEPT])
     return {name: _kept(found, name, facts) for name, facts in told.items()}
+
+
+def read_notes(file: Path) -> dict[str, Any]:
+    """What was said of a block."""
+    return json.loads(Safetensors(file).metadata[NOTES])
 
 
 def _kept(file: Safetensors, name: str, facts: dict[str, Any]) -> Kept:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from luhuo.compress.inputs import Collector
-from luhuo.compress.parts import dense_of, read_part, write_part
+from luhuo.compress.parts import dense_of, read_notes, read_part, write_part
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import Progress
@@ -32,6 +32,7 @@ from luhuo.model.packed import unpacked
 from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY
 from luhuo.model.weights import SafetensorsWeights, Weights, matched
+from luhuo.tokenizer.tokenizer import Tokenizer
 
 PARTS = "parts"
 BATCH_TOKENS = 4096
@@ -102,7 +103,8 @@ class Step:
 class Walk:
     """Gives a `Step` for each block of the model directory `reference`, and writes down what became of it.
 
-    `sequences` (count, length) int64 run through it; None: no states are computed, for methods that need none.
+    `sequences` (count, length) int64, or what makes them for its tokenizer, run through it; None: no states are
+    computed, for methods that need none.
     `through`: what the next block reads is what the changed block says ("changed"), or what the block said before
     ("original"). `scratch` is the folder for parts and states. Raises `LuhuoError` for a model that is no decoder, or
     that is rounded already.
@@ -111,13 +113,13 @@ class Walk:
     def __init__(
         self,
         reference: str | Path,
-        sequences: Tensor | None,
+        sequences: Tensor | Callable[[Tokenizer], Tensor] | None,
         scratch: Path,
         *,
         through: Literal["changed", "original"] = "changed",
         title: str = "compress",
     ) -> None:
-        self.sequences, self.scratch, self.through, self.title = sequences, scratch, through, title
+        self.scratch, self.through, self.title = scratch, through, title
         self.root = _folder(reference)
         self.values = read_values(self.root)
         self._files = SafetensorsWeights(self.root)
@@ -135,6 +137,7 @@ class Walk:
             self.model = Decoder(self.config)
         self.links: list[tuple[Link, list[str]]] = matched(self.model, self.config, self.weights)
         self.model.tokenizer = read_tokenizer(self.root, self._files.metadata.get(TOKENIZER_KEY))
+        self.sequences = sequences if isinstance(sequences, Tensor | None) else sequences(self.tokenizer())
         self._contexts: list[tuple[slice, Context]] = []
         self.states = torch.empty(0)
         """(count, length, hidden) fp32: what enters the block at hand."""
@@ -161,10 +164,22 @@ class Walk:
                         block.get_parameter(name).data.copy_(dense_of(kept.value))
                 else:
                     yield step
-                    write_part(self.part(index), step.changed)
+                    write_part(self.part(index), step.changed, step.notes)
                 self.states = self._passed(step, into=self.states) if after is None else after
                 block.to_empty(device="meta")
                 progress.advance(1)
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises `LuhuoError` if it has none."""
+        if self.model.tokenizer is None:
+            raise LuhuoError(
+                tr(
+                    "The model has no tokenizer to read the calibration text with.",
+                    "模型没有分词器，无法读取校准文本。",
+                ),
+                where=self.root,
+            )
+        return self.model.tokenizer
 
     def part(self, index: int) -> Path:
         """Where what a block has become is kept."""
@@ -228,6 +243,10 @@ class Walk:
             for index in range(len(self.model.blocks))
             for name, kept in read_part(self.part(index)).items()
         }
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What was said of each block."""
+        return [read_notes(self.part(index)) for index in range(len(self.model.blocks))]
 
 
 class _Gate(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,23 +54,34 @@ def save(
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     dtype = dtype or model.embedding.dtype
-    config, metadata = model.config, {"format": "pt"}
+    config, metadata = save_tokenizer(root, model.config, model.tokenizer)
     rounded = has_rounded(model)
-    if model.tokenizer is not None:
-        model.tokenizer.save(root)
-        metadata[TOKENIZER_KEY] = model.tokenizer.fingerprint
-        config = with_stops(config, model.tokenizer)
     if rounded:
         sizes = [(name, tensor.nbytes) for name, tensor in published_rounded(model, model.config)]
         tensors = ((name, tensor.contiguous()) for name, tensor in published_rounded(model, model.config))
         write_shards(root, sizes, tensors, metadata, shard_bytes)
     else:
         _write_weights(root, model, dtype, metadata, shard_bytes)
+    extra = quantisation_config(kept_of(model, model.config), model.config) if rounded else None
+    describe(root, config, dtype, extra)
+
+
+def save_tokenizer(root: Path, config: Any, tokenizer: Tokenizer | None) -> tuple[Any, dict[str, str]]:
+    """Write a tokenizer's files; the config with its stop tokens, and the metadata of the weights that go with it."""
+    metadata = {"format": "pt"}
+    if tokenizer is None:
+        return config, metadata
+    tokenizer.save(root)
+    return with_stops(config, tokenizer), metadata | {TOKENIZER_KEY: tokenizer.fingerprint}
+
+
+def describe(root: Path, config: Any, dtype: torch.dtype, quantisation: Mapping[str, Any] | None) -> None:
+    """Write the configs of a model directory, `config.json` last."""
     generation = {"eos_token_id": list(config.stop_ids), "pad_token_id": config.pad_id, "do_sample": False}
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
     if isinstance(config, EncoderConfig) and config.sentence is not None:
         write_sentence(root, config.sentence, config.hidden_size)
-    extra = {"quantization_config": quantisation_config(kept_of(model, model.config), model.config)} if rounded else {}
+    extra = {} if quantisation is None else {"quantization_config": quantisation}
     write_json(root / "config.json", write_config(config, dtype) | extra)
 
 

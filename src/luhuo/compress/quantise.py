@@ -1,0 +1,139 @@
+"""One run of stage `quantize`: the walk through the model, the method on each matrix, the directory and the report."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from luhuo.compress.calibration import sequences
+from luhuo.compress.gptq import gptq, relative_error
+from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.rtn import rtn
+from luhuo.compress.sizes import check_memory, directory_bytes
+from luhuo.compress.walk import Step, Walk
+from luhuo.compress.write import write_model
+from luhuo.core.artifact import Workspace
+from luhuo.core.atomic import write_json
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
+from luhuo.core.progress import say
+from luhuo.model.grid import Grid, dense
+from luhuo.model.matrices import Kept
+from luhuo.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from luhuo.compress.quantise_stage import QuantizeStage
+
+SCRATCH = ".walk"
+GROUPS = (128, 64, 32, 16, 8)
+"""Columns of a group where nothing else says so: the first that divides all matrices."""
+
+Row = dict[str, Any]
+"""What is told of a matrix."""
+
+
+def quantise(stage: QuantizeStage, out: Workspace) -> None:
+    """Write the quantised model directory and `report.json`, a row for each matrix."""
+    scratch = out.path / SCRATCH
+    data = stage.data
+
+    def read(tokenizer: Tokenizer) -> Tensor:
+        assert data is not None
+        return sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
+
+    with Walk(stage.model, None if data is None else read, scratch, title=f"quantize {stage.method}") as walk:
+        grid = grid_for(stage, walk)
+        check_memory(needed_bytes(walk), what=stage.method)
+        for step in walk:
+            step.notes["matrices"] = [
+                _round(stage, step, name, grid, moment) for name, moment in _moments(stage, step)
+            ]
+        write_model(walk, out.path, walk.finished())
+        report = [row for notes in walk.notes() for row in notes["matrices"]]
+    write_json(out.path / "report.json", report)
+    shutil.rmtree(scratch)
+    _tell(stage, out, report, grid)
+
+
+def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
+    """The grid of all matrices. Raises `LuhuoError` if its groups do not divide one of them."""
+    columns = {
+        parameter.shape[1]
+        for name, parameter in walk.model.named_parameters()
+        if name.startswith("blocks.") and parameter.ndim == 2
+    }
+    group = None if stage.group == "row" else stage.group
+    if group == "auto":
+        group = next((size for size in GROUPS if all(count % size == 0 for count in columns)), None)
+    grid = Grid(stage.bits, group, stage.symmetric, stage.search)
+    for count in columns:
+        grid.width(count)
+    return grid
+
+
+def needed_bytes(walk: Walk) -> int:
+    """Memory for the largest block in fp32 twice, its second moments twice, and the batch at hand."""
+    sizes = [sum(p.numel() for p in block.parameters()) for block in walk.model.blocks]
+    moments = [
+        sum(p.shape[1] ** 2 for name, p in block.named_parameters() if p.ndim == 2) for block in walk.model.blocks
+    ]
+    states = 0 if walk.sequences is None else walk.sequences.numel() * walk.config.hidden_size
+    return 4 * (2 * max(sizes) + 3 * max(moments) + states)
+
+
+def _moments(stage: QuantizeStage, step: Step) -> list[tuple[str, Tensor | None]]:
+    """The block's matrices, with the second moments of their inputs where there are any."""
+    if stage.data is None:
+        return [(name, None) for name in step.matrices]
+    collectors = {name: SecondMoment(module.weight.shape[1]) for name, module in step.matrices.items()}
+    step.collect({name: [one] for name, one in collectors.items()})
+    return [(name, one.moment) for name, one in collectors.items()]
+
+
+def _round(stage: QuantizeStage, step: Step, name: str, grid: Grid, moment: Tensor | None) -> Row:
+    weight = step.matrices[name].weight.detach().clone()
+    row: Row = {"name": f"{step.name}.{name}", "shape": list(weight.shape), "bits": grid.bits, "group": grid.group}
+    if stage.method == "gptq":
+        assert moment is not None
+        try:
+            outcome = gptq(weight, moment, grid, damping=stage.damping, order=stage.order)
+        except LuhuoError as error:
+            error.where = row["name"]
+            raise
+        rounded = outcome.rounded
+        row |= {"damping": outcome.damping, "dead": outcome.dead}
+    else:
+        rounded = rtn(weight, grid)
+    if moment is not None:
+        row["error"] = relative_error(weight, dense(rounded), moment)
+    step.put(name, Kept(rounded))
+    return row
+
+
+def _tell(stage: QuantizeStage, out: Workspace, report: list[Row], grid: Grid) -> None:
+    """The stage's results, and in words what was out of the ordinary."""
+    size = directory_bytes(str(out.path))
+    out.results |= {
+        "bytes": size,
+        "bytes_before": directory_bytes(stage.model),
+        "bits": grid.bits,
+        "group": grid.group,
+    }
+    errors = [row["error"] for row in report if "error" in row]
+    if errors:
+        out.results["error"] = sum(errors) / len(errors)
+    raised = [row["name"] for row in report if row.get("damping", stage.damping) > stage.damping]
+    if raised:
+        out.results["raised_damping"] = len(raised)
+        say(
+            tr(
+                f"{len(raised)} matrices had a second moment without Cholesky factor; their damping was raised: "
+                f"{', '.join(raised[:4])}",
+                f"{len(raised)} 个矩阵的二阶矩无法 Cholesky 分解，已加大阻尼：{', '.join(raised[:4])}",
+            )
+        )
+    dead = sum(row.get("dead", 0) for row in report)
+    if dead:
+        out.results["dead_columns"] = dead

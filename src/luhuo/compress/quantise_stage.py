@@ -1,0 +1,82 @@
+"""The stage `quantize`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
+
+from luhuo.core.artifact import Workspace
+from luhuo.core.config import Input, field
+from luhuo.core.language import tr
+from luhuo.core.stage import Stage
+
+Method = Literal["rtn", "gptq"]
+NEEDS_DATA = ("gptq",)
+
+
+class QuantizeStage(Stage):
+    """Keep the matrices of a decoder in few bits, block by block: a model directory in the layout of
+    compressed-tensors, which our engine, transformers and vLLM load."""
+
+    resumable: ClassVar[bool] = True
+
+    model: Input = field(..., "The model: a directory or a reference.", "模型：目录或引用。")
+    method: Method = field("gptq", "How matrices are rounded.", "量化方法。")
+    bits: Literal[8, 4, 3, 2] = field(4, "Bits of a weight.", "每个权重的位数。")
+    group: int | Literal["auto", "row"] = field(
+        "auto",
+        "Columns under one scale; auto: 128, 64 or 32, whichever divides all matrices; row: whole rows.",
+        "共用一个缩放的列数；auto 取 128、64、32 中能整除所有矩阵者；row 为整行。",
+    )
+    symmetric: bool = field(True, "Whether zero is in the middle of the grid.", "零点是否居中。")
+    search: bool = field(
+        True,
+        "Whether a group's range is searched for the least squared error; otherwise smallest to largest.",
+        "是否搜索使平方误差最小的范围；否则取最小到最大。",
+    )
+    data: list[Input] | Input | None = field(
+        None,
+        "Calibration text: shards, a corpus, text files or conversations.",
+        "校准文本：分片、语料、文本文件或对话。",
+    )
+    sequences: int = field(128, "Calibration sequences.", "校准序列数。", ge=1)
+    length: int = field(512, "Tokens of a sequence.", "每个序列的词元数。", ge=2)
+    order: Literal["given", "static", "activation"] = field(
+        "static",
+        "gptq: columns are rounded as they stand, by the size of their inputs with groups of neighbours, or with "
+        "groups by that size (act-order).",
+        "gptq：按原列序；按输入大小排序而分组不变；或分组也按此排序（act-order）。",
+    )
+    damping: float = field(
+        0.01,
+        "gptq: share of the mean diagonal added to the second moment; raised by itself where that is needed.",
+        "gptq：加到二阶矩上的平均对角线比例；需要时自动加大。",
+        gt=0,
+        le=1,
+    )
+    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Self:
+        if self.method in NEEDS_DATA and self.data is None:
+            raise ValueError(
+                tr(f"{self.method} needs calibration text: data=…", f"{self.method} 需要校准文本：data=…")
+            )
+        if isinstance(self.group, int) and (self.group < 8 or self.group % 8):
+            raise ValueError(tr("group: a multiple of 8, auto or row", "group：8 的倍数、auto 或 row"))
+        return self
+
+    def disk_bytes(self) -> int:
+        """The parts and the directory: together less than the original in bf16, twice."""
+        from luhuo.compress.sizes import directory_bytes
+
+        return 2 * directory_bytes(self.model) + 50_000_000
+
+    def run(self, out: Workspace) -> None:
+        """Round, continuing what lies there, and write the model directory."""
+        from luhuo.compress.quantise import quantise
+        from luhuo.core.device import use_threads
+
+        use_threads(self.threads)
+        quantise(self, out)
