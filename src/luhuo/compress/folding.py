@@ -31,6 +31,8 @@ class Fold:
     """Divide the input by scales (columns,); gives the scales it was really divided by."""
     tied: Tensor | None = None
     """(columns,) int64: columns of equal numbers must have the same scale; None: each has its own."""
+    behind_norm: bool = False
+    """Whether a norm is divided, and no matrix."""
 
     def shared(self, scale: Tensor) -> Tensor:
         """Scales (columns,) made equal where they must be: the largest of those tied."""
@@ -100,7 +102,7 @@ def _readers(part: nn.Module | None) -> tuple[str, ...]:
 def _norm(norm: nn.Module | None, matrices: tuple[str, ...]) -> list[Fold]:
     if not isinstance(norm, RMSNorm | LayerNorm) or norm.weight is None or norm.weight.dim() > 1:
         return []
-    return [Fold(matrices, lambda scale: _divide_norm(norm, scale))]
+    return [Fold(matrices, lambda scale: _divide_norm(norm, scale), behind_norm=True)]
 
 
 def _divide_norm(norm: RMSNorm | LayerNorm, scale: Tensor) -> Tensor:

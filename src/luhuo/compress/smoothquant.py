@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from luhuo.compress.awq import SMALLEST
-from luhuo.compress.w8a8 import Scales, product_error
+from luhuo.compress.w8a8 import Scales, by_tensor, product_error
 
 STEPS = 20
 """Values of α that are tried: 0, 1/20 … 1."""
@@ -58,17 +58,21 @@ def search(
     `inputs` (columns,) are its largest magnitudes, `rows` (tokens, columns) a sample of it, on which the error is
     taken. With an `exponent` only that one is taken, whatever it costs. `shared` makes scales equal that must be.
     """
-    whole = sum(float((rows @ weight.float().T).square().sum()) for weight in weights)
-    share = 1 / whole if whole > 0 else 0.0
+
+    def error(scale: Tensor) -> float:
+        fixed = None if scales == "token" else by_tensor(rows, float((inputs / scale).max()), 100.0)
+        return product_error(rows / scale, together * scale, fixed)
+
+    together = torch.cat([weight.float() for weight in weights])
     ones = torch.ones_like(inputs)
-    plain = share * sum(product_error(rows, weight, ones, inputs, scales) for weight in weights)
+    plain = error(ones)
+    if exponent is not None:
+        scale = shared(smoothing(inputs, weights, exponent))
+        return Choice(scale, exponent, error(scale), plain)
     best = Choice(ones, None, plain, plain)
     for step in range(STEPS + 1):
-        tried = step / STEPS if exponent is None else exponent
-        scale = shared(smoothing(inputs, weights, tried))
-        error = share * sum(product_error(rows, weight, scale, inputs, scales) for weight in weights)
-        if exponent is not None:
-            return Choice(scale, tried, error, plain)
-        if error < best.error:
-            best = Choice(scale, tried, error, plain)
+        scale = shared(smoothing(inputs, weights, step / STEPS))
+        found = error(scale)
+        if found < best.error:
+            best = Choice(scale, step / STEPS, found, plain)
     return best

@@ -52,12 +52,9 @@ def rounded_inputs(x: Tensor, scale: Tensor | float) -> Tensor:
     return (x / scale).round().clamp(-TOP, TOP) * scale
 
 
-def product_error(rows: Tensor, weight: Tensor, scale: Tensor, inputs: Tensor, scales: Scales) -> float:
-    """Squared error of rows · Wᵀ in 8 bits, after columns were scaled by `scale` (columns,) and rows by its inverse.
-
-    `inputs` (columns,): the largest magnitudes of the whole input, for a scale of all tokens.
-    """
-    x, wide = rows / scale, weight.float() * scale
-    of_x = by_token(x) if scales == "token" else float((inputs / scale).max()) / TOP
-    found = rounded_inputs(x, of_x) @ dense(round_weight(wide)).T
-    return float((found - rows @ weight.float().T).square().sum(dtype=torch.float64))
+def product_error(rows: Tensor, weight: Tensor, fixed: float | None) -> float:
+    """Squared error of rows (tokens, columns) · Wᵀ in 8 bits, over its squares; `fixed`: one scale for all rows."""
+    wanted = rows @ weight.float().T
+    found = rounded_inputs(rows, by_token(rows) if fixed is None else fixed) @ dense(round_weight(weight)).T
+    whole = float(wanted.square().sum(dtype=torch.float64))
+    return float((found - wanted).square().sum(dtype=torch.float64)) / whole if whole > 0 else 0.0
