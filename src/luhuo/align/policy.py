@@ -75,14 +75,16 @@ def open_policy(
 def keep_policy(model: nn.Module, out: Path, extra: Mapping[str, Tensor] | None = None) -> None:
     """Write the result into `out`: the model directory, or the adapter beside its tokenizer and chat template.
 
-    `extra` are tensors of heads by published name, saved with an adapter.
+    A model trained with rounded matrices is written with them, its adapter merged. `extra` are tensors of heads by
+    published name, saved with an adapter.
     """
     from luhuo.adapter.attach import attached
     from luhuo.adapter.files import save as save_adapter
     from luhuo.model.decoder import Decoder
     from luhuo.model.save import save
+    from luhuo.train.quantisation.training import settle
 
-    adapter = attached(model)
+    adapter = attached(settle(model))
     if adapter is None or adapter.whole:
         assert isinstance(model, Decoder)
         save(model, out)
@@ -95,21 +97,23 @@ def keep_policy(model: nn.Module, out: Path, extra: Mapping[str, Tensor] | None 
 @contextmanager
 def reference(model: nn.Module) -> Iterator[None]:
     """The model computes what it computed before training, without gradients: its adapter is off or, where training
-    went on from a trained one, as it was then. Raises `LuhuoError` if there is no adapter: hold a frozen copy then."""
+    went on from a trained one, as it was then, and nothing is rounded. Raises `LuhuoError` if there is no adapter:
+    hold a frozen copy then."""
     import torch
 
     from luhuo.adapter.attach import disabled, needed
     from luhuo.adapter.open import open_decoder
+    from luhuo.train.quantisation.training import unrounded
 
     adapter = needed(model)
     if adapter.whole and adapter.base and not adapter.originals:
         before = dict(open_decoder(adapter.base, dtype="fp32", device=str(adapter.model.device)).named_parameters())
         adapter.originals = {name: before[name].data for name in adapter.extra}
     if adapter.first is None:
-        with disabled(model):
+        with disabled(model), unrounded(model):
             yield
         return
-    with torch.no_grad():
+    with torch.no_grad(), unrounded(model):
         now = adapter.swap(adapter.first)
         try:
             yield

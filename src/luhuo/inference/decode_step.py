@@ -20,14 +20,19 @@ from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.decoder import Decoder
+from luhuo.model.eight_bit import EightBitLinear
+from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import MLP, Attention, Linear
 from luhuo.model.norms import RMSNorm
 from luhuo.model.quantised import QuantisedLinear
 from luhuo.model.rope import tables
+from luhuo.model.sparse import SparseLinear
 
 MOST_ROWS = {torch.float32: 16, torch.bfloat16: 128}
 """Rows up to which this is the faster way, by the format computed in: products of many rows are PyTorch's, which in
 bf16 needs some hundred of them to be fast."""
+KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
+"""Matrices that the compiled step multiplies by."""
 TABLE = 512
 """Positions whose cosines and sines are computed at a time."""
 
@@ -215,8 +220,10 @@ def _matrices(model: Decoder) -> Iterator[nn.Module]:
 
 
 def _is_alone(matrix: nn.Module) -> bool:
-    """Whether a matrix is what it looks like: no kind of its own, no adapter on it but those of single rows."""
-    return type(matrix) in (Linear, QuantisedLinear) and isinstance(getattr(matrix, "adapter", None), Updates | None)
+    """Whether a matrix is what it looks like: no kind of its own, not rounded for training, no adapter on it but those
+    of single rows."""
+    adapter, rounding = (getattr(matrix, name, None) for name in ("adapter", "rounding"))
+    return type(matrix) in KINDS and isinstance(adapter, Updates | None) and rounding is None
 
 
 def _layer(module: nn.Module) -> _Layer:
@@ -232,7 +239,7 @@ def _layer(module: nn.Module) -> _Layer:
 
 
 def _matrix(module: object) -> Matrix:
-    if isinstance(module, QuantisedLinear):
+    if isinstance(module, KeptLinear):
         return module.describe()
     assert isinstance(module, Linear)
     return describe_dense(module.weight, module.bias)

@@ -243,7 +243,8 @@ class MLP(nn.Module):
         both = self.gate_up(x)
         if self.activation == "silu" and isinstance(self.down, Linear):
             weight = self.down.weight
-            plain = self.down.bias is None and not self.down.fp8 and self.down.adapter is None
+            alone = self.down.adapter is None and self.down.rounding is None
+            plain = self.down.bias is None and not self.down.fp8 and alone
             if len(weight) >= WIDE and plain and casts(weight, x.dtype):
                 return gated_down(both, weight)
         if self.activation == "silu":

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from luhuo.core.config import Config, field
 from luhuo.train.parallel_config import Parallel
+from luhuo.train.quantisation.config import Quantisation
 from luhuo.train.sparsity_config import Sparsity
 
 
@@ -101,6 +102,11 @@ class TrainerConfig(Config):
         "The blocks' matrices are multiplied in 8-bit floats (in hardware from Ada and Hopper on, else emulated).",
         "模型块的矩阵以 8 位浮点相乘（Ada、Hopper 起由硬件计算，否则为模拟）。",
     )
+    quantisation: Quantisation | None = field(
+        None,
+        "Round the blocks' matrices while they are trained, and in the result: {bits: 4}.",
+        "训练时即对模型块的矩阵取整，结果亦然：{bits: 4}。",
+    )
     compile: Literal["auto", "none", "default", "reduce-overhead", "max-autotune"] = field(
         "auto",
         "torch.compile of the blocks: auto (on CUDA only), none, or one of its modes.",
@@ -175,6 +181,8 @@ class TrainerConfig(Config):
     def _fits_parallel(self) -> Self:
         if self.parallel.tp != 1 and self.optimiser in ("adamw8", "lion8"):
             raise ValueError(f"{self.optimiser} keeps its states by whole rows: it does not go with parallel.tp")
+        if self.quantisation is not None and (self.fp8 or self.parallel.tp != 1):
+            raise ValueError(f"quantisation does not go with {'fp8' if self.fp8 else 'parallel.tp'}")
         divided = [name for name in ("fsdp", "tp", "ep") if getattr(self.parallel, name) != 1]
         if divided and self.sparsity.grows:
             raise ValueError(f"zeros are chosen in whole matrices: parallel.{divided[0]} does not go with new ones")

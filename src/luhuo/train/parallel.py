@@ -39,6 +39,7 @@ from luhuo.train.expert_parallel import divide_experts
 from luhuo.train.mesh import Mesh
 from luhuo.train.parallel_config import Parallel
 from luhuo.train.pieces import Cut, Split, gathered, local, note
+from luhuo.train.quantisation.rounding import copy_rounding
 from luhuo.train.tensor_parallel import Plan, divide, told
 
 PATIENCE = timedelta(minutes=30)
@@ -194,6 +195,7 @@ def whole(model: Model) -> Model | None:
         with torch.device("meta"):
             result = kind(copy.copy(model.config)).to_empty(device="cpu")  # type: ignore[call-arg]
         result.tokenizer = model.tokenizer
+        copy_rounding(model, result)
     targets: dict[str, nn.Parameter] = dict(result.named_parameters()) if result is not None else {}
     with torch.no_grad():
         for name, parameter in model.named_parameters():

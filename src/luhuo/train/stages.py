@@ -95,6 +95,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         from luhuo.tokenizer.tokenizer import Tokenizer
         from luhuo.train import pretraining
         from luhuo.train.parallel import spread, whole
+        from luhuo.train.quantisation.training import settle
         from luhuo.train.ranks import Ranks
         from luhuo.train.samples import sampler
         from luhuo.train.trainer import Trainer
@@ -128,7 +129,7 @@ class PretrainStage(Stage, TrainerConfig, Objectives):
         finished = whole(model)
         if finished is None:
             return
-        save(finished, out.path)
+        save(settle(finished), out.path)
         trainer.clean()
         out.results |= {"loss": last["loss"], "parameters": total(model.config)}
         scores = {name.removeprefix("valid_").partition("."): last[name] for name in last if name.startswith("valid_")}

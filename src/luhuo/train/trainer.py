@@ -35,6 +35,7 @@ from luhuo.train.objective import Batch, Objective, Prepares
 from luhuo.train.passes import gradient_passes
 from luhuo.train.plan.fit import Fit
 from luhuo.train.prefetch import Loader, Prefetcher
+from luhuo.train.quantisation.training import QuantisedTraining
 from luhuo.train.ranks import Ranks
 from luhuo.train.samples import Sampler
 from luhuo.train.signals import StopSignal
@@ -73,6 +74,8 @@ class Trainer:
         self.evaluate, self.sample, self.title = evaluate, sample, title
         self.ranks = Ranks()
         self.folder = out.path / ".checkpoint"
+        rounded = config.quantisation
+        self.rounding = None if rounded is None else QuantisedTraining(model, rounded, config.steps)
         self.state = RunState(model, config, self.loader, self.folder, self.ranks)
         self.gradients = Gradients(model, objective, self.ranks, config.micro_batch)
         self.adapter = attached(model)
@@ -98,6 +101,8 @@ class Trainer:
         if found is not None:
             self.state.restore(found)
             self.loader.restore(found.values["loader"])
+        if self.rounding is not None:
+            self.rounding.begin(self.step)
         if self.ranks.main:
             say(self.state.optimiser.table())
         dtype = pick_dtype(self.config.dtype, self.model.device)
@@ -143,6 +148,8 @@ class Trainer:
             ) from error
         self.state.writer.wait()
         self.state.keep_result(best=bool(self.config.keep_best))
+        if self.rounding is not None:
+            self.rounding.follow()
         half_gradients.keep_half(self.gradients.halves, half=False)
         self.model.compute_in(None).eval()
         return self.state.last
@@ -198,6 +205,8 @@ class Trainer:
             self.model.update_balance(self.config.balance_speed)
         self.model.zero_grad(set_to_none=True)
         self.state.step += 1
+        if self.rounding is not None:
+            self.rounding.begin(self.step)
         if self.state.average is not None:
             self.state.average.update(self.model, self.step)
         mine, flops = batch_work(self.model.config, batch)
@@ -247,6 +256,8 @@ class Trainer:
         found = checkpoint.read_last(self.folder)
         if verdict == "back" and found is not None:
             self.state.restore(found, guard=False)
+            if self.rounding is not None:
+                self.rounding.begin(self.step)
             self.monitor.forget_after(self.step)
             self.state.save()
             told = tr(
@@ -281,12 +292,16 @@ class Trainer:
         self.model.eval()
         average = self.state.average
         with torch.no_grad(), average.in_place(self.model) if average else nullcontext():
+            if self.rounding is not None and average:
+                self.rounding.follow()
             if score and self.evaluate is not None:
                 scores = self.evaluate(self.model)
                 self._keep_if_best(scores)
                 self.monitor.record(scores)
             if sample and self.sample is not None:
                 self.monitor.samples(self.sample(self.model))
+        if self.rounding is not None and average:
+            self.rounding.follow()
         self.model.train()
 
     def _keep_if_best(self, scores: dict[str, float]) -> None:

@@ -7,6 +7,7 @@
 | embedding | embeddings, tables of positions, types, distances         | no           | · `embedding_rate` |
 | head      | unembedding, last layers for labels                       | no           | · `embedding_rate` |
 | vectors   | norms, biases, sinks                                      | no           | · `embedding_rate` |
+| steps     | logarithms of learned scales of rounded matrices          | no           | · `step_rate`      |
 
 Tied embeddings are in `embedding`. A router's rows are one vector for each expert, like an embedding's: they are not
 orthogonalised. `muon`, `adamw8` and `lion8` serve the matrices alone; everything else is then AdamW's (Lion's), in
@@ -36,7 +37,10 @@ ROUTERS = ("router", "shared_gate")
 TABLES = ("embedding", "embedding_in", "projection", "positions", "types", "distances", "queries")
 HEADS = ("unembedding.weight", "embedding_out.weight", "labels.out.weight", "score.weight")
 
-NAMES = ("embedding", "head", "vectors", "routers", "matrices")
+STEP = ".rounding.step"
+"""How the names of learned scales end (`train.quantisation`)."""
+
+NAMES = ("embedding", "head", "vectors", "routers", "steps", "matrices")
 
 FOR_REST = {"muon": "adamw", "adamw8": "adamw", "lion8": "lion"}
 """The rule of what is no matrix, where it is another."""
@@ -82,11 +86,13 @@ def group(model: nn.Module, config: TrainerConfig) -> list[Group]:
     transferred = transfer(model, config)
     rate, raised = config.learning_rate, config.learning_rate * config.embedding_rate
     rest = FOR_REST.get(config.optimiser, config.optimiser)
+    steps = rate * (config.quantisation.step_rate if config.quantisation else 1.0)
     table = {
         "embedding": (rest, raised, 0.0, tr("rows are seen rarely: larger steps", "每行少见：步子更大")),
         "head": (rest, raised, 0.0, tr("one row a token, like an embedding", "每词元一行，同嵌入")),
         "vectors": (rest, raised, 0.0, tr("a scale must not shrink to nothing", "缩放量不宜衰减")),
         "routers": (rest, rate, 0.0, tr("one row an expert; decay would even them out", "每专家一行；衰减会抹平")),
+        "steps": (rest, steps, 0.0, tr("logarithms: a step is a share of the scale", "对数：一步即按比例改变缩放")),
         "matrices": (config.optimiser, rate, config.weight_decay, tr("learning_rate itself", "即 learning_rate")),
     }
     members, found = sort_parameters(model), _adapter_groups(model, config, rest)
@@ -161,6 +167,8 @@ def transfer(model: nn.Module, config: TrainerConfig) -> dict[str, tuple[float, 
 
 def _group_of(name: str, parameter: Tensor) -> str:
     kind = kind_of(name)
+    if name.endswith(STEP):
+        return "steps"
     if parameter.ndim == 1 or kind.endswith(("norm", "bias")):
         return "vectors"
     if kind in ROUTERS:
