@@ -288,7 +288,7 @@ def test_plain_int8_of_compressed_tensors_is_read(tmp_path: Path) -> None:
     ("settings", "words_of"),
     [
         ({"quant_method": "awq", "version": "gemv"}, "gemm"),
-        ({"quant_method": "compressed-tensors", "format": "float-quantized"}, "pack-quantized"),
+        ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "pack-quantized"),
         ({"quant_method": "bitsandbytes"}, "gptq"),
     ],
 )

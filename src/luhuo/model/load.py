@@ -59,7 +59,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
-        if dtype == "auto" and isinstance(weights, RoundedWeights) and place.type == "cpu":
+        if dtype == "auto" and isinstance(weights, RoundedWeights) and weights.bits and place.type == "cpu":
             dtype = "int4" if weights.bits == 4 else "int8"
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000

@@ -55,9 +55,10 @@ class QuantisedLinear(Adaptable):
     order: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, matrix: Packed, bias: Tensor | None = None) -> None:
+    def __init__(self, matrix: Packed, bias: Tensor | None = None, width: Width | None = None) -> None:
         super().__init__()
         self.bits: Bits = matrix.bits
+        self.width: Width = width or matrix.bits  # what it was rounded to; 3 and 2 are packed like 4
         self.rows, self.columns, self.group = matrix.rows, matrix.columns, matrix.group
         tensors = {"packed": matrix.weight, "scale": matrix.scale, "low": matrix.low, "order": matrix.order}
         for name, tensor in (tensors | {"bias": bias}).items():
@@ -232,7 +233,7 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
         return
     parent, _, child = owner.rpartition(".")
     bias = getattr(model.get_submodule(owner), "bias", None)
-    setattr(model.get_submodule(parent), child, QuantisedLinear(rounded.packed(), bias))
+    setattr(model.get_submodule(parent), child, QuantisedLinear(rounded.packed(), bias, rounded.bits))
 
 
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Reading weights that were rounded elsewhere: compressed-tensors, GPTQ and AWQ.
+"""Reading weights that were rounded elsewhere: compressed-tensors, GPTQ, AWQ, and bitsandbytes' 8 bits.
 
-All keep integers of `bits` bits in 32-bit words, lowest bits first. compressed-tensors packs along the columns of
-(rows, columns). GPTQ has the matrix as (columns, rows) and packs along the columns, but zeros, less one, along the
+The first three keep integers of `bits` bits in 32-bit words (`words.py`). compressed-tensors packs along the columns
+of (rows, columns). GPTQ has the matrix as (columns, rows) and packs along the columns, but zeros, less one, along the
 rows. AWQ has it so too and packs along the rows, in the order 0, 2, 4, 6, 1, 3, 5, 7. A weight is (q - zero) · scale.
 """
 
@@ -16,20 +16,19 @@ from torch import Tensor
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.kernels.block_floats import dequantise_fp8
 from luhuo.kernels.packed import Bits, Width
+from luhuo.model.matrices import Activations, Float8
 from luhuo.model.quantised import Rounded
+from luhuo.model.quantised_bitsandbytes import TOP
+from luhuo.model.quantised_schemes import Schemes
 from luhuo.model.weights import Weights
+from luhuo.model.words import of_words, words_for
 
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-PACKED, PLAIN = "pack-quantized", ("int-quantized", "naive-quantized")
-"""Formats of compressed-tensors that are read: words, and plain int8."""
-METHODS = ("compressed-tensors", "gptq", "awq")
-
-
-def of_words(words: Tensor, bits: int, columns: int) -> Tensor:
-    """The integers (rows, columns) in words (rows, n): int16, 0 … 2^bits - 1."""
-    shifts = bits * torch.arange(32 // bits, dtype=torch.int32)
-    return ((words[..., None] >> shifts) & (2**bits - 1)).to(torch.int16).flatten(1)[:, :columns]
+LAYOUTS = ("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision")
+"""Formats of compressed-tensors that are read: words, int8, FP8, and several of them in one directory."""
+METHODS = ("compressed-tensors", "gptq", "awq", "bitsandbytes")
 
 
 def rounded_of(q: Tensor, scale: Tensor, zero: Tensor, bits: Width, order: Tensor | None = None) -> Rounded | None:
@@ -55,13 +54,16 @@ class RoundedWeights(ABC):
 
     parts: tuple[str, ...] = ()
     """Endings in the place of `.weight` in the names of a rounded matrix' tensors; the first is always there."""
+    besides: tuple[str, ...] = ()
+    """Endings of tensors that are no weights: scales of what is cached, or given out."""
 
     def __init__(self, weights: Weights, settings: Mapping[str, Any]) -> None:
         self.where, self._weights, self.settings = weights.where, weights, settings
         shapes = weights.shapes()
         self._matrices = [name.removesuffix(self.parts[0]) for name in shapes if name.endswith(self.parts[0])]
         inner = {base + part for base in self._matrices for part in self.parts}
-        self._shapes = {name: shape for name, shape in shapes.items() if name not in inner}
+        kept = (name for name in shapes if name not in inner and not name.endswith(self.besides))
+        self._shapes = {name: shapes[name] for name in kept}
         self._shapes |= {base + ".weight": self.shape(base) for base in self._matrices}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -69,9 +71,14 @@ class RoundedWeights(ABC):
         return self._shapes
 
     @property
-    def bits(self) -> Bits:
-        """The most bits of any matrix."""
-        return 8 if any(self.bits_of(base) == 8 for base in self._matrices) else 4
+    def bits(self) -> Bits | None:
+        """The most bits of any matrix of integers, 3 and 2 counted as 4; None if there is none."""
+        found = {self.bits_of(base) for base in self._matrices if not self.is_float(base)}
+        return None if not found else 8 if 8 in found else 4
+
+    def is_float(self, base: str) -> bool:
+        """Whether a matrix is kept in small floats."""
+        return False
 
     def bits_of(self, base: str) -> Width:
         """Bits of a matrix. Raises `LuhuoError` if they are not 8, 4, 3 or 2."""
@@ -106,6 +113,14 @@ class RoundedWeights(ABC):
         moved = bool((index.diff() < 0).any())
         order = index.argsort(stable=True) if moved else None
         return rounded_of(q if order is None else q[:, order], scale, zero, self.bits_of(base), order)
+
+    def float8(self, name: str) -> Float8 | None:
+        """One tensor in FP8, with a scale for each row or for all; None if it is not kept so."""
+        return None
+
+    def activations(self, name: str) -> Activations | None:
+        """How the input of a matrix is to be rounded; None: not at all."""
+        return None
 
     @abstractmethod
     def shape(self, base: str) -> tuple[int, ...]:
@@ -146,31 +161,129 @@ class RoundedWeights(ABC):
 
 
 class CompressedWeights(RoundedWeights):
-    """compressed-tensors, pack-quantized: `weight_packed`, `weight_scale`, `weight_shape`, perhaps more."""
+    """compressed-tensors: `weight_packed` and `weight_shape`, or `weight` in int8 or FP8, and `weight_scale`; perhaps
+    zeros, the groups of the columns, and a scale for the input."""
 
-    parts = (".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx")
+    parts = (
+        ".weight_scale",
+        ".weight_packed",
+        ".weight_shape",
+        ".weight_zero_point",
+        ".weight_g_idx",
+        ".input_scale",
+        ".input_zero_point",
+    )
+    besides = (".k_scale", ".v_scale", ".q_scale", ".output_scale", ".k_zero_point", ".v_zero_point")
+
+    def __init__(self, weights: Weights, settings: Mapping[str, Any]) -> None:
+        self._schemes = Schemes(settings, weights.where)
+        super().__init__(weights, settings)
+
+    def is_packed(self, base: str) -> bool:
+        """Whether a matrix is kept in words."""
+        return base + ".weight_packed" in self._weights.shapes()
+
+    def is_float(self, base: str) -> bool:
+        return not self.is_packed(base) and self._schemes.of(base).floats
 
     def shape(self, base: str) -> tuple[int, ...]:
+        if not self.is_packed(base):
+            return self._weights.shapes().get(base + ".weight", ())
         return tuple(self.needed(base, ".weight_shape", (2,)).tolist())
 
     def width(self, base: str) -> int:
+        if not self.is_packed(base):
+            return 8
         words, columns = self._weights.shapes()[base + ".weight_packed"][1], self.shape(base)[1]
-        return next((bits for bits in (4, 8) if words == -(-columns * bits // 32)), 32 * words // max(columns, 1))
+        told = self._schemes.of(base).bits
+        if told in get_args(Width) and words in (words_for(columns, told), words_for(columns, told, loose=True)):
+            return told
+        return next((bits for bits in (4, 8, 3, 2) if words == words_for(columns, bits)), told)
 
     def read(self, base: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows, columns = self.shape(base)
-        bits = self.bits_of(base)
-        q = of_words(self.needed(base, ".weight_packed", (rows, -(-columns * bits // 32))), bits, columns)
         scale = _scales(self, base, rows)
-        words = self.part(base, ".weight_zero_point", (-(-rows * bits // 32), scale.shape[1]))
-        zero = torch.full(scale.shape, 2 ** (bits - 1)) if words is None else of_words(words.t(), bits, rows).t()
-        return q, scale, zero, _groups(self.part(base, ".weight_g_idx", (columns,)), columns, scale.shape[1])
+        index = _groups(self.part(base, ".weight_g_idx", (columns,)), columns, scale.shape[1])
+        q, zero = self._words(base, scale) if self.is_packed(base) else self._bytes(base, scale)
+        return q, scale, zero, index
+
+    def _words(self, base: str, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """q and zeros out of words."""
+        (rows, columns), bits = self.shape(base), self.bits_of(base)
+        words = self.needed(base, ".weight_packed")
+        loose = words.shape[1] != words_for(columns, bits) and words.shape[1] == words_for(columns, bits, loose=True)
+        expected = (rows, words_for(columns, bits, loose=loose))
+        q = of_words(self.needed(base, ".weight_packed", expected), bits, columns, loose=loose)
+        packed = self.part(base, ".weight_zero_point", (words_for(rows, bits, loose=loose), scale.shape[1]))
+        if packed is None:
+            return q, torch.full(scale.shape, 2 ** (bits - 1))
+        return q, of_words(packed.t().contiguous(), bits, rows, loose=loose).t()
+
+    def _bytes(self, base: str, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """q and zeros of int8."""
+        q, zero = self.needed(base, ".weight"), self.part(base, ".weight_zero_point")
+        if q.dtype != torch.int8:
+            raise LuhuoError(
+                tr("Weights quantised this way are not read.", "不读取以这种方式量化的权重。"),
+                expected="int8",
+                found=f"{base}.weight {q.dtype}",
+                where=self.where,
+            )
+        zero = torch.zeros(scale.shape) if zero is None else zero.reshape(-1, scale.shape[1]).expand(scale.shape)
+        return q.to(torch.int16) + 128, zero.to(torch.int16) + 128
+
+    def tensor(self, name: str) -> Tensor:
+        base = name.removesuffix(".weight")
+        if base == name or base + self.parts[0] not in self._weights.shapes() or not self.is_float(base):
+            return super().tensor(name)
+        values, scale = self._floats(base)
+        if scale.shape[0] in (1, len(values)):
+            return (
+                values.float()
+                * scale.float().repeat_interleave(-(-values.shape[1] // scale.shape[1]), 1)[:, : values.shape[1]]
+            )
+        tile = [-(-size // count) for size, count in zip(values.shape, scale.shape, strict=True)]
+        return dequantise_fp8(values, scale, (tile[0], tile[1]))
+
+    def rounded(self, name: str) -> Rounded | None:
+        base = name.removesuffix(".weight")
+        if base != name and base + self.parts[0] in self._weights.shapes() and self.is_float(base):
+            return None
+        return super().rounded(name)
+
+    def float8(self, name: str) -> Float8 | None:
+        base = name.removesuffix(".weight")
+        if base == name or base + self.parts[0] not in self._weights.shapes() or not self.is_float(base):
+            return None
+        values, scale = self._floats(base)
+        return Float8(values, scale) if scale.shape[1] == 1 and scale.shape[0] in (1, len(values)) else None
+
+    def _floats(self, base: str) -> tuple[Tensor, Tensor]:
+        """Values (rows, columns) float8_e4m3fn and scales in two dimensions."""
+        values, scale = self.needed(base, ".weight"), self.needed(base, ".weight_scale")
+        if values.dtype != torch.float8_e4m3fn or scale.dim() > 2 or values.dim() != 2:
+            raise LuhuoError(
+                tr("Weights quantised this way are not read.", "不读取以这种方式量化的权重。"),
+                expected="float8_e4m3fn",
+                found=f"{base}.weight {values.dtype} {list(values.shape)}, {list(scale.shape)}",
+                where=self.where,
+            )
+        return values, scale.reshape(1, 1) if scale.numel() == 1 else scale.reshape(len(scale), -1)
+
+    def activations(self, name: str) -> Activations | None:
+        base = name.removesuffix(".weight")
+        if base == name or base + self.parts[0] not in self._weights.shapes():
+            return None
+        kind = self._schemes.of(base).inputs
+        if kind is None or base + ".input_zero_point" in self._weights.shapes():
+            return None
+        return Activations(kind, self.part(base, ".input_scale"))
 
 
-class PlainWeights(RoundedWeights):
-    """compressed-tensors, int-quantized and naive-quantized: `weight` int8, `weight_scale`, perhaps a zero."""
+class BitsAndBytesWeights(RoundedWeights):
+    """bitsandbytes' 8 bits: `weight` int8 and `SCB`, the largest magnitude of each row; perhaps `weight_format`."""
 
-    parts = (".weight_scale", ".weight_zero_point", ".weight_g_idx")
+    parts = (".SCB", ".weight_format")
 
     def shape(self, base: str) -> tuple[int, ...]:
         return self._weights.shapes().get(base + ".weight", ())
@@ -180,18 +293,23 @@ class PlainWeights(RoundedWeights):
 
     def read(self, base: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows, columns = self.shape(base)
-        q, scale = self.needed(base, ".weight"), _scales(self, base, rows)
-        if q.dtype != torch.int8:
+        q, scale = self.needed(base, ".weight"), self.needed(base, ".SCB", (rows,)).float()[:, None] / TOP
+        order = self.part(base, ".weight_format")
+        if q.dtype != torch.int8 or (order is not None and int(order) != 0):
             raise LuhuoError(
                 tr("Weights quantised this way are not read.", "不读取以这种方式量化的权重。"),
-                expected="int8",
-                found=f"{base}.weight {q.dtype}",
+                expected=tr("int8 in rows", "按行存放的 int8"),
+                found=f"{base}.weight {q.dtype} {'' if order is None else int(order)}",
                 where=self.where,
             )
-        zero = self.part(base, ".weight_zero_point")
-        zero = torch.zeros(scale.shape) if zero is None else zero.reshape(-1, scale.shape[1]).expand(scale.shape)
-        index = _groups(self.part(base, ".weight_g_idx", (columns,)), columns, scale.shape[1])
-        return q.to(torch.int16) + 128, scale, zero.to(torch.int16) + 128, index
+        zero = torch.full(scale.shape, 128, dtype=torch.int16)
+        return q.to(torch.int16) + 128, scale, zero, _groups(None, columns, 1)
+
+    def activations(self, name: str) -> Activations | None:
+        base = name.removesuffix(".weight")
+        if base == name or base + self.parts[0] not in self._weights.shapes():
+            return None
+        return Activations(threshold=float(self.settings.get("llm_int8_threshold") or 0) or None)
 
 
 class GPTQWeights(RoundedWeights):
@@ -208,7 +326,7 @@ class GPTQWeights(RoundedWeights):
 
     def read(self, base: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         (rows, columns), bits = self.shape(base), self.bits_of(base)
-        q = of_words(self.needed(base, ".qweight").t(), bits, columns)
+        q = of_words(self.needed(base, ".qweight").t().contiguous(), bits, columns)
         scale = self.needed(base, ".scales").t()
         words = self.needed(base, ".qzeros", (scale.shape[1], -(-rows * bits // 32)))
         less = 0 if self.settings.get("checkpoint_format") == "gptq_v2" else 1
@@ -264,13 +382,13 @@ def read_rounded(weights: Weights, settings: Mapping[str, Any]) -> RoundedWeight
         return GPTQWeights(weights, settings)
     if method == "awq" and settings.get("version", "gemm").lower() == "gemm":
         return AWQWeights(weights, settings)
-    if method == "compressed-tensors" and found == PACKED:
+    if method == "compressed-tensors" and found in LAYOUTS:
         return CompressedWeights(weights, settings)
-    if method == "compressed-tensors" and found in PLAIN:
-        return PlainWeights(weights, settings)
+    if method == "bitsandbytes" and settings.get("load_in_8bit"):
+        return BitsAndBytesWeights(weights, settings)
     raise LuhuoError(
         tr("Weights in this layout are not read.", "不读取这种布局的权重。"),
-        expected=f"awq gemm, gptq, compressed-tensors {PACKED}, {', '.join(PLAIN)}",
+        expected=f"awq gemm, gptq, bitsandbytes 8 bits, compressed-tensors {', '.join(LAYOUTS)}",
         found=f"{method} {found or settings.get('version')}",
         where=weights.where,
         fix=tr("Get the model in bf16, or as GGUF.", "请换用该模型的 bf16 或 GGUF 版本。"),

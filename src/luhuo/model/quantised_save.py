@@ -1,7 +1,12 @@
-"""Writing rounded weights in the layout of compressed-tensors (pack-quantized), which transformers and vLLM read.
+"""Writing matrices of few bits in the layouts of compressed-tensors, which transformers and vLLM read.
 
-Integers of 4 and 8 bits are packed in 32-bit words along the columns, lowest bits first. vLLM runs weights of 8 bits
-with plain activations in this format only, so there is no second one for them.
+- pack-quantized: integers of 8, 4, 3 and 2 bits in words (`words.py`), with plain activations. vLLM runs weights of 8
+  bits with plain activations in this format only, so there is no second one for them.
+- int-quantized: int8 weights whose inputs are rounded to 8 bits as well (W8A8).
+- float-quantized: FP8 weights whose inputs are rounded to FP8; with plain inputs it is called naive-quantized.
+
+A matrix whose outlier columns are multiplied unrounded (LLM.int8) goes into the layout of bitsandbytes, which has a
+place for the threshold (`quantised_bitsandbytes.py`).
 """
 
 from __future__ import annotations
@@ -18,19 +23,15 @@ from luhuo.core.language import tr
 from luhuo.kernels.packed import by_row, integers
 from luhuo.model.families import links
 from luhuo.model.families.links import Link
-from luhuo.model.matrices import Kept
+from luhuo.model.matrices import Activations, Float8, Kept
 from luhuo.model.quantised import QuantisedLinear, Rounded
-from luhuo.model.quantised_files import PACKED
+from luhuo.model.quantised_bitsandbytes import bitsandbytes_config, of_bitsandbytes
+from luhuo.model.words import to_words
 
+PACKED, INTEGERS, FLOATS, NAIVE = "pack-quantized", "int-quantized", "float-quantized", "naive-quantized"
+MIXED = "mixed-precision"
 NORM = re.compile(r"norm[^.]*\.weight$")
 """Weights in the blocks that are no matrices."""
-
-
-def to_words(q: Tensor, bits: int) -> Tensor:
-    """Non-negative integers (rows, columns) in words (rows, ⌈columns · bits / 32⌉) int32."""
-    step = 32 // bits
-    padded = nn.functional.pad(q.int(), (0, -q.shape[1] % step)).view(len(q), -1, step)
-    return (padded << (bits * torch.arange(step, dtype=torch.int32))).sum(-1, dtype=torch.int32)
 
 
 def has_rounded(model: nn.Module) -> bool:
@@ -54,7 +55,7 @@ def rounded_of(module: QuantisedLinear) -> Rounded:
     matrix = module.matrix
     scale, low = (None if part is None else by_row(matrix, part) for part in (matrix.scale, matrix.low))
     assert scale is not None
-    return Rounded(integers(matrix), scale, low, matrix.bits, matrix.group, matrix.order)
+    return Rounded(integers(matrix), scale, low, module.width, matrix.group, matrix.order)
 
 
 def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tensor]]:
@@ -77,81 +78,154 @@ def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tens
 
 
 def published(link: Link, kept: Kept) -> Iterator[tuple[str, Tensor]]:
-    """The published tensors of one matrix or parameter. Raises `LuhuoError` for what this layout does not have."""
-    value = kept.value
+    """The published tensors of one matrix or parameter. Raises `LuhuoError` for what its layout does not have."""
+    value, inputs = kept.value, kept.activations
     if isinstance(value, Tensor):
         yield from zip(link.theirs, link.split(value), strict=True)
         return
-    assert isinstance(value, Rounded)
-    places = link.split(torch.arange(len(value.q))[:, None])
-    for name, rows in zip(link.theirs, places, strict=True):
-        for ending, tensor in _compressed(value, rows[:, 0], name).items():
-            yield name.removesuffix(".weight") + ending, tensor
+    count = len(value.q if isinstance(value, Rounded) else value.values)
+    for name, places in zip(link.theirs, link.split(torch.arange(count)[:, None]), strict=True):
+        for ending, tensor in _parts(value, inputs, places[:, 0], name).items():
+            yield name.removesuffix(".weight") + ending, tensor.contiguous()
 
 
-def _compressed(matrix: Rounded, rows: Tensor, name: str) -> dict[str, Tensor]:
-    """Some rows of a matrix as compressed-tensors has them, by the endings of the tensors' names."""
-    shift = 128 if matrix.bits == 8 else 0 if matrix.low is not None else 2 ** (matrix.bits - 1)
-    q = matrix.q[rows].short() + shift
-    scale = matrix.scale[rows]
-    found = {".weight_scale": scale.contiguous(), ".weight_shape": torch.tensor(q.shape)}
-    if matrix.low is not None:
-        low = matrix.low[rows].float()
-        zero = (shift - low / scale.float()).round().clamp(0, 2**matrix.bits - 1)
-        if not torch.allclose((shift - zero) * scale.float(), low, atol=0, rtol=1e-3):
-            raise LuhuoError(
-                tr(
-                    "The lows of this matrix are no whole number of scales: this layout cannot hold them.",
-                    "该矩阵的下限不是缩放的整数倍，这种布局存不下。",
-                ),
-                where=name,
-                fix=tr("Load the model in bf16 and round it anew.", "请以 bf16 载入模型后重新量化。"),
-            )
-        found[".weight_zero_point"] = to_words(zero.t(), matrix.bits).t().contiguous()
+def _parts(value: Rounded | Float8, inputs: Activations | None, rows: Tensor, name: str) -> dict[str, Tensor]:
+    """Some rows of a matrix, by the endings of the tensors' names."""
+    if isinstance(value, Float8):
+        whole = value.scale.numel() == 1
+        parts = {".weight": value.values[rows], ".weight_scale": value.scale.view(1) if whole else value.scale[rows]}
+    elif inputs is not None and inputs.threshold is not None:
+        return of_bitsandbytes(value, rows, name)
+    else:
+        parts = _words(value, rows, name) if inputs is None else _bytes(value, rows, name)
+    if inputs is not None and inputs.scale is not None:
+        parts[".input_scale"] = inputs.scale.reshape(1)
+    return parts
+
+
+def _words(matrix: Rounded, rows: Tensor, name: str) -> dict[str, Tensor]:
+    """Some rows of a matrix as pack-quantized has them."""
+    q, zero = unsigned(matrix, rows, name)
+    found = {".weight_scale": matrix.scale[rows], ".weight_shape": torch.tensor(q.shape)}
+    if zero is not None:
+        found[".weight_zero_point"] = to_words(zero.t(), matrix.bits).t()
     if matrix.order is not None:
-        order = matrix.order.long()
-        q = torch.empty_like(q).index_copy_(1, order, q)
-        found[".weight_g_idx"] = torch.empty(len(order), dtype=torch.int32).index_copy_(
-            0, order, torch.arange(len(order), dtype=torch.int32) // matrix.group
-        )
+        q, index = in_place(q, matrix.order, matrix.group)
+        found[".weight_g_idx"] = index
     return {".weight_packed": to_words(q, matrix.bits)} | found
 
 
+def _bytes(matrix: Rounded, rows: Tensor, name: str) -> dict[str, Tensor]:
+    """Some rows of a matrix as int-quantized has them."""
+    if matrix.order is not None:
+        raise LuhuoError(
+            tr("Columns that were moved have no place in int-quantized.", "int-quantized 布局不支持重排的列。"),
+            where=name,
+        )
+    q, zero = unsigned(matrix, rows, name)
+    middle = 2 ** (matrix.bits - 1)
+    found = {".weight": (q - middle).to(torch.int8), ".weight_scale": matrix.scale[rows]}
+    return found if zero is None else found | {".weight_zero_point": (zero - middle).to(torch.int8)}
+
+
+def unsigned(matrix: Rounded, rows: Tensor, name: str) -> tuple[Tensor, Tensor | None]:
+    """Some rows' integers 0 … 2^bits - 1 int16, and zeros (rows, groups) so that a weight is (q - zero) · scale.
+
+    Without zeros it is (q - 2^(bits - 1)) · scale. Raises `LuhuoError` where lows are no whole number of scales.
+    """
+    shift = 128 if matrix.bits == 8 else 0 if matrix.low is not None else 2 ** (matrix.bits - 1)
+    q = matrix.q[rows].short() + shift
+    if matrix.low is None:
+        return q, None
+    low, scale = matrix.low[rows].float(), matrix.scale[rows].float()
+    zero = (shift - low / scale).round().clamp(0, 2**matrix.bits - 1)
+    if not torch.allclose((shift - zero) * scale, low, atol=0, rtol=1e-3):
+        raise LuhuoError(
+            tr(
+                "The lows of this matrix are no whole number of scales: this layout cannot hold them.",
+                "该矩阵的下限不是缩放的整数倍，这种布局存不下。",
+            ),
+            where=name,
+            fix=tr("Load the model in bf16 and round it anew.", "请以 bf16 载入模型后重新量化。"),
+        )
+    return q, zero.short()
+
+
+def in_place(q: Tensor, order: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """Columns that were moved back in their places, and the group of each (columns,) int32."""
+    places = order.long()
+    index = torch.empty(len(places), dtype=torch.int32)
+    index[places] = torch.arange(len(places), dtype=torch.int32) // group
+    return torch.empty_like(q).index_copy_(1, places, q), index
+
+
 def quantisation_config(kept: Mapping[str, Kept], config: Any) -> dict[str, Any]:
-    """The `quantization_config` of what `published` gives, for the blocks' matrices `kept` by the names of ours."""
-    kinds, dense = {}, ["lm_head"]
+    """The `quantization_config` of what `published` gives, for the matrices `kept` by the names of ours."""
+    kinds: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    dense, outer = ["lm_head"], set()
+    inputs = [one.activations for one in kept.values() if one.activations is not None]
+    thresholds = {one.threshold for one in inputs if one.threshold is not None}
     for link in links(config):
         names = [name.removesuffix(".weight") for name in link.theirs]
-        if not link.ours.startswith("blocks."):
-            continue
-        value = kept[link.ours].value if link.ours in kept else None
-        if isinstance(value, Rounded):
-            whole = value.group >= value.q.shape[1]
-            kind = (value.bits, None if whole else value.group, value.low is None, value.order is not None)
-            kinds.setdefault(kind, []).extend(names)
-        elif link.ours.endswith(".weight") and not NORM.search(link.ours):
+        one = kept.get(link.ours)
+        inside = link.ours.startswith("blocks.")
+        if one is not None and not isinstance(one.value, Tensor):
+            scheme = _scheme(one.value, one.activations)
+            kinds.setdefault(str(scheme), (scheme, []))[1].extend(names)
+            outer |= set() if inside else set(names)
+        elif inside and link.ours.endswith(".weight") and not NORM.search(link.ours):
             dense += names
+    if thresholds:
+        return bitsandbytes_config(max(thresholds), [name for name in dense if name not in outer])
     groups = {
-        f"group_{number}": {
-            "targets": ["Linear"] if len(kinds) == 1 else names,
-            "weights": {
-                "num_bits": bits,
-                "type": "int",
-                "symmetric": symmetric,
-                "strategy": "channel" if group is None else "group",
-                "group_size": group,
-                "actorder": "group" if ordered else None,
-                "dynamic": False,
-            },
-            "input_activations": None,
-            "output_activations": None,
-        }
-        for number, ((bits, group, symmetric, ordered), names) in enumerate(kinds.items())
+        f"group_{number}": {"targets": ["Linear"] if len(kinds) == 1 and not outer else names, **scheme}
+        for number, (scheme, names) in enumerate(kinds.values())
     }
+    formats = {scheme["format"] for scheme, _ in kinds.values()}
     return {
         "quant_method": "compressed-tensors",
-        "format": PACKED,
+        "format": formats.pop() if len(formats) == 1 else MIXED,
         "quantization_status": "compressed",
         "config_groups": groups,
-        "ignore": dense,
+        "ignore": [name for name in dense if name not in outer],
+    }
+
+
+def _scheme(value: Rounded | Float8, inputs: Activations | None) -> dict[str, Any]:
+    """A config group without its targets."""
+    if isinstance(value, Float8):
+        whole, actorder, group, symmetric, bits = value.scale.numel() == 1, None, None, True, 8
+        strategy, layout = "tensor" if whole else "channel", FLOATS if inputs is not None else NAIVE
+    else:
+        group = None if value.group >= value.q.shape[1] else value.group
+        strategy, actorder = "channel" if group is None else "group", None if value.order is None else "group"
+        symmetric, bits, layout = value.low is None, value.bits, PACKED if inputs is None else INTEGERS
+    kind = "float" if isinstance(value, Float8) else "int"
+    weights = {
+        "num_bits": bits,
+        "type": kind,
+        "symmetric": symmetric,
+        "strategy": strategy,
+        "group_size": group,
+        "actorder": actorder,
+        "dynamic": False,
+    }
+    return {
+        "weights": weights,
+        "input_activations": None if inputs is None else _input_scheme(inputs),
+        "output_activations": None,
+        "format": layout,
+    }
+
+
+def _input_scheme(inputs: Activations) -> dict[str, Any]:
+    moving = inputs.scale is None
+    return {
+        "num_bits": 8,
+        "type": inputs.kind,
+        "symmetric": True,
+        "strategy": "token" if moving else "tensor",
+        "group_size": None,
+        "actorder": None,
+        "dynamic": moving,
     }
