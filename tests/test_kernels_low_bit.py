@@ -104,7 +104,7 @@ def test_torchs_own_routine_sees_that_a_matrix_was_written_to() -> None:
 def test_dense_matrices_go_through_the_same_kernel(dtype: torch.dtype, shape: tuple[int, int], count: int) -> None:
     weight, x = torch.randn(shape).to(dtype), torch.randn(count, shape[1]).to(dtype).float()
     bias, y = torch.randn(shape[0]).to(dtype), torch.empty(count, shape[0])
-    low_bit._call("matrix_product", describe_dense(weight, bias), x, y, count)
+    low_bit.call("matrix_product", describe_dense(weight, bias), x, y, count)
     torch.testing.assert_close(y, F.linear(x, weight.float(), bias.float()), atol=1e-4, rtol=1e-5)
 
 

@@ -38,6 +38,11 @@ class Matrix(ctypes.Structure):
         ("order", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
         ("bias_number", ctypes.c_int64),
+        ("sums", ctypes.c_void_p),
+        ("input_scale", ctypes.c_void_p),
+        ("outliers", ctypes.c_void_p),
+        ("outlier_count", ctypes.c_int64),
+        ("kept", ctypes.c_void_p),
     )
 
 
@@ -93,9 +98,9 @@ def _error(wide: Tensor, scale: Tensor) -> Tensor:
 
 def dense(packed: Packed, dtype: torch.dtype) -> Tensor:
     """The matrix (rows, columns) in `dtype`, its columns in the order of the activations."""
-    if dtype == torch.bfloat16 and _native(packed.weight):
+    if dtype == torch.bfloat16 and on_native(packed.weight):
         result = torch.empty(packed.rows, packed.columns, dtype=dtype)
-        _call("unpack_matrix", describe(packed), result)
+        call("unpack_matrix", describe(packed), result)
         return result
     result = torch.empty(packed.rows, packed.columns, dtype=dtype, device=packed.weight.device)
     for start in range(0, packed.rows, PIECE):
@@ -124,7 +129,8 @@ def _rows(packed: Packed, units: Tensor) -> Tensor:
 def _scaled(q: Tensor, scale: Tensor | None, low: Tensor | None, packed: Packed) -> Tensor:
     assert scale is not None
     columns, group = packed.columns, packed.group
-    grouped = F.pad(q[:, :columns].float(), (0, -columns % group)).view(len(q), -1, group)
+    q = q[:, :columns].contiguous().view(torch.float8_e4m3fn) if packed.floats else q[:, :columns]
+    grouped = F.pad(q.float(), (0, -columns % group)).view(len(q), -1, group)
     wide = grouped * scale.float()[..., None]
     wide = (wide if low is None else wide + low.float()[..., None]).flatten(1)[:, :columns]
     if packed.order is None:
@@ -138,7 +144,7 @@ def describe(packed: Packed, bias: Tensor | None = None) -> Matrix:
     """The kernels' view of a packed matrix, which must outlive it."""
     low, order = packed.low, packed.order
     return Matrix(
-        form=2 if packed.bits == 8 else 3,
+        form=6 if packed.floats else 2 if packed.bits == 8 else 3,
         rows=packed.rows,
         columns=packed.columns,
         group=packed.group,
@@ -148,8 +154,7 @@ def describe(packed: Packed, bias: Tensor | None = None) -> Matrix:
         low=None if low is None else low.data_ptr(),
         low_number=0 if low is None else NUMBERS[low.dtype],
         order=None if order is None else order.data_ptr(),
-        bias=None if bias is None else bias.data_ptr(),
-        bias_number=0 if bias is None else NUMBERS[bias.dtype],
+        **bias_of(bias),
     )
 
 
@@ -162,9 +167,13 @@ def describe_dense(weight: Tensor, bias: Tensor | None = None) -> Matrix:
         columns=weight.shape[1],
         group=0,
         weight=weight.data_ptr(),
-        bias=None if bias is None else bias.data_ptr(),
-        bias_number=0 if bias is None else NUMBERS[bias.dtype],
+        **bias_of(bias),
     )
+
+
+def bias_of(bias: Tensor | None) -> dict[str, int]:
+    """The fields of a `Matrix` that tell of its bias."""
+    return {} if bias is None else {"bias": bias.data_ptr(), "bias_number": NUMBERS[bias.dtype]}
 
 
 def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
@@ -174,9 +183,9 @@ def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     4 bits; many rows, and what neither knows, a dense matrix.
     """
     rows = x.numel() // packed.columns
-    if rows <= MOST_ROWS and _native(x):
+    if rows <= MOST_ROWS and on_native(x):
         y = torch.empty(rows, packed.rows)
-        _call("matrix_product", describe(packed, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
+        call("matrix_product", describe(packed, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
         return y.view(*x.shape[:-1], -1).to(x.dtype)
     if torch_int4.fits(x, packed):
         y = torch_int4.product(x.reshape(rows, -1), packed)
@@ -185,11 +194,13 @@ def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, dense(packed, x.dtype), None if bias is None else bias.to(x.dtype))
 
 
-def _native(x: Tensor) -> bool:
+def on_native(x: Tensor) -> bool:
+    """Whether compiled kernels can take activations like x."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and library() is not None
 
 
-def _call(name: str, matrix: Matrix, *arguments: object) -> None:
+def call(name: str, matrix: Matrix, *arguments: object) -> None:
+    """Call a compiled function with a matrix, tensors and numbers."""
     found = library()
     assert found is not None
     pointers = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)

@@ -41,12 +41,16 @@ class Packed:
     """Like `scale`. Without it 4-bit integers are -8 … 7, with it 0 … 15; 8-bit ones are -128 … 127."""
     order: Tensor | None = None
     """(columns,) int32: the activation that belongs to each column, where the columns were moved."""
+    floats: bool = False
+    """Whether the 8 bits are no integers but floats (E4M3; Micikevicius et al. 2022). Then there are no lows."""
 
 
 def pack(
     q: Tensor, scale: Tensor, low: Tensor | None = None, *, bits: Bits, group: int, order: Tensor | None = None
 ) -> Packed:
-    """Pack integers (rows, columns) with scales and lows (rows, groups); see `Packed` for their meaning."""
+    """Pack integers, or floats of 8 bits, (rows, columns) with scales and lows (rows, groups); see `Packed`."""
+    floats = q.dtype == torch.float8_e4m3fn
+    q = q.view(torch.int8) if floats else q
     rows, columns = q.shape
     step, zero = 32 // bits, 8 if bits == 4 and low is None else 0
     places = shifts(bits, q.device)
@@ -58,7 +62,7 @@ def pack(
         packed.append((lanes << places).sum(-1, dtype=torch.int32))
     by_unit = [None if part is None else _by_unit(part) for part in (scale, low)]
     assert by_unit[0] is not None
-    return Packed(bits, rows, columns, group, torch.cat(packed), by_unit[0], by_unit[1], order)
+    return Packed(bits, rows, columns, group, torch.cat(packed), by_unit[0], by_unit[1], order, floats)
 
 
 def shifts(bits: int, device: torch.device) -> Tensor:
@@ -73,7 +77,10 @@ def _by_unit(part: Tensor) -> Tensor:
 
 
 def integers(packed: Packed, units: Tensor | None = None) -> Tensor:
-    """The integers (rows, columns) int8 in the order of the columns; of some `units` (n,) only, all sixteen rows."""
+    """The integers (rows, columns) int8 in the order of the columns; of some `units` (n,) only, all sixteen rows.
+
+    Of floats it is their bits.
+    """
     weight = packed.weight if units is None else packed.weight[units]
     zero = 8 if packed.bits == 4 and packed.low is None else 0
     places, mask = shifts(packed.bits, weight.device), 2**packed.bits - 1

@@ -38,7 +38,7 @@ _KEPT: WeakIdKeyDictionary = WeakIdKeyDictionary()
 def fits(x: Tensor, packed: Packed) -> bool:
     """Whether the routine can multiply x (…, columns) with this matrix, and is worth it."""
     few = x.dtype == torch.bfloat16 and x.numel() <= MOST_ROWS * packed.columns and not x.requires_grad
-    whole = packed.group in GROUPS and packed.columns % packed.group == 0
+    whole = packed.group in GROUPS and packed.columns % packed.group == 0 and not packed.floats
     return few and whole and packed.weight.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

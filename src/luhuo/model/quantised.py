@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from luhuo.core.device import fast_bf16
 from luhuo.kernels.low_bit import Matrix, dense, describe, product, quantise, rows_at
 from luhuo.kernels.packed import Bits, Packed, Width, pack
-from luhuo.model.adaptable import Adaptable
 from luhuo.model.families.links import Link
+from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
 
 SCHEMES: dict[str, Bits] = {"int8": 8, "int4": 4}
@@ -33,20 +33,7 @@ GROUPS: dict[Bits, tuple[int, ...]] = {8: (64, 32), 4: (32, 16, 8)}
 """Columns that share a scale, where nothing else says so: the first of these that divides the rows of all matrices."""
 
 
-class _Product(torch.autograd.Function):
-    """The product with a packed matrix, which is unpacked again for the gradient of x instead of being kept dense."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, module: QuantisedLinear) -> Tensor:
-        ctx.module = module
-        return product(x, module.matrix, module.bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] @ ctx.module.dense(gradients[0].dtype), None
-
-
-class QuantisedLinear(Adaptable):
+class QuantisedLinear(KeptLinear):
     """A `Linear` with a packed matrix."""
 
     packed: Tensor
@@ -60,25 +47,22 @@ class QuantisedLinear(Adaptable):
         self.bits: Bits = matrix.bits
         self.width: Width = width or matrix.bits  # what it was rounded to; 3 and 2 are packed like 4
         self.rows, self.columns, self.group = matrix.rows, matrix.columns, matrix.group
-        tensors = {"packed": matrix.weight, "scale": matrix.scale, "low": matrix.low, "order": matrix.order}
-        for name, tensor in (tensors | {"bias": bias}).items():
-            self.register_buffer(name, None if tensor is None else tensor.detach())
+        self.floats = matrix.floats
+        self.hold(packed=matrix.weight, scale=matrix.scale, low=matrix.low, order=matrix.order, bias=bias)
 
     @property
     def matrix(self) -> Packed:
         """The packed matrix."""
-        return Packed(self.bits, self.rows, self.columns, self.group, self.packed, self.scale, self.low, self.order)
+        tensors = self.packed, self.scale, self.low, self.order
+        return Packed(self.bits, self.rows, self.columns, self.group, *tensors, self.floats)
 
     def describe(self) -> Matrix:
-        """The compiled kernels' view of matrix and bias, which must outlive it."""
         return describe(self.matrix, self.bias)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         return dense(self.matrix, dtype)
 
-    def product(self, x: Tensor) -> Tensor:
-        if x.requires_grad and torch.is_grad_enabled():
-            return _Product.apply(x, self)  # type: ignore[return-value]
+    def multiply(self, x: Tensor) -> Tensor:
         return product(x, self.matrix, self.bias)
 
 

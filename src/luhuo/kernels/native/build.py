@@ -35,6 +35,7 @@ SIGNATURES = {
     "accumulate": (_Pointer, _Pointer, _Count, _Count),
     "matrix_product": (_Pointer, _Pointer, _Pointer, _Count),
     "unpack_matrix": (_Pointer, _Pointer),
+    "unpack_sparse": (_Pointer, _Pointer),
     "decode_step": (*(_Pointer,) * 8, _Count),
     "adamw": (*(_Pointer,) * 4, _Count, *(_Number,) * 6),
 }

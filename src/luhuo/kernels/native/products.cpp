@@ -5,7 +5,8 @@
 // (0.3% of perplexity on SmolLM2-135M), but looked up: all sixteen values of four bits are exact in bf16, a permutation
 // of 16-bit lanes looks 32 of them up at once, and takes the index from the low five bits of a lane, so that a shift is
 // all it needs. A byte is looked up as 16 · (its high half) + (its low half), and from four rows of activations on it is
-// converted once. A lane of 32 bits belongs to one row, so nothing is summed across lanes.
+// converted once. The two bytes of an 8-bit float in bf16 are looked up in two tables of 128, its sign is added. A lane
+// of 32 bits belongs to one row, so nothing is summed across lanes.
 #include <cmath>
 #include <cstring>
 #include "products.h"
@@ -22,6 +23,22 @@ static inline float of_half(uint16_t bits) {
     std::memcpy(&value, &whole, 4);
     return value;
 }
+
+// An E4M3 number without its sign as bf16 (Micikevicius et al. 2022): exponents from -6, subnormals below, one NaN.
+static bf16 of_eight_bits(int bits) {
+    int exponent = bits >> 3, mantissa = bits & 7;
+    if (bits == 127) return 0x7fc0;
+    return ::narrow(exponent ? std::ldexp(1.0f + mantissa / 8.0f, exponent - 7) : std::ldexp(mantissa / 8.0f, -6));
+}
+
+// All 256 of them.
+struct EightBitFloats {
+    float values[256];
+    EightBitFloats() {
+        for (int i = 0; i < 256; i++) values[i] = (i & 128 ? -1.0f : 1.0f) * widen(of_eight_bits(i & 127));
+    }
+};
+static const EightBitFloats EIGHT_BIT_FLOATS;
 
 float number_at(const void *numbers, int64_t kind, int64_t place) {
     if (kind == FLOAT) return ((const float *)numbers)[place];
@@ -43,6 +60,7 @@ void Activations::prepare(const Matrix &matrix, const float *x, int64_t rows, in
         for (int64_t j = columns; j < padded; j++) row[j] = 0;
     }
     if (matrix.form == FP32) return;
+    if (matrix.form == ROUNDED) return round_activations(matrix, *this);
     narrow.resize(rows * padded);
     for (int64_t j = 0; j < rows * padded; j++) narrow[j] = ::narrow(to[j]);
     if (!matrix.low) return;
@@ -84,16 +102,27 @@ static inline __m512bh pair_of(__m512i first, __m512i second) {
     return (__m512bh)_mm512_or_si512(_mm512_srli_epi32(a, 16), b);
 }
 
+// One of the two bytes of 64 E4M3 numbers without sign in bf16.
+static void byte_table(int shift, __m512i &first, __m512i &second) {
+    uint8_t values[128];
+    for (int i = 0; i < 128; i++) values[i] = (uint8_t)(of_eight_bits(i) >> shift);
+    first = _mm512_loadu_si512(values);
+    second = _mm512_loadu_si512(values + 64);
+}
+
 // y (tokens, 16 · BLOCKS rows) of BLOCKS units from `unit` on.
 template <int FORM, int TOKENS, int BLOCKS>
 static void low_units(const Matrix &m, const bf16 *x, const float *sums, int64_t unit, float *y, int64_t stride) {
     constexpr int64_t STEP = FORM == INT4 ? 8 : 4;
     constexpr int CHAINS = TOKENS > 4 ? 2 : 4;
     constexpr bool CONVERTED = FORM == INT8 && TOKENS >= 4;  // worth it where a weight is used that often
-    constexpr int PARTS = CONVERTED ? 2 : 4;
+    constexpr int PARTS = CONVERTED || FORM == E4M3 ? 2 : 4;
     int64_t padded = m.padded(), groups = padded / m.group, steps = m.group / STEP;
-    const __m512i low = FORM == INT8 ? table(0, 16, 1) : m.low ? table(0, 16, 1) : table(-8, 16, 1);
+    const __m512i low = FORM == INT8 || m.low ? table(0, 16, 1) : table(-8, 16, 1);
     const __m512i high = FORM == INT8 ? table(0, 8, 16) : low;
+    __m512i upper[2], lower[2];  // bytes
+    if (FORM == E4M3) byte_table(8, upper[0], upper[1]), byte_table(0, lower[0], lower[1]);
+    const __m512i sign = _mm512_set1_epi8((char)0x80), byte = _mm512_set1_epi16(0xff);
     const int32_t *weight = (const int32_t *)m.weight + unit * (padded / STEP) * UNIT;
     __m512 total[BLOCKS][TOKENS];
     for (int b = 0; b < BLOCKS; b++)
@@ -112,6 +141,12 @@ static void low_units(const Matrix &m, const bf16 *x, const float *sums, int64_t
                 if constexpr (CONVERTED) {
                     w[0] = pair_of(_mm512_slli_epi32(v, 24), _mm512_slli_epi32(v, 8));
                     w[1] = pair_of(_mm512_slli_epi32(v, 16), v);
+                } else if constexpr (FORM == E4M3) {
+                    __m512i up = _mm512_permutex2var_epi8(upper[0], v, upper[1]);
+                    __m512i down = _mm512_permutex2var_epi8(lower[0], v, lower[1]);
+                    up = _mm512_or_si512(up, _mm512_and_si512(v, sign));
+                    w[0] = (__m512bh)_mm512_or_si512(_mm512_slli_epi16(up, 8), _mm512_and_si512(down, byte));
+                    w[1] = (__m512bh)_mm512_or_si512(_mm512_andnot_si512(byte, up), _mm512_srli_epi16(down, 8));
                 } else {
                     w[0] = (__m512bh)_mm512_permutexvar_epi16(v, low);
                     w[1] = (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(v, 4), high);
@@ -259,6 +294,14 @@ static void low_unit(const Matrix &m, const bf16 *x, const float *sums, int64_t 
                         part[r] += ((float)(int32_t)(from[r] >> (4 * j) & 15) - zero) * v[2 * j];
                         part[r] += ((float)(int32_t)(from[r] >> (4 * j + 16) & 15) - zero) * v[2 * j + 1];
                     }
+            } else if (m.form == E4M3) {
+                const float *values = EIGHT_BIT_FLOATS.values;
+                for (int64_t r = 0; r < UNIT; r++) {
+                    part[r] += values[from[r] & 255] * v[0];
+                    part[r] += values[from[r] >> 16 & 255] * v[1];
+                    part[r] += values[from[r] >> 8 & 255] * v[2];
+                    part[r] += values[from[r] >> 24] * v[3];
+                }
             } else {
 #pragma omp simd
                 for (int64_t r = 0; r < UNIT; r++) {
@@ -314,6 +357,9 @@ void product(const Matrix &m, const Activations &x, float *y, int64_t stride, in
     int64_t first = begin * UNIT, last = end * UNIT < m.rows ? end * UNIT : m.rows;
     if (m.form == INT4) low_product<INT4>(m, x, y, stride, begin, end);
     else if (m.form == INT8) low_product<INT8>(m, x, y, stride, begin, end);
+    else if (m.form == E4M3) low_product<E4M3>(m, x, y, stride, begin, end);
+    else if (m.form == ROUNDED) rounded_product(m, x, y, stride, first, last);
+    else if (m.form == SPARSE) sparse_product(m, x, y, stride, begin, end);
     else if (m.form == BF16) brain_product(m, x, y, stride, first, last);
     else float_product(m, x, y, stride, first, last);
     if (!m.bias) return;
@@ -359,6 +405,9 @@ extern "C" void unpack_matrix(const Matrix *matrix, bf16 *to) {
 #pragma omp simd
                     for (int64_t r = 0; r < UNIT; r++)
                         row[r] = narrow(scale[r] * ((float)(int32_t)(from[r] << up >> 28) - zero) + low[r]);
+                } else if (m.form == E4M3) {
+                    for (int64_t r = 0; r < UNIT; r++)
+                        row[r] = narrow(scale[r] * EIGHT_BIT_FLOATS.values[from[r] << up >> 24] + low[r]);
                 } else {
 #pragma omp simd
                     for (int64_t r = 0; r < UNIT; r++)

@@ -7,11 +7,13 @@
 // Rows of a matrix that are worked on together, and that lie together where the weights are packed.
 static const int64_t UNIT = 16;
 
-enum Form : int64_t { FP32 = 0, BF16 = 1, INT8 = 2, INT4 = 3 };
+enum Form : int64_t { FP32 = 0, BF16 = 1, INT8 = 2, INT4 = 3, ROUNDED = 4, SPARSE = 5, E4M3 = 6 };
 enum Number : int64_t { NONE = 0, FLOAT = 1, BRAIN = 2, HALF = 3 };
 
-// fp32 and bf16: (rows, columns) as they are. int8 and int4: see low_bit.py for how they are packed; columns are then
-// filled up with zeros to whole groups. w = scale · q, or scale · q + low where there are lows.
+// fp32 and bf16: (rows, columns) as they are. int8, int4 and E4M3 (floats of 8 bits): see packed.py for how they are
+// packed; columns are then filled up with zeros to whole groups. w = scale · q, or scale · q + low where there are lows.
+// Rounded: (rows, columns) int8 for activations of 8 bits (eight_bit.cpp), one fp32 scale a row. Sparse: two of four
+// values (sparse.cpp), in groups of 32 columns.
 struct Matrix {
     int64_t form, rows, columns, group;
     const void *weight, *scale;
@@ -21,15 +23,23 @@ struct Matrix {
     const int32_t *order;  // which activation belongs to each column, if not the one at its place
     const void *bias;
     int64_t bias_number;
+    const int32_t *sums;       // of a rounded matrix: of each row's integers
+    const float *input_scale;  // of its activations; null: each row of them has its own
+    const int32_t *outliers;   // its columns that are not rounded
+    int64_t outlier_count;
+    const bf16 *kept;  // these (rows, outlier_count)
 
     int64_t padded() const { return group ? (columns + group - 1) / group * group : columns; }
     int64_t units() const { return (rows + UNIT - 1) / UNIT; }
 };
 
-// Activations as a matrix needs them: bf16, or fp32 for one in fp32; their sums by group where the matrix has lows.
+// Activations as a matrix needs them: bf16, fp32 for one in fp32, 8 bits for a rounded one; their sums by group where
+// the matrix has lows.
 struct Activations {
     std::vector<bf16> narrow;
     std::vector<float> wide, sums;
+    std::vector<uint8_t> bytes;        // rounded, plus 128
+    std::vector<float> scales, apart;  // their scales (count), and what is not rounded (count, outliers)
     int64_t count = 0;
 
     // From x (count, matrix.columns), `stride` numbers apart.
@@ -40,3 +50,8 @@ struct Activations {
 void product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end);
 
 float number_at(const void *numbers, int64_t kind, int64_t place);
+
+// Parts of the two above, for one form each; rows first … last, or units begin … end.
+void round_activations(const Matrix &matrix, Activations &x);
+void rounded_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last);
+void sparse_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end);

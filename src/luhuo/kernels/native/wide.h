@@ -1,6 +1,6 @@
-// What processors with AVX512 and its bf16 products have: WIDE_BF16 says whether this one does.
+// What processors with AVX512, its bf16 products and its permutations of bytes have: WIDE_BF16 says whether this one does.
 #pragma once
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BF16__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #include <immintrin.h>
 #define WIDE_BF16 1
 
