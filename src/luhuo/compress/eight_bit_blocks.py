@@ -40,9 +40,9 @@ class _Inputs:
         self.rows[name] = self.rows[name] / scale
 
 
-def w8a8_block(step: Step, scales: Scales, percentile: float, seed: int) -> list[Row]:
-    """Round weights by row and inputs by token, or by one scale of the calibration data."""
-    return _round(step, _Inputs(step, seed), scales, percentile, {})
+def w8a8_block(step: Step, scales: Scales, percentile: float, seed: int, *, measured: bool) -> list[Row]:
+    """Round weights by row and inputs by token, or by one scale of the calibration data; `measured`: there are any."""
+    return _round(step, _Inputs(step, seed) if measured else None, scales, percentile, {})
 
 
 def smooth_block(step: Step, scales: Scales, exponent: float | None, percentile: float, seed: int) -> list[Row]:
@@ -74,13 +74,19 @@ def smooth_block(step: Step, scales: Scales, exponent: float | None, percentile:
     return _round(step, inputs, scales, percentile, smoothed)
 
 
-def _round(step: Step, inputs: _Inputs, scales: Scales, percentile: float, smoothed: dict[str, str]) -> list[Row]:
+def _round(
+    step: Step, inputs: _Inputs | None, scales: Scales, percentile: float, smoothed: dict[str, str]
+) -> list[Row]:
     told = []
     for name, module in step.matrices.items():
-        weight, rows, largest = module.weight.detach().clone(), inputs.rows[name], inputs.largest[name]
-        fixed = None if scales == "token" else by_tensor(rows, float(largest.max()), percentile)
-        row = {"name": f"{step.name}.{name}", "shape": list(weight.shape), "bits": 8, "group": None}
-        row |= {"error": product_error(rows, weight, fixed)}
+        weight = module.weight.detach().clone()
+        row: Row = {"name": f"{step.name}.{name}", "shape": list(weight.shape), "bits": 8, "group": None}
+        fixed = None
+        if inputs is not None:
+            rows = inputs.rows[name]
+            if scales == "tensor":
+                fixed = by_tensor(rows, float(inputs.largest[name].max()), percentile)
+            row["error"] = product_error(rows, weight, fixed)
         told.append(row | ({"smoothed": smoothed[name]} if name in smoothed else {}))
         of_inputs = Activations(scale=None if fixed is None else torch.tensor([fixed]))
         step.put(name, Kept(round_weight(weight), of_inputs))

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from luhuo.compress.awq_blocks import awq_block
 from luhuo.compress.calibration import sequences
+from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.quantise_stage import EIGHT_BITS
 from luhuo.compress.rtn import rtn
 from luhuo.compress.sizes import check_memory, directory_bytes
 from luhuo.compress.walk import Step, Walk
@@ -47,9 +50,7 @@ def quantise(stage: QuantizeStage, out: Workspace) -> None:
         grid = grid_for(stage, walk)
         check_memory(needed_bytes(walk), what=stage.method)
         for step in walk:
-            step.notes["matrices"] = [
-                _round(stage, step, name, grid, moment) for name, moment in _moments(stage, step)
-            ]
+            step.notes["matrices"] = _block(stage, step, grid)
         write_model(walk, out.path, walk.finished())
         report = [row for notes in walk.notes() for row in notes["matrices"]]
     write_json(out.path / "report.json", report)
@@ -67,6 +68,8 @@ def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
     group = None if stage.group == "row" else stage.group
     if group == "auto":
         group = next((size for size in GROUPS if all(count % size == 0 for count in columns)), None)
+    if stage.method in EIGHT_BITS:
+        return Grid(8, None)
     grid = Grid(stage.bits, group, stage.symmetric, stage.search)
     for count in columns:
         grid.width(count)
@@ -81,6 +84,23 @@ def needed_bytes(walk: Walk) -> int:
     ]
     states = 0 if walk.sequences is None else walk.sequences.numel() * walk.config.hidden_size
     return 4 * (2 * max(sizes) + 3 * max(moments) + states)
+
+
+def _block(stage: QuantizeStage, step: Step, grid: Grid) -> list[Row]:
+    """Round the matrices of one block."""
+    method, seed = stage.method, stage.seed
+    if method == "awq":
+        return awq_block(step, grid)
+    if method == "llm_int8":
+        return llm_int8_block(step, stage.threshold, seed, measured=stage.data is not None)
+    if method == "fp8":
+        return fp8_block(step, "row", inputs=stage.activations != "none")
+    scales = "tensor" if stage.activations == "tensor" else "token"
+    if method == "w8a8":
+        return w8a8_block(step, scales, stage.percentile, seed, measured=stage.data is not None)
+    if method == "smoothquant":
+        return smooth_block(step, scales, stage.smoothing, stage.percentile, seed)
+    return [_round(stage, step, name, grid, moment) for name, moment in _moments(stage, step)]
 
 
 def _moments(stage: QuantizeStage, step: Step) -> list[tuple[str, Tensor | None]]:

@@ -11,8 +11,10 @@ from luhuo.core.config import Input, field
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
 
-Method = Literal["rtn", "gptq"]
-NEEDS_DATA = ("gptq",)
+Method = Literal["rtn", "gptq", "awq", "w8a8", "smoothquant", "llm_int8", "fp8"]
+NEEDS_DATA = ("gptq", "awq", "smoothquant")
+EIGHT_BITS = ("w8a8", "smoothquant", "llm_int8", "fp8")
+"""Methods that have no other number of bits."""
 
 
 class QuantizeStage(Stage):
@@ -55,6 +57,32 @@ class QuantizeStage(Stage):
         gt=0,
         le=1,
     )
+    activations: Literal["none", "token", "tensor"] = field(
+        "token",
+        "w8a8, smoothquant, fp8: what a matrix multiplies is rounded with a scale for each token, or (w8a8, "
+        "smoothquant) with one from the calibration text; fp8 also leaves it as it is.",
+        "w8a8、smoothquant、fp8：矩阵输入的取整：按词元各自缩放，或（前二者）用校准所得的统一缩放；fp8 亦可不取整。",
+    )
+    smoothing: float | None = field(
+        None,
+        "smoothquant: α for the inputs behind norms (the paper takes 0.5); by default each input has the best of 20.",
+        "smoothquant：归一化之后各输入的 α（论文取 0.5）；默认为每处输入在 20 个值中选最优。",
+        ge=0,
+        le=1,
+    )
+    percentile: float = field(
+        100.0,
+        "activations=tensor: share of the inputs, in percent, that the scale covers; the rest is cut off.",
+        "activations=tensor：缩放所覆盖的输入百分比，其余截断。",
+        gt=50,
+        le=100,
+    )
+    threshold: float = field(
+        6.0,
+        "llm_int8: columns of the inputs with a larger magnitude are multiplied unrounded.",
+        "llm_int8：输入中幅值更大的列不取整相乘。",
+        gt=0,
+    )
     threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     @model_validator(mode="after")
@@ -62,6 +90,19 @@ class QuantizeStage(Stage):
         if self.method in NEEDS_DATA and self.data is None:
             raise ValueError(
                 tr(f"{self.method} needs calibration text: data=…", f"{self.method} 需要校准文本：data=…")
+            )
+        if self.method in EIGHT_BITS and "bits" in self.model_fields_set and self.bits != 8:
+            raise ValueError(tr(f"{self.method} has 8 bits", f"{self.method} 固定为 8 位"))
+        if self.activations == "tensor" and (self.method == "fp8" or self.data is None):
+            raise ValueError(
+                tr(
+                    "activations=tensor is for w8a8 and smoothquant, with calibration text",
+                    "activations=tensor 用于 w8a8 与 smoothquant，且需要校准文本",
+                )
+            )
+        if self.activations == "none" and self.method in ("w8a8", "smoothquant"):
+            raise ValueError(
+                tr(f"{self.method} rounds inputs: token or tensor", f"{self.method} 须对输入取整：token 或 tensor")
             )
         if isinstance(self.group, int) and (self.group < 8 or self.group % 8):
             raise ValueError(tr("group: a multiple of 8, auto or row", "group：8 的倍数、auto 或 row"))
