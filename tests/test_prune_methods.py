@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from luhuo.compress.grid import Grid, dense
+from luhuo.model.grid import Grid, dense
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.allocation import outliers, owl
 from luhuo.compress.prune.magnitude import global_threshold, magnitude

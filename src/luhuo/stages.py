@@ -214,6 +214,11 @@ STAGES = {
         "Preference data from better and worse models (ALMoST).",
         "由强弱不同的模型生成偏好数据（ALMoST）。",
     ),
+    "prune": Entry(
+        "luhuo.compress.prune.stages:PruneStage",
+        "Take away what a model needs least: weights, layers, heads, channels, features.",
+        "剪去模型最不需要的部分：权重、层、头、通道、特征。",
+    ),
     "trim-vocabulary": Entry(
         "luhuo.compress.vocabulary_stage:TrimVocabularyStage",
         "Drop the tokens that a language or domain does not use.",

@@ -1,4 +1,4 @@
-"""Pruning by magnitude: the smallest weights go (Han et al. 2015). Needs no data, and is what the rest is compared to."""
+"""Pruning by magnitude: the smallest weights go (Han et al. 2015). Needs no data, and is what others are judged by."""
 
 from __future__ import annotations
 

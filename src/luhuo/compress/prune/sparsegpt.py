@@ -9,6 +9,7 @@ With a grid what stays is rounded in the same pass (section 3.4).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,10 +42,12 @@ def sparsegpt(
     *,
     damping: float = 0.01,
     block: int = BLOCK,
+    rows: Sequence[int] = (),
     grid: Grid | None = None,
 ) -> Outcome:
     """Prune a matrix (rows, columns) whose inputs have the second moment `hessian` (columns, columns).
 
+    `rows` of each of several matrices that stand in one (query, key, value): masks are chosen in each for itself.
     Weights whose input is always 0 go first. Raises `LuhuoError` if the moment is not finite or cannot be factored.
     """
     original, columns = weight.float(), weight.shape[1]
@@ -57,7 +60,10 @@ def sparsegpt(
     for start in range(0, columns, step):
         end = min(start + step, columns)
         importance = upper.diagonal()[start:end].square()
-        kept = target.mask(wide[:, start:end].square() / importance, "matrix") if target.pattern is None else None
+        kept = None
+        if target.pattern is None:
+            scores = wide[:, start:end].square() / importance
+            kept = torch.cat([target.mask(part, "matrix") for part in scores.split(list(rows or [len(wide)]))])
         errors = torch.empty(len(wide), end - start)
         for column in range(start, end):
             place = column - start
