@@ -68,11 +68,13 @@ def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
 
 def _to_directory(source: Path, dtype: str | None, partial: Path) -> None:
     """A model directory in the Hugging Face layout, by default in the numbers the source is stored in."""
+    from luhuo.model.factorised import densify
     from luhuo.model.load import load
     from luhuo.model.save import save
 
     kind = dtype or _stored_in(source)
     model: Any = load(source, dtype="bf16" if kind == "bf16" else "fp32", device="cpu")
+    densify(model)
     save(model, partial, dtype=_torch_dtype(kind))
     if source.is_dir():
         for pattern in KEPT:
@@ -82,10 +84,12 @@ def _to_directory(source: Path, dtype: str | None, partial: Path) -> None:
 
 def _to_gguf(source: Path, kind: str, partial: Path, name: str) -> None:
     """A GGUF file with the tokenizer and the chat template; 16-bit sources are read as they are stored."""
+    from luhuo.model.factorised import densify
     from luhuo.model.gguf import export_gguf
     from luhuo.model.load import load
 
     model: Any = load(source, dtype="bf16" if _stored_in(source) == "bf16" else "fp32", device="cpu")
+    densify(model)
     export_gguf(model, partial, kind, name=name)
 
 

@@ -219,6 +219,11 @@ STAGES = {
         "Take away what a model needs least: weights, layers, heads, channels, features.",
         "剪去模型最不需要的部分：权重、层、头、通道、特征。",
     ),
+    "factorise": Entry(
+        "luhuo.compress.low_rank.stage:FactoriseStage",
+        "Keep the matrices of a decoder as products of two thin ones (SVD, ASVD, SVD-LLM).",
+        "把解码器的矩阵分解为两个瘦矩阵之积（SVD、ASVD、SVD-LLM）。",
+    ),
     "trim-vocabulary": Entry(
         "luhuo.compress.vocabulary_stage:TrimVocabularyStage",
         "Drop the tokens that a language or domain does not use.",

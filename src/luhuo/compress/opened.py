@@ -11,8 +11,9 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.files.references import resolve
 from luhuo.model.decoder import Decoder
+from luhuo.model.factorised import METHOD as LOW_RANK
 from luhuo.model.load import read_values
-from luhuo.model.packed import METHODS
+from luhuo.model.quantised_files import METHODS
 
 STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -20,17 +21,17 @@ STORED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 def open_stored(reference: str | Path) -> tuple[Decoder, torch.dtype]:
     """A decoder on the CPU, and the dtype its files have. fp16 is widened for computing, which changes no number.
 
-    Raises `LuhuoError` for weights in few bits: what is changed now would have to be rounded again.
+    Raises `LuhuoError` for weights in few bits or in factors: what is changed now would have to be made so again.
     """
     folder = resolve(str(reference)).path
     values = read_values(folder) if (folder / "config.json").is_file() else {}
     method = (values.get("quantization_config") or {}).get("quant_method")
-    if method in METHODS:
+    if method in (*METHODS, LOW_RANK):
         raise LuhuoError(
-            tr("This model is quantised already.", "该模型已经量化。"),
+            tr("This model is quantised or factorised already.", "该模型已经量化或分解。"),
             found=method,
             where=folder,
-            fix=tr("Start from the model in full precision; quantise last.", "请从全精度模型开始，最后再量化。"),
+            fix=tr("Start from the model it was made of.", "请从其原始模型开始。"),
         )
     stored = STORED.get(str(values.get("dtype") or values.get("torch_dtype")), torch.float32)
     return open_decoder(reference, dtype="bf16" if stored == torch.bfloat16 else "fp32", device="cpu"), stored

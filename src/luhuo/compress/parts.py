@@ -12,6 +12,7 @@ from torch import Tensor
 from luhuo.core.atomic import atomic_path
 from luhuo.files.safetensors import Safetensors
 from luhuo.files.safetensors_write import save_file
+from luhuo.model.factorised import Factors
 from luhuo.model.grid import dense
 from luhuo.model.matrices import Activations, Float8, Kept
 from luhuo.model.quantised import Rounded
@@ -29,10 +30,15 @@ def dense_of(value: Tensor | Rounded | Float8) -> Tensor:
     return value.float() if isinstance(value, Tensor) else value.values.float() * value.scale.float()
 
 
-def write_part(file: Path, changed: Mapping[str, Kept], notes: Mapping[str, Any]) -> None:
-    """Write matrices and other parameters by name, and what is to be said of them."""
+def write_part(
+    file: Path, changed: Mapping[str, Kept], notes: Mapping[str, Any], factors: Mapping[str, Factors] | None = None
+) -> None:
+    """Write matrices and other parameters by name, those in `factors` as such, and what is to be said of them."""
     tensors: dict[str, Tensor] = {}
     told: dict[str, dict[str, Any]] = {}
+    for name, pair in (factors or {}).items():
+        tensors |= {f"{name}:a": pair.a.contiguous(), f"{name}:b": pair.b.contiguous()}
+        told[name] = {"kind": "factors"}
     for name, kept in changed.items():
         value, inputs = kept.value, kept.activations
         parts: dict[str, Tensor | None] = {}
@@ -58,6 +64,17 @@ def read_part(file: Path) -> dict[str, Kept]:
     return {name: _kept(found, name, facts) for name, facts in told.items()}
 
 
+def read_factors(file: Path) -> dict[str, Factors]:
+    """The matrices that became factors, as these; `read_part` gives them multiplied out."""
+    found = Safetensors(file)
+    told = json.loads(found.metadata[KEPT])
+    return {
+        name: Factors(found.tensor(f"{name}:a"), found.tensor(f"{name}:b"))
+        for name, facts in told.items()
+        if facts["kind"] == "factors"
+    }
+
+
 def read_notes(file: Path) -> dict[str, Any]:
     """What was said of a block."""
     return json.loads(Safetensors(file).metadata[NOTES])
@@ -79,6 +96,10 @@ def _kept(file: Safetensors, name: str, facts: dict[str, Any]) -> Kept:
         values, scale = part("values"), part("scale")
         assert values is not None and scale is not None
         return Kept(Float8(values, scale), activations)
+    if facts["kind"] == "factors":
+        a, b = part("a"), part("b")
+        assert a is not None and b is not None
+        return Kept(Factors(a, b).dense())
     value = part("dense")
     assert value is not None
     return Kept(value, activations)

@@ -23,6 +23,7 @@ from luhuo.core.progress import Progress
 from luhuo.files.references import resolve
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
+from luhuo.model.factorised import FactorisedWeights, Factors
 from luhuo.model.families import fit, read_config
 from luhuo.model.families.links import Link
 from luhuo.model.layers import Context, Linear
@@ -49,6 +50,8 @@ class Step:
         self._walk = walk
         self.changed: dict[str, Kept] = {}
         """By the name of a parameter in the block, what it has become."""
+        self.factors: dict[str, Factors] = {}
+        """The same of matrices that have become a product of two."""
         self.notes: dict[str, Any] = {}
         """What a method has to say of this block."""
 
@@ -94,6 +97,12 @@ class Step:
         """Put what a matrix has become in its place; the block then computes with its numbers."""
         self.changed[f"{name}.weight"] = kept
         self.matrices[name].weight.copy_(dense_of(kept.value))
+
+    @torch.no_grad()
+    def put_factors(self, name: str, factors: Factors) -> None:
+        """Put two factors in the place of a matrix; the block then computes with their product."""
+        self.factors[f"{name}.weight"] = factors
+        self.matrices[name].weight.copy_(factors.dense())
 
     def keep(self, *parameters: str) -> None:
         """Say that these parameters of the block (norms, biases) were changed in place."""
@@ -164,7 +173,7 @@ class Walk:
                         block.get_parameter(name).data.copy_(dense_of(kept.value))
                 else:
                     yield step
-                    write_part(self.part(index), step.changed, step.notes)
+                    write_part(self.part(index), step.changed, step.notes, step.factors)
                 self.states = self._passed(step, into=self.states) if after is None else after
                 block.to_empty(device="meta")
                 progress.advance(1)
@@ -273,6 +282,12 @@ def _folder(reference: str | Path) -> Path:
 
 
 def _check_plain(weights: Weights, root: Path) -> None:
+    if isinstance(weights, FactorisedWeights):
+        raise LuhuoError(
+            tr("The matrices of this model are factorised.", "该模型的矩阵已被分解。"),
+            where=root,
+            fix=f"luhuo export {root} --to hf --out DIR",
+        )
     if isinstance(weights, RoundedWeights):
         raise LuhuoError(
             tr("This model is quantised already.", "该模型已经量化。"),

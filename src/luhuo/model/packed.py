@@ -14,6 +14,8 @@ from torch import Tensor
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.kernels.block_floats import dequantise_fp8, dequantise_mxfp4
+from luhuo.model.factorised import METHOD as LOW_RANK
+from luhuo.model.factorised import FactorisedWeights
 from luhuo.model.quantised_files import METHODS, read_rounded
 from luhuo.model.weights import Weights
 
@@ -32,6 +34,8 @@ def unpacked(weights: Weights, values: Mapping[str, Any]) -> Weights:
         return MXFP4Weights(weights)
     if method == "fp8":
         return FP8Weights(weights, tuple(found.get("weight_block_size") or TILE))
+    if method == LOW_RANK:
+        return FactorisedWeights(weights, values)
     if method in METHODS:
         return read_rounded(weights, found)
     raise LuhuoError(

@@ -18,6 +18,7 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
+from luhuo.model.factorised import factorised, low_rank_config, published_factorised
 from luhuo.model.families import write_config
 from luhuo.model.quantised_save import has_rounded, kept_of, published_rounded, quantisation_config
 from luhuo.model.sentence import write_sentence
@@ -49,20 +50,25 @@ def save(
     """Write weights, configs and tokenizer files; `config.json` comes last, so a half-written folder has none.
 
     Weights are written in `dtype` (the parameters' own by default), in files of at most `shard_bytes`. Matrices kept
-    in few bits are written as compressed-tensors has them (`quantised_save`).
+    in few bits are written as compressed-tensors has them (`quantised_save`), factors as they are (`factorised`).
     """
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     dtype = dtype or model.embedding.dtype
     config, metadata = save_tokenizer(root, model.config, model.tokenizer)
-    rounded = has_rounded(model)
-    if rounded:
+    rounded, ranks = has_rounded(model), {name: one.rank for name, one in factorised(model).items()}
+    extra = low_rank_config(ranks) if ranks else None
+    if ranks:
+        sizes = [(name, t.numel() * dtype.itemsize) for name, t in published_factorised(model, model.config)]
+        parts = published_factorised(model, model.config)
+        write_shards(root, sizes, ((n, t.to("cpu", dtype).contiguous()) for n, t in parts), metadata, shard_bytes)
+    elif rounded:
+        extra = quantisation_config(kept_of(model, model.config), model.config)
         sizes = [(name, tensor.nbytes) for name, tensor in published_rounded(model, model.config)]
         tensors = ((name, tensor.contiguous()) for name, tensor in published_rounded(model, model.config))
         write_shards(root, sizes, tensors, metadata, shard_bytes)
     else:
         _write_weights(root, model, dtype, metadata, shard_bytes)
-    extra = quantisation_config(kept_of(model, model.config), model.config) if rounded else None
     describe(root, config, dtype, extra)
 
 

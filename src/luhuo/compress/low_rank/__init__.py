@@ -1,0 +1,1 @@
+"""Matrices as products of two thin ones."""
