@@ -3,14 +3,17 @@
 Both are rounded symmetrically: a weight by the scale of its row, an activation by that of its token, found anew each
 time (largest magnitude over 127), or by one fixed scale of all. Sums of the integers are exact; each is scaled once.
 So a token's result depends on nothing but the token, and is the same in whatever way the sums are made: by PyTorch's
-routine, by the compiled loop (native/eight_bit.cpp), or in pieces of floats. Columns whose activations are too large
-for this ("outliers", the same paper) may be left out of it and multiplied in bf16.
+routine, by the compiled loop (native/eight_bit.cpp), or in pieces of floats.
+
+With a threshold a token's activations above it are left out of this and multiplied as they are (LLM.int8, the same
+paper). The paper leaves out a column for all tokens of a batch if one of them is above; here each token decides for
+itself, because its result must not depend on its company.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,37 +33,27 @@ class EightBit:
     """A matrix (rows, columns) for activations in 8 bits."""
 
     weight: Tensor
-    """(rows, columns) int8, contiguous; zero in the columns of outliers."""
+    """(rows, columns) int8, contiguous."""
     scale: Tensor
     """(rows,) fp32."""
     sums: Tensor
     """(rows,) int32: of each row's integers."""
     input_scale: Tensor | None = None
     """(1,) fp32: the scale of all activations; None: each token has its own."""
-    outliers: Tensor | None = None
-    """(n,) int32: columns that are not rounded."""
-    kept: Tensor | None = None
-    """(rows, n) bf16: these columns."""
+    threshold: float | None = None
+    """Activations with a magnitude above it are not rounded."""
 
 
 def eight_bit(
-    q: Tensor,
-    scale: Tensor,
-    *,
-    input_scale: Tensor | None = None,
-    outliers: Tensor | None = None,
-    kept: Tensor | None = None,
+    q: Tensor, scale: Tensor, *, input_scale: Tensor | None = None, threshold: float | None = None
 ) -> EightBit:
     """The matrix of integers q (rows, columns) with scales (rows,) or (rows, 1); the rest as `EightBit` has it."""
-    if outliers is not None:
-        q = q.index_fill(1, outliers.long(), 0)
     return EightBit(
         q.to(torch.int8).contiguous(),
         scale.reshape(-1).float().contiguous(),
         q.sum(1, dtype=torch.int32),
         None if input_scale is None else input_scale.reshape(1).float(),
-        None if outliers is None else outliers.int().contiguous(),
-        None if kept is None else kept.bfloat16().contiguous(),
+        threshold,
     )
 
 
@@ -74,16 +67,16 @@ def round_rows(x: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
 def product(x: Tensor, matrix: EightBit, bias: Tensor | None = None) -> Tensor:
     """x (…, columns) times the matrix, plus the bias: (…, rows) in x's dtype."""
     rows, columns = matrix.weight.shape
-    flat = x.reshape(-1, columns).float()
-    apart = None
-    if matrix.outliers is not None and matrix.kept is not None:
-        places = matrix.outliers.long()
-        apart = flat[:, places] @ matrix.kept.float().t()
-        flat = flat.index_fill(1, places, 0)
+    flat, apart = x.reshape(-1, columns).float(), None
+    if matrix.threshold is not None:
+        large = flat.abs() > matrix.threshold
+        places = large.any(0).nonzero()[:, 0]
+        apart = torch.where(large, flat, 0)[:, places].double() @ matrix.weight[:, places].double().t()
+        flat = flat.masked_fill(large, 0)
     q, scale = round_rows(flat, matrix.input_scale)
     y = integer_product(q, matrix.weight).float().mul_(scale).mul_(matrix.scale)
     if apart is not None:
-        y += apart
+        y += apart.float().mul_(matrix.scale)
     if bias is not None:
         y += bias.float()
     return y.to(x.dtype).view(*x.shape[:-1], rows)
@@ -114,15 +107,11 @@ def _routine_is_exact() -> bool:
 
 def dense(matrix: EightBit, dtype: torch.dtype) -> Tensor:
     """The matrix (rows, columns) in `dtype`."""
-    whole = matrix.weight.float() * matrix.scale[:, None]
-    if matrix.outliers is not None and matrix.kept is not None:
-        whole[:, matrix.outliers.long()] = matrix.kept.float()
-    return whole.to(dtype)
+    return (matrix.weight.float() * matrix.scale[:, None]).to(dtype)
 
 
 def describe(matrix: EightBit, bias: Tensor | None = None) -> Matrix:
     """The kernels' view of a matrix, which must outlive it."""
-    places = [None if part is None else part.data_ptr() for part in (matrix.input_scale, matrix.outliers, matrix.kept)]
     return Matrix(
         form=4,
         rows=matrix.weight.shape[0],
@@ -131,9 +120,7 @@ def describe(matrix: EightBit, bias: Tensor | None = None) -> Matrix:
         scale=matrix.scale.data_ptr(),
         scale_number=1,
         sums=matrix.sums.data_ptr(),
-        input_scale=ctypes.c_void_p(places[0]),
-        outliers=ctypes.c_void_p(places[1]),
-        outlier_count=0 if matrix.outliers is None else len(matrix.outliers),
-        kept=ctypes.c_void_p(places[2]),
+        input_scale=None if matrix.input_scale is None else matrix.input_scale.data_ptr(),
+        threshold=math.inf if matrix.threshold is None else matrix.threshold,
         **bias_of(bias),
     )

@@ -40,9 +40,7 @@ class Matrix(ctypes.Structure):
         ("bias_number", ctypes.c_int64),
         ("sums", ctypes.c_void_p),
         ("input_scale", ctypes.c_void_p),
-        ("outliers", ctypes.c_void_p),
-        ("outlier_count", ctypes.c_int64),
-        ("kept", ctypes.c_void_p),
+        ("threshold", ctypes.c_double),
     )
 
 

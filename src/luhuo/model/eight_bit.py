@@ -17,19 +17,18 @@ class EightBitLinear(KeptLinear):
     scale: Tensor
     sums: Tensor
     input_scale: Tensor | None
-    outliers: Tensor | None
-    kept: Tensor | None
 
     def __init__(self, matrix: EightBit, bias: Tensor | None = None) -> None:
         super().__init__()
         self.rows, self.columns = matrix.weight.shape
-        self.hold(weight=matrix.weight, scale=matrix.scale, sums=matrix.sums, input_scale=matrix.input_scale)
-        self.hold(outliers=matrix.outliers, kept=matrix.kept, bias=bias)
+        self.threshold = matrix.threshold
+        self.hold(weight=matrix.weight, scale=matrix.scale, sums=matrix.sums)
+        self.hold(input_scale=matrix.input_scale, bias=bias)
 
     @property
     def matrix(self) -> EightBit:
         """The matrix as the kernels have it."""
-        return EightBit(self.weight, self.scale, self.sums, self.input_scale, self.outliers, self.kept)
+        return EightBit(self.weight, self.scale, self.sums, self.input_scale, self.threshold)
 
     def describe(self) -> Matrix:
         return describe(self.matrix, self.bias)

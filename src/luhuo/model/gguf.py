@@ -29,7 +29,8 @@ from luhuo.model.gguf_layouts import LAYOUTS, Layout
 from luhuo.model.gguf_links import gguf_links, shapes_of
 from luhuo.model.gguf_metadata import extra_vectors, write_metadata
 from luhuo.model.gguf_mixture import kept_in_half
-from luhuo.model.quantised import SCHEMES, Keeper, Rounded, computed_in
+from luhuo.model.keeper import Keeper
+from luhuo.model.quantised import SCHEMES, Rounded, computed_in
 
 PLAIN = "q8_0_plain"
 

@@ -18,11 +18,13 @@ from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.families import fit, links, read_config
+from luhuo.model.keeper import Keeper
 from luhuo.model.packed import unpacked
-from luhuo.model.quantised import SCHEMES, Keeper, computed_in
+from luhuo.model.quantised import SCHEMES, computed_in
 from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
+from luhuo.model.sparse import SPARSE, keep_sparse
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
 MODELS: dict[type, type] = {ModelConfig: Decoder, EncoderConfig: Encoder, EncoderDecoderConfig: EncoderDecoder}
@@ -38,8 +40,9 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     `MODELS`).
 
     `dtype` is the one parameters are kept and computed in: fp32, bf16, fp16, or auto (bf16 where that is fast and
-    the weights are bf16 already or large, otherwise fp32); or, for a decoder, int8 or int4: matrices are kept in so
-    many bits (`quantised`), made one by one, and bf16 is computed in where that is fast, otherwise fp32.
+    the weights are bf16 already or large, otherwise fp32). For a decoder it may be int8 or int4: matrices are kept in
+    so many bits (`quantised`), made one by one, and bf16 is computed in where that is fast, otherwise fp32. Or sparse:
+    matrices that were pruned to 2:4 are kept in nine bits a weight. On a CPU auto keeps a quantised directory so.
     Blocks of multi-token prediction are kept where the files have them, unless `mtp` is false. Raises `LuhuoError`
     for anything that does not fit.
     """
@@ -59,25 +62,35 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
-        if dtype == "auto" and isinstance(weights, RoundedWeights) and weights.bits and place.type == "cpu":
-            dtype = "int4" if weights.bits == 4 else "int8"
+        published = dtype == "auto" and isinstance(weights, RoundedWeights) and place.type == "cpu"
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
         if dtype == "auto" and not (fast_bf16(place) and (large or kept == "bfloat16")):
             dtype = "fp32"
-        if dtype in SCHEMES and not isinstance(config, ModelConfig):
+        if dtype in (*SCHEMES, SPARSE) and not isinstance(config, ModelConfig):
             raise LuhuoError(
                 tr("Only decoders are kept in few bits.", "只有解码器能以低位数保存。"),
                 expected="fp32, bf16",
                 found=dtype,
                 where=root,
             )
-        kept_in = pick_dtype(computed_in(dtype, place), place)
+        published = published and isinstance(config, ModelConfig)
+        kept_in = pick_dtype(computed_in("int8" if published else dtype, place), place)
         model = model.to(kept_in).to_empty(device="cpu")
-        keep = Keeper(model, weights, SCHEMES[dtype], kept_in) if dtype in SCHEMES else None
+        few = published or dtype in SCHEMES
+        keep = Keeper(model, weights, SCHEMES.get(dtype), kept_in) if few else None
         fill(model, config, weights, unused, keep)
         fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = read_tokenizer(root, fingerprint)
+    if dtype == SPARSE and not keep_sparse(model):
+        raise LuhuoError(
+            tr(
+                "No matrix of this model keeps at most two of every four values.",
+                "该模型没有每四个值至多保留两个的矩阵。",
+            ),
+            expected=tr("a model pruned to 2:4", "按 2:4 剪枝的模型"),
+            found=reference,
+        )
     return model.to(place).eval()
 
 

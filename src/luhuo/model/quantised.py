@@ -6,9 +6,8 @@ Norms, biases and stacked experts stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from luhuo.core.device import fast_bf16
 from luhuo.kernels.low_bit import Matrix, dense, describe, product, quantise, rows_at
 from luhuo.kernels.packed import Bits, Packed, Width, pack
-from luhuo.model.families.links import Link
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
 
@@ -26,7 +24,7 @@ SCHEMES: dict[str, Bits] = {"int8": 8, "int4": 4}
 
 def computed_in(name: str, device: torch.device) -> str:
     """The dtype to compute in of a model loaded as `name`: bf16 for few bits where that is fast, else fp32."""
-    return name if name not in SCHEMES else "bf16" if fast_bf16(device) else "fp32"
+    return name if name not in (*SCHEMES, "sparse") else "bf16" if fast_bf16(device) else "fp32"
 
 
 GROUPS: dict[Bits, tuple[int, ...]] = {8: (64, 32), 4: (32, 16, 8)}
@@ -102,83 +100,8 @@ class Rounded:
         return pack(self.q, self.scale, self.low, bits=bits, group=self.group, order=self.order)
 
     def in_bits(self, bits: Width) -> Rounded | None:
-        """The same matrix in so many bits, exactly; None if that is not possible."""
-        return self if bits == self.bits else replace(self, bits=bits) if bits > self.bits else None
-
-
-class Source(Protocol):
-    """Published tensors by name."""
-
-    def tensor(self, name: str) -> Tensor:
-        """One tensor as floats."""
-        ...
-
-
-@runtime_checkable
-class RoundedSource(Source, Protocol):
-    """Published tensors some of which were rounded already."""
-
-    def rounded(self, name: str) -> Rounded | None:
-        """One tensor as it was rounded; None if it was not."""
-        ...
-
-
-class Keeper:
-    """Fills a model whose matrices of the blocks are to have `bits`, one parameter at a time."""
-
-    def __init__(self, model: nn.Module, source: Source, bits: Bits, dtype: torch.dtype) -> None:
-        self.model, self.source, self.dtype = model, source, dtype
-        self.bits: Bits = bits
-        self.group = _group_of(model, bits)
-
-    def __call__(self, link: Link, names: Sequence[str]) -> bool:
-        """Put the published tensors `names` where `link` says, and say so; False for what is not kept in few bits.
-
-        What was rounded already stays as it is, unless fewer bits are asked for.
-        """
-        bits = bits_of(link.ours, self.model, self.bits)
-        if bits is None:
-            return False
-        parts = [self.source.rounded(name) for name in names] if isinstance(self.source, RoundedSource) else []
-        found = _joined(link, [part for part in parts if part is not None and part.in_bits(bits)], len(names))
-        if found is None:
-            inside = link.ours.startswith("blocks.")
-            whole = link.join([self.source.tensor(name).float() for name in names])
-            found = round_matrix(whole, bits, self.group if inside else None)
-        wanted = found.in_bits(bits)
-        assert wanted is not None
-        put(self.model, link.ours, wanted, self.dtype)
-        return True
-
-
-def _joined(link: Link, parts: Sequence[Rounded], count: int) -> Rounded | None:
-    """What `link` makes of rounded matrices, if it only moves rows and all were rounded alike."""
-    if len(parts) < count or len({(part.bits, part.group, part.low is None, part.q.shape[1]) for part in parts}) > 1:
-        return None
-    first = parts[0]
-    for part in parts[1:]:
-        if (part.order is None) != (first.order is None):
-            return None
-        if part.order is not None and first.order is not None and not torch.equal(part.order, first.order):
-            return None
-    places = _row_order(link, [len(part.q) for part in parts])
-    if places is None:
-        return None
-    scale = torch.cat([part.scale for part in parts])[places]
-    lows = [part.low for part in parts if part.low is not None]
-    low = torch.cat(lows)[places] if lows else None
-    return replace(first, q=torch.cat([part.q for part in parts])[places], scale=scale, low=low)
-
-
-def _row_order(link: Link, sizes: Sequence[int]) -> Tensor | None:
-    """The rows of what `link` makes of matrices with so many rows, as numbers of all their rows; None: not so."""
-    numbers = torch.arange(sum(sizes))[:, None]
-    try:
-        found = link.join(numbers.split(list(sizes)))
-    except (RuntimeError, IndexError):  # it does more than move rows
-        return None
-    same = found.shape == numbers.shape and torch.equal(found.sort(0).values, numbers)
-    return found[:, 0] if same else None
+        """The matrix, if it takes at most so many bits."""
+        return self if self.bits <= bits else None
 
 
 def round_matrix(weight: Tensor, bits: Bits, group: int | None = None) -> Rounded:
@@ -193,7 +116,7 @@ def fitting_group(columns: Collection[int], bits: Bits) -> int:
     return next((size for size in GROUPS[bits] if all(count % size == 0 for count in columns)), whole)
 
 
-def _group_of(model: nn.Module, bits: Bits) -> int:
+def group_of(model: nn.Module, bits: Bits) -> int:
     """The group for the blocks' matrices of a model: one for all, as other programs want it."""
     names = [name for name, _ in model.named_parameters() if name.startswith("blocks.")]
     return fitting_group({model.get_parameter(n).shape[1] for n in names if bits_of(n, model, bits)}, bits)
@@ -223,7 +146,7 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:
     """Round a loaded decoder's matrices in place, one at a time: `scheme` is "int8" or "int4"."""
     bits = SCHEMES[scheme]
-    group = group or _group_of(model, bits)
+    group = group or group_of(model, bits)
     dtype = next(model.parameters()).dtype
     for name, parameter in list(model.named_parameters()):
         kept = bits_of(name, model, bits)

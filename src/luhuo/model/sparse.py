@@ -10,6 +10,9 @@ from luhuo.kernels.sparse import Sparse, dense, describe, is_sparse, pack, produ
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
 
+SPARSE = "sparse"
+"""The name given as a dtype."""
+
 
 class SparseLinear(KeptLinear):
     """A `Linear` with a 2:4 matrix in bf16."""

@@ -13,16 +13,22 @@
 static const float SMALLEST = 1e-30f;  // largest magnitude of a row of zeros, as far as its scale is concerned
 
 void round_activations(const Matrix &m, Activations &x) {
-    int64_t columns = m.columns, apart = m.outlier_count;
+    int64_t columns = m.columns;
+    bool all = std::isinf(m.threshold);
     x.bytes.resize(x.count * columns);
     x.scales.resize(x.count);
-    x.apart.resize(x.count * apart);
+    x.places.clear();
+    x.apart.clear();
+    x.starts.assign(1, 0);
     for (int64_t i = 0; i < x.count; i++) {
-        float *row = x.wide.data() + i * columns;
-        for (int64_t j = 0; j < apart; j++) {
-            x.apart[i * apart + j] = row[m.outliers[j]];
-            row[m.outliers[j]] = 0;
-        }
+        float *row = x.wide.data() + i * columns, threshold = (float)m.threshold;
+        for (int64_t j = 0; j < columns && !all; j++)
+            if (std::fabs(row[j]) > threshold) {
+                x.places.push_back(j);
+                x.apart.push_back(row[j]);
+                row[j] = 0;
+            }
+        x.starts.push_back((int64_t)x.places.size());
         float most = SMALLEST;
 #pragma omp simd reduction(max : most)
         for (int64_t j = 0; j < columns; j++) most = std::fabs(row[j]) > most ? std::fabs(row[j]) : most;
@@ -96,12 +102,16 @@ static void scaled_rows(const Matrix &m, const Activations &x, int64_t token, in
     byte_rows<TOKENS, ROWS>(m, x.bytes.data() + token * m.columns, row, sums);
     for (int t = 0; t < TOKENS; t++)
         for (int r = 0; r < ROWS; r++) {
-            const float *apart = x.apart.data() + (token + t) * m.outlier_count;
-            const bf16 *kept = m.kept + (row + r) * m.outlier_count;
-            float rest = 0;
-            for (int64_t j = 0; j < m.outlier_count; j++) rest += apart[j] * widen(kept[j]);
-            float found = (float)sums[t * ROWS + r] * x.scales[token + t] * ((const float *)m.scale)[row + r];
-            y[(token + t) * stride + row + r] = m.outlier_count ? found + rest : found;
+            float scale = ((const float *)m.scale)[row + r];
+            float found = (float)sums[t * ROWS + r] * x.scales[token + t] * scale;
+            int64_t begin = x.starts[token + t], end = x.starts[token + t + 1];
+            if (begin < end) {
+                const int8_t *weight = (const int8_t *)m.weight + (row + r) * m.columns;
+                double rest = 0;
+                for (int64_t j = begin; j < end; j++) rest += (double)x.apart[j] * weight[x.places[j]];
+                found += (float)rest * scale;
+            }
+            y[(token + t) * stride + row + r] = found;
         }
 }
 

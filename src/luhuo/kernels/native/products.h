@@ -25,9 +25,7 @@ struct Matrix {
     int64_t bias_number;
     const int32_t *sums;       // of a rounded matrix: of each row's integers
     const float *input_scale;  // of its activations; null: each row of them has its own
-    const int32_t *outliers;   // its columns that are not rounded
-    int64_t outlier_count;
-    const bf16 *kept;  // these (rows, outlier_count)
+    double threshold;          // above it they are not rounded; infinite: all are
 
     int64_t padded() const { return group ? (columns + group - 1) / group * group : columns; }
     int64_t units() const { return (rows + UNIT - 1) / UNIT; }
@@ -38,8 +36,11 @@ struct Matrix {
 struct Activations {
     std::vector<bf16> narrow;
     std::vector<float> wide, sums;
-    std::vector<uint8_t> bytes;        // rounded, plus 128
-    std::vector<float> scales, apart;  // their scales (count), and what is not rounded (count, outliers)
+    std::vector<uint8_t> bytes;   // rounded, plus 128
+    std::vector<float> scales;    // theirs (count)
+    std::vector<int64_t> places;  // of what is not rounded, row by row; those of row i begin at starts[i]
+    std::vector<int64_t> starts;
+    std::vector<float> apart;  // what is not rounded
     int64_t count = 0;
 
     // From x (count, matrix.columns), `stride` numbers apart.
