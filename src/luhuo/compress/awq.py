@@ -3,7 +3,7 @@
 The error of a matrix W with inputs of second moment H is tr(E H Eᵀ) with E = Q(W · diag(s)) · diag(s)⁻¹ - W: the
 paper's equation 4 over all tokens seen. The scales are s = (mean |x|)^α / (mean share of its group's largest |w|)^β,
 each with 20 values of α and with β = 0 (section 3.2) as well as β = 1 - α (as its authors' program has it). Then the
-range of each group of weights is cut as far as that lowers the error its columns make.
+range of each group of weights is cut as far as that lowers the error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ STEPS = 20
 """Values of α that are tried: 0, 1/20 … 19/20."""
 CUTS = 10
 """Shares of a group's range that are tried: 1, 19/20 … 11/20."""
+SWEEPS = 2
+"""Times that every range is chosen anew."""
 SMALLEST = 1e-4
 """The least mean magnitude that counts, and the least share of the weights'."""
 
@@ -103,26 +105,49 @@ def rounding_error(weight: Tensor, moment: Tensor, grid: Grid, scale: Tensor | N
 
 
 def cut_ranges(weight: Tensor, moment: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Scales and zeros (rows, groups) of ranges cut so that each group's own columns make the least error.
+    """Scales and zeros (rows, groups) of ranges cut to where the matrix' outputs have the least error.
 
-    That is the clipping of the authors' program; inputs of different groups count as unrelated, as there.
+    The authors' program cuts each group as if its inputs were unrelated to all others. That is where this begins, or
+    with whole ranges in rows for which it is better; then, group after group, each range is chosen anew against the
+    error that the other groups make, so that no row's error grows.
     """
     plain = replace(grid, search=False)
     group = plain.width(weight.shape[1])
-    wide = weight.float().unflatten(1, (-1, group))
-    blocks = torch.stack([moment[at : at + group, at : at + group] for at in range(0, weight.shape[1], group)])
-    low, high = wide.amin(-1, keepdim=True), wide.amax(-1, keepdim=True)
-    least: Tensor | None = None
-    scale = zero = torch.empty(0)
-    for step in range(CUTS):
-        share = 1 - step / (2 * CUTS)
-        found = plain.scales(wide.clamp(low * share, high * share).flatten(1))
-        error = dense(plain.round(weight, *found)).unflatten(1, (-1, group)) - wide
-        cost = torch.einsum("rgi,gij,rgj->rg", error, blocks, error)
-        if least is None:
-            scale, zero, least = *found, cost
-            continue
-        better = cost < least
-        scale, zero = torch.where(better, found[0], scale), torch.where(better, found[1], zero)
-        least = torch.minimum(cost, least)
+    wide = weight.float()
+    tried = [_share_cut(wide, plain, group, 1 - step / (2 * CUTS)) for step in range(CUTS)]
+    errors = [dense(plain.round(wide, *found)) - wide for found in tried]
+    best = _unrelated(errors, moment, group)
+    chosen = torch.stack(errors).unflatten(2, (-1, group)).gather(0, _at(best, group))[0].flatten(1)
+    worse = ((chosen @ moment) * chosen).sum(1) > ((errors[0] @ moment) * errors[0]).sum(1)
+    best[worse], chosen[worse] = 0, errors[0][worse]
+    for _ in range(SWEEPS):
+        for at in range(best.shape[1]):
+            columns = slice(at * group, (at + 1) * group)
+            own = torch.stack([error[:, columns] for error in errors])  # (tried, rows, group)
+            chosen[:, columns] = 0
+            beside = chosen @ moment[:, columns]
+            cost = ((own @ moment[columns, columns] + 2 * beside) * own).sum(-1)
+            best[:, at] = cost.argmin(0)
+            chosen[:, columns] = own.gather(0, best[:, at].view(1, -1, 1).expand(1, -1, group))[0]
+    scale, zero = (torch.stack(part).gather(0, best[None])[0] for part in zip(*tried, strict=True))
     return scale, zero
+
+
+def _share_cut(weight: Tensor, grid: Grid, group: int, share: float) -> tuple[Tensor, Tensor]:
+    """Scales and zeros (rows, groups) for so large a share of every range."""
+    wide = weight.unflatten(1, (-1, group))
+    low, high = wide.amin(-1, keepdim=True), wide.amax(-1, keepdim=True)
+    return grid.scales(wide.clamp(low * share, high * share).flatten(1))
+
+
+def _unrelated(errors: Sequence[Tensor], moment: Tensor, group: int) -> Tensor:
+    """(rows, groups) int64: of several errors (rows, columns), which is the least by a group's own columns."""
+    starts = range(0, len(moment), group)
+    blocks = torch.stack([moment[at : at + group, at : at + group] for at in starts])
+    wide = [error.unflatten(1, (-1, group)) for error in errors]
+    return torch.stack([torch.einsum("rgi,gij,rgj->rg", one, blocks, one) for one in wide]).argmin(0)
+
+
+def _at(best: Tensor, group: int) -> Tensor:
+    """Numbers (rows, groups) as an index (1, rows, groups, group)."""
+    return best[None, ..., None].expand(1, -1, -1, group)

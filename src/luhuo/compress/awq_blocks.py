@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ from luhuo.model.grid import Grid, dense
 from luhuo.model.matrices import Kept
 from luhuo.model.quantised import Rounded
 
+Round = Callable[[Tensor, Tensor, Grid], Rounded]
+"""A matrix (rows, columns) and the second moment of its inputs to the matrix on the grid."""
 
-def awq_block(step: Step, grid: Grid) -> list[dict[str, Any]]:
+
+def awq_block(step: Step, grid: Grid, round_one: Round) -> list[dict[str, Any]]:
     """Round all matrices of a block; what is told of each, `scaled`: α, or why there are no scales.
 
     All scales are found on the block as it was, as in the authors' program, and folded afterwards.
@@ -42,7 +46,7 @@ def awq_block(step: Step, grid: Grid) -> list[dict[str, Any]]:
     rows = []
     for name, module in step.matrices.items():
         weight = module.weight.detach().clone()
-        rounded = round_cut(weight, moments[name], grid)
+        rounded = round_one(weight, moments[name], grid)
         row = {"name": f"{step.name}.{name}", "shape": list(weight.shape), "bits": grid.bits, "group": grid.group}
         row |= {"scaled": scaled.get(name, "nothing before it to fold into")}
         rows.append(row | {"error": relative_error(weight, dense(rounded), moments[name])})

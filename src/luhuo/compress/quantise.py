@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from luhuo.compress.awq_blocks import awq_block
+from luhuo.compress.awq_blocks import awq_block, round_cut
 from luhuo.compress.calibration import sequences
 from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
 from luhuo.compress.gptq import gptq, relative_error
@@ -24,6 +25,7 @@ from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.model.grid import Grid, dense
 from luhuo.model.matrices import Kept
+from luhuo.model.quantised import Rounded
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -90,7 +92,9 @@ def _block(stage: QuantizeStage, step: Step, grid: Grid) -> list[Row]:
     """Round the matrices of one block."""
     method, seed = stage.method, stage.seed
     if method == "awq":
-        return awq_block(step, grid)
+        return awq_block(step, grid, round_cut)
+    if method == "awq_gptq":
+        return awq_block(step, grid, partial(_gptq_rounded, stage))
     if method == "llm_int8":
         return llm_int8_block(step, stage.threshold, seed, measured=stage.data is not None)
     if method == "fp8":
@@ -130,6 +134,10 @@ def _round(stage: QuantizeStage, step: Step, name: str, grid: Grid, moment: Tens
         row["error"] = relative_error(weight, dense(rounded), moment)
     step.put(name, Kept(rounded))
     return row
+
+
+def _gptq_rounded(stage: QuantizeStage, weight: Tensor, moment: Tensor, grid: Grid) -> Rounded:
+    return gptq(weight, moment, grid, damping=stage.damping, order=stage.order).rounded
 
 
 def _tell(stage: QuantizeStage, out: Workspace, report: list[Row], grid: Grid) -> None:

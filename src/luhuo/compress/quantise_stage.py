@@ -11,8 +11,8 @@ from luhuo.core.config import Input, field
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
 
-Method = Literal["rtn", "gptq", "awq", "w8a8", "smoothquant", "llm_int8", "fp8"]
-NEEDS_DATA = ("gptq", "awq", "smoothquant")
+Method = Literal["rtn", "gptq", "awq", "awq_gptq", "w8a8", "smoothquant", "llm_int8", "fp8"]
+NEEDS_DATA = ("gptq", "awq", "awq_gptq", "smoothquant")
 EIGHT_BITS = ("w8a8", "smoothquant", "llm_int8", "fp8")
 """Methods that have no other number of bits."""
 
