@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.kernels.packed import by_row, integers
+from luhuo.model.eight_bit import EightBitLinear
 from luhuo.model.families import links
 from luhuo.model.families.links import Link
+from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.matrices import Activations, Float8, Kept
 from luhuo.model.quantised import QuantisedLinear, Rounded
 from luhuo.model.quantised_bitsandbytes import bitsandbytes_config, of_bitsandbytes
@@ -35,31 +37,53 @@ NORM = re.compile(r"norm[^.]*\.weight$")
 
 
 def has_rounded(model: nn.Module) -> bool:
-    """Whether any matrix of a model is rounded."""
-    return any(isinstance(module, QuantisedLinear) for module in model.modules())
+    """Whether any matrix of a model is kept in few bits."""
+    return any(isinstance(module, QuantisedLinear | EightBitLinear) for module in model.modules())
 
 
-def kept_of(model: nn.Module, config: Any) -> dict[str, Kept]:
-    """The matrices of a model's blocks that are rounded, by the name of the parameter they stand for."""
+def kept_of(model: nn.Module, config: Any) -> Mapping[str, Kept]:
+    """The matrices of a model's blocks that are kept in few bits, by the name of the parameter they stand for; each is
+    unpacked when it is asked for."""
     modules = dict(model.named_modules())
     found = {}
     for link in links(config):
         module = modules.get(link.ours.removesuffix(".weight"))
-        if isinstance(module, QuantisedLinear) and link.ours.startswith("blocks."):
-            found[link.ours] = Kept(rounded_of(module))
-    return found
+        if isinstance(module, QuantisedLinear | EightBitLinear) and link.ours.startswith("blocks."):
+            found[link.ours] = module
+    return _Unpacked(found)
 
 
-def rounded_of(module: QuantisedLinear) -> Rounded:
-    """The integers and scales of a module."""
+class _Unpacked(Mapping[str, Kept]):
+    def __init__(self, modules: Mapping[str, QuantisedLinear | EightBitLinear]) -> None:
+        self._modules = modules
+
+    def __getitem__(self, name: str) -> Kept:
+        return kept_in(self._modules[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+def kept_in(module: QuantisedLinear | EightBitLinear) -> Kept:
+    """The matrix of a module and how its input is rounded."""
+    if isinstance(module, EightBitLinear):
+        eight = module.matrix
+        group = -(-module.columns // 8) * 8
+        rounded = Rounded(eight.weight, eight.scale[:, None], None, 8, group)
+        return Kept(rounded, Activations("int", eight.input_scale, eight.threshold))
     matrix = module.matrix
     scale, low = (None if part is None else by_row(matrix, part) for part in (matrix.scale, matrix.low))
     assert scale is not None
-    return Rounded(integers(matrix), scale, low, module.width, matrix.group, matrix.order)
+    if matrix.floats:
+        return Kept(Float8(integers(matrix).view(torch.float8_e4m3fn), scale))
+    return Kept(Rounded(integers(matrix), scale, low, module.width, matrix.group, matrix.order))
 
 
 def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tensor]]:
-    """All published tensors of a model with rounded matrices, these as compressed-tensors has them.
+    """All published tensors of a model with matrices in few bits, these as compressed-tensors has them.
 
     Embedding and output matrix are published dense, in the model's own dtype. Raises `LuhuoError` for a matrix whose
     numbers this layout does not have.
@@ -67,14 +91,15 @@ def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tens
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     modules = dict(model.named_modules())
     dtype = next(model.parameters()).dtype
+    kept = kept_of(model, config)
     for link in links(config):
         module = modules.get(link.ours.removesuffix(".weight"))
-        if not isinstance(module, QuantisedLinear):
-            yield from published(link, Kept(tensors[link.ours]))
-        elif not link.ours.startswith("blocks."):
+        if link.ours in kept:
+            yield from published(link, kept[link.ours])
+        elif isinstance(module, KeptLinear):
             yield from published(link, Kept(module.dense(dtype)))
         else:
-            yield from published(link, Kept(rounded_of(module)))
+            yield from published(link, Kept(tensors[link.ours]))
 
 
 def published(link: Link, kept: Kept) -> Iterator[tuple[str, Tensor]]:
@@ -93,13 +118,14 @@ def _parts(value: Rounded | Float8, inputs: Activations | None, rows: Tensor, na
     """Some rows of a matrix, by the endings of the tensors' names."""
     if isinstance(value, Float8):
         whole = value.scale.numel() == 1
-        parts = {".weight": value.values[rows], ".weight_scale": value.scale.view(1) if whole else value.scale[rows]}
+        scale = value.scale.reshape(1).clone() if whole else value.scale[rows]
+        parts = {".weight": value.values[rows], ".weight_scale": scale}
     elif inputs is not None and inputs.threshold is not None:
         return of_bitsandbytes(value, rows, name)
     else:
         parts = _words(value, rows, name) if inputs is None else _bytes(value, rows, name)
     if inputs is not None and inputs.scale is not None:
-        parts[".input_scale"] = inputs.scale.reshape(1)
+        parts[".input_scale"] = inputs.scale.reshape(1).clone()
     return parts
 
 
