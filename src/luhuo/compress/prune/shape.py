@@ -31,7 +31,7 @@ def wanted(shape: SmallerShape, whole: ModelConfig) -> Wanted:
                 tr("Pruning makes a model smaller, not larger.", "剪枝只能把模型变小。"),
                 expected=f"{name} ≤ {there}",
                 found=asked,
-                where=f"shape.{name}",
+                where=name,
             )
     heads, kv_heads = _heads(shape, whole)
     found = Wanted(
@@ -45,8 +45,8 @@ def wanted(shape: SmallerShape, whole: ModelConfig) -> Wanted:
         raise LuhuoError(
             tr("The shape asks for nothing that the model is not already.", "所给形状与模型现有形状相同。"),
             expected=tr("a smaller size of at least one part", "至少有一项更小"),
-            where="shape",
-            fix="shape.layers=…, shape.intermediate_size=…, shape.heads=…, shape.hidden_size=…",
+            where="prune",
+            fix="layers=…, intermediate_size=…, heads=…, hidden_size=…",
         )
     _check_layers(found, whole)
     _check_width(found, whole)
@@ -67,7 +67,7 @@ def _heads(shape: SmallerShape, whole: ModelConfig) -> tuple[int, int]:
                 f"kv_heads 须整除 heads，且每组至多 {each} 个查询头：{options or '-'}",
             ),
             found=f"heads={heads}, kv_heads={shape.kv_heads or '-'}",
-            where="shape",
+            where="prune",
         )
     return heads, kv_heads
 
@@ -115,7 +115,7 @@ def _cannot(what: str, reason: str) -> LuhuoError:
     return LuhuoError(
         tr(f"The {what} of this architecture cannot be pruned.", f"无法裁剪该架构的{what}。"),
         found=reason,
-        where="shape",
+        where="prune",
         fix=tr(
             "Prune other sizes, or single weights (method=wanda).", "请裁剪其他尺寸，或裁剪单个权重（method=wanda）。"
         ),

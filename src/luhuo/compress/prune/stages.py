@@ -17,7 +17,7 @@ Method = Literal["magnitude", "wanda", "sparsegpt", "structured"]
 DEFAULT_SHARE = 0.5
 
 
-class PruneStage(Stage):
+class PruneStage(Stage, SmallerShape):
     """Take away what a decoder needs least: single weights, which become zero (magnitude, wanda, sparsegpt), or whole
     layers, heads, channels and features (structured), which gives a smaller dense model."""
 
@@ -64,7 +64,6 @@ class PruneStage(Stage):
     group: int | None = field(
         64, "bits: columns under one scale; null: whole rows.", "bits：共用一个缩放的列数；null 为整行。", ge=8
     )
-    shape: SmallerShape = field(SmallerShape(), "structured: the smaller model.", "structured：小模型的形状。")
     depth: Literal["influence", "contiguous", "loss"] = field(
         "influence",
         "structured: layers that stay: those that turn the states most; all but the run of neighbours that turns them "
@@ -108,11 +107,12 @@ class PruneStage(Stage):
             raise ValueError(
                 tr(f"{self.method} needs calibration text: data=…", f"{self.method} 需要校准文本：data=…")
             )
-        if (self.method == "structured") == self.shape.empty:
+        if (self.method == "structured") != bool(self.sizes):
+            names = ", ".join(SmallerShape.model_fields)
             raise ValueError(
                 tr(
-                    "shape goes with method=structured, which needs at least one size of it",
-                    "shape 与 method=structured 配套使用，且至少给出其中一项",
+                    f"method=structured needs at least one size, which other methods do not take: {names}",
+                    f"method=structured 至少需要一项尺寸，其他方法不接受：{names}",
                 )
             )
         if self.pattern and not re.fullmatch(r"\d+:\d+", self.pattern):

@@ -47,7 +47,7 @@ def prune_structures(stage: PruneStage, out: Workspace) -> None:
     scratch = out.path / SCRATCH
     with Walk(stage.model, None, scratch / "whole") as walk:
         whole = walk.config
-        target = wanted(stage.shape, whole)
+        target = wanted(stage, whole)
         _sized(whole, target)
     work = _Work(stage, target, whole, scratch)
     if target.layers < whole.layers:
