@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from luhuo import chinese_help, corpus_commands, corpus_view_commands, evaluation_commands, model_commands
+from luhuo import (
+    chinese_help,
+    compress_commands,
+    corpus_commands,
+    corpus_view_commands,
+    evaluation_commands,
+    model_commands,
+)
 from luhuo.arena import commands as arenas
 from luhuo.core import processes
 from luhuo.core.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, LuhuoError, from_os_error
@@ -280,6 +287,7 @@ def plan(
 
 
 app.add_typer(model_commands.app)
+app.add_typer(compress_commands.app)
 app.add_typer(corpus_view_commands.app)
 app.add_typer(corpus_commands.app)
 app.add_typer(serving.app)

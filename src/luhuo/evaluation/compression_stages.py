@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,10 @@ class CompressionMeasureStage(Stage):
         peaks = memory.peak_memory(self.model, self.dtype, device) if self.memory else None
         original = read_original(self.original, self.text, self.tokens, self.length, self.seed, device)
         model = open_decoder(self.model, self.dtype, device)
-        found = quality.figures(quality.compare(model, original), original, self.seed)
+        start = time.perf_counter()
+        quality_found = quality.compare(model, original)
+        seconds = time.perf_counter() - start
+        found = quality.figures(quality_found, original, self.seed)
         everything, weights = size.disk_bytes(resolve(self.model).path)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         found["size"] = {"directory": everything, "weights": weights, "read": size.read_per_token(model)}
@@ -67,7 +71,8 @@ class CompressionMeasureStage(Stage):
         if self.tasks:
             out.results |= self._tasks(model, out)
         write_json(out.path / MEASURES, found)
-        timed = {"memory": peaks} | ({"speed": self._speed(model, device)} if self.turns else {})
+        timed: dict[str, Any] = {"memory": peaks, "read_tokens": found["all"]["tokens"], "read_seconds": seconds}
+        timed |= {"speed": self._speed(model, device)} if self.turns else {}
         write_json(out.path / WATCH / SPEED, timed)
         out.results |= _flat_speed(timed)
 
@@ -115,7 +120,7 @@ def flat(found: dict[str, Any]) -> dict[str, Any]:
         results[f"perplexity.{lang}"] = figures["perplexity"]
         if figures["loss"] is not None:
             results[f"loss.{lang}"] = figures["loss"]["mean"]
-    return results | {"bytes": found["size"]["directory"], "read": found["size"]["read"]}
+    return results | {"bytes": found["size"]["directory"], "read": found["size"]["read"], "drawn": found["drawn"]}
 
 
 def _flat_speed(timed: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The page on which ways to compress a model are compared."""
