@@ -224,6 +224,11 @@ STAGES = {
         "Keep the matrices of a decoder as products of two thin ones (SVD, ASVD, SVD-LLM).",
         "把解码器的矩阵分解为两个瘦矩阵之积（SVD、ASVD、SVD-LLM）。",
     ),
+    "share-layers": Entry(
+        "luhuo.compress.layer_sharing_stage:ShareLayersStage",
+        "Let layers of a decoder share their weights, to be trained on.",
+        "让解码器的若干层共享权重，再继续训练。",
+    ),
     "trim-vocabulary": Entry(
         "luhuo.compress.vocabulary_stage:TrimVocabularyStage",
         "Drop the tokens that a language or domain does not use.",

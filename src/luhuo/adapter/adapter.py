@@ -123,8 +123,8 @@ class Adapter(abc.ABC):
 
     @property
     def mergeable(self) -> bool:
-        """Whether `merge` works."""
-        return type(self).merge is not Adapter.merge
+        """Whether `merge` works: not where layers share weights, each of which has an adapter of its own."""
+        return type(self).merge is not Adapter.merge and not getattr(self.model.config, "shared_layers", ())
 
     def leave(self) -> None:
         """Forget that the model has this adapter."""

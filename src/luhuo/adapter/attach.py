@@ -108,6 +108,11 @@ def merge(model: nn.Module) -> Callable[[], None]:
     Raises `LuhuoError` for a method whose work no weight can do, and for weights kept in few bits.
     """
     adapter = needed(model)
+    if getattr(adapter.model.config, "shared_layers", ()):
+        raise LuhuoError(
+            tr("Adapters do not merge into layers that share weights.", "适配器不能合并进共享权重的层。"),
+            fix=tr("Use the adapter attached.", "请以附加方式使用该适配器。"),
+        )
     undo = adapter.merge()
     adapter.leave()
 

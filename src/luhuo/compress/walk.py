@@ -141,7 +141,8 @@ class Walk:
                 found=config.family,
                 where=self.root,
             )
-        self.config: ModelConfig = fit(config, self.weights.shapes())
+        own = {"shared_layers": ()}  # what a method makes of a layer is that layer's own
+        self.config: ModelConfig = fit(config, self.weights.shapes()).model_copy(update=own)
         with torch.device("meta"):
             self.model = Decoder(self.config)
         self.links: list[tuple[Link, list[str]]] = matched(self.model, self.config, self.weights)

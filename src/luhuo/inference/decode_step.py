@@ -39,7 +39,7 @@ TABLE = 512
 PLAIN = {
     "family", "vocab_size", "hidden_size", "layers", "heads", "kv_heads", "head_dim", "intermediate_size", "rope",
     "max_positions", "stop_ids", "pad_id", "bos_id", "norm_eps", "tie_embeddings", "qkv_bias", "out_bias", "mlp_bias",
-    "qk_norm", "attention_scale", "mtp_layers",
+    "qk_norm", "attention_scale", "mtp_layers", "shared_layers",
 }  # fmt: skip
 """Fields of a config that may have any value; all others must have their defaults."""
 PLAIN_ROPE = {

@@ -259,6 +259,10 @@ class ModelConfig(Config):
         1, "Layers that share the keys and values of the first of them.", "共用一组键值的层数（跨层注意力）。", ge=1
     )
 
+    shared_layers: tuple[int, ...] = field(
+        (), "For each layer the one whose weights it uses; empty: its own.", "每层使用哪一层的权重；空为各用其自身。"
+    )
+
     moe: MoEConfig | None = field(None, "Mixture of experts.", "混合专家。")
     mtp_layers: int = field(0, "Multi-token prediction blocks.", "多词元预测层数。", ge=0)
 
@@ -268,6 +272,9 @@ class ModelConfig(Config):
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.windows and len(self.windows) != self.layers:
             raise ValueError(f"windows has {len(self.windows)} entries for {self.layers} layers")
+        shared = self.shared_layers
+        if shared and (len(shared) != self.layers or any(s > i or shared[s] != s for i, s in enumerate(shared))):
+            raise ValueError("shared_layers names for each layer itself or an earlier one that has weights of its own")
         if self.alibi_slopes and len(self.alibi_slopes) != self.heads:
             raise ValueError(f"alibi_slopes has {len(self.alibi_slopes)} entries for {self.heads} heads")
         if self.positions == "rope" and self.rope_dim % 2:

@@ -24,17 +24,23 @@ def parameters(config: ModelConfig) -> dict[str, int]:
         + (hidden * width if width != hidden else 0)
         + (config.vocab_size if config.head_bias else 0),
     }
+    parts["shared"] = -sum(_block(config, i) for i, source in enumerate(config.shared_layers) if source != i)
     return {name: count for name, count in parts.items() if count}
 
 
 def active_parameters(config: ModelConfig) -> int:
     """Parameters that take part in one token: all but the experts it is not sent to, and multi-token prediction."""
-    total = sum(count for name, count in parameters(config).items() if name != "mtp")
+    total = sum(count for name, count in parameters(_unshared(config)).items() if name != "mtp")
     if config.moe is None:
         return total
     idle = config.moe.experts - config.moe.active
     sparse = sum(config.sparse(layer) for layer in range(config.layers))
     return total - sparse * idle * _mlp(config, config.moe.intermediate_size, config.moe.expert_bias)
+
+
+def _unshared(config: ModelConfig) -> ModelConfig:
+    """The config of a model that computes as much, each layer with weights of its own."""
+    return config.model_copy(update={"shared_layers": ()})
 
 
 def flops_per_token(config: ModelConfig, length: int) -> int:
@@ -50,7 +56,7 @@ def flops_per_token(config: ModelConfig, length: int) -> int:
         deeper = config.model_copy(update={"layers": config.layers + depths, "mtp_layers": 0})
         again = 2 * width * width + config.vocab_size * (config.embedding_size or width)
         return flops_per_token(deeper, length) + 6 * depths * again
-    parts = parameters(config)
+    parts = parameters(_unshared(config))
     outside = sum(parts.get(name, 0) for name in ("embedding", "positions", "queries", "norms", "head"))
     matrices = active_parameters(config) - outside
     matrices += config.vocab_size * (config.embedding_size or config.hidden_size)

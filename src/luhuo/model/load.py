@@ -17,13 +17,15 @@ from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
+from luhuo.model.factorised import FactorisedWeights, Factoriser
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.keeper import Keeper
 from luhuo.model.packed import unpacked
-from luhuo.model.quantised import SCHEMES, computed_in
+from luhuo.model.quantised import SCHEMES, computed_in, quantise_model
 from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
+from luhuo.model.sharing import tie
 from luhuo.model.sparse import SPARSE, keep_sparse
 from luhuo.model.weights import SafetensorsWeights, Weights, fill
 
@@ -77,9 +79,16 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         published = published and isinstance(config, ModelConfig)
         kept_in = pick_dtype(computed_in("int8" if published else dtype, place), place)
         model = model.to(kept_in).to_empty(device="cpu")
-        few = published or dtype in SCHEMES
-        keep = Keeper(model, weights, SCHEMES.get(dtype), kept_in) if few else None
-        fill(model, config, weights, unused, keep)
+        if isinstance(model, Decoder):
+            tie(model)
+        if isinstance(weights, FactorisedWeights):
+            fill(model, config, weights, unused, Factoriser(model, weights, kept_in))
+            if dtype in SCHEMES:
+                quantise_model(model, dtype)
+        else:
+            few = published or dtype in SCHEMES
+            keep = Keeper(model, weights, SCHEMES.get(dtype), kept_in) if few else None
+            fill(model, config, weights, unused, keep)
         fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = read_tokenizer(root, fingerprint)
     if dtype == SPARSE and not keep_sparse(model):

@@ -118,7 +118,7 @@ def fitting_group(columns: Collection[int], bits: Bits) -> int:
 
 def group_of(model: nn.Module, bits: Bits) -> int:
     """The group for the blocks' matrices of a model: one for all, as other programs want it."""
-    names = [name for name, _ in model.named_parameters() if name.startswith("blocks.")]
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False) if name.startswith("blocks.")]
     return fitting_group({model.get_parameter(n).shape[1] for n in names if bits_of(n, model, bits)}, bits)
 
 
@@ -148,7 +148,7 @@ def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> N
     bits = SCHEMES[scheme]
     group = group or group_of(model, bits)
     dtype = next(model.parameters()).dtype
-    for name, parameter in list(model.named_parameters()):
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         kept = bits_of(name, model, bits)
         if kept is not None:
             inside = name.startswith("blocks.")

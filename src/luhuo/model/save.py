@@ -101,12 +101,15 @@ def with_stops(config: Any, tokenizer: Tokenizer) -> Any:
 
 def _write_weights(root: Path, model: Model, dtype: torch.dtype, metadata: dict[str, str], shard_bytes: int) -> None:
     """Plan the files on the empty device first, so that only one file's tensors are held at a time."""
-    kinds = {name: torch.float32 if name.endswith(EXACT) else dtype for name, _ in model.named_parameters()}
-    empty = {name: torch.empty(p.shape, dtype=kinds[name], device="meta") for name, p in model.named_parameters()}
+    held = list(model.named_parameters(remove_duplicate=False))
+    kinds = {name: torch.float32 if name.endswith(EXACT) else dtype for name, _ in held}
+    empty = {name: torch.empty(p.shape, dtype=kinds[name], device="meta") for name, p in held}
     planned = list(published_tensors(model.config, empty))
-    published = published_tensors(model.config, dict(model.named_parameters()))
+    published = published_tensors(model.config, dict(held))
+    twice = len(held) > len(list(model.parameters()))  # layers that share weights: a file has them apart
     tensors = (
-        (name, tensor.to("cpu", plan.dtype)) for (_, plan), (name, tensor) in zip(planned, published, strict=True)
+        (name, tensor.to("cpu", plan.dtype, copy=twice))
+        for (_, plan), (name, tensor) in zip(planned, published, strict=True)
     )
     write_shards(root, [(name, plan.nbytes) for name, plan in planned], tensors, metadata, shard_bytes)
 

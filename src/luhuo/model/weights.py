@@ -112,7 +112,7 @@ def fill(
 
     Names and shapes are checked before anything is read (`matched`).
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for link, names in matched(model, config, weights, unused):
             if keep is None or not keep(link, names):
@@ -127,7 +127,7 @@ def matched(
     Raises `LuhuoError` that names what is missing, unexpected or of the wrong shape.
     """
     family = families.families()[config.family]
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     links = {link.ours: link for link in families.links(config)}
     strange = sorted(set(parameters) ^ set(links))
     assert not strange, f"{config.family}: parameters and links differ in {strange[:8]}"

@@ -28,6 +28,8 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from luhuo.core.device import pick_device
+from luhuo.core.errors import LuhuoError
+from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.model.base import LanguageModel
 from luhuo.model.block import Block
@@ -87,6 +89,13 @@ def spread(model: Model, parallel: Parallel, dtype: torch.dtype = torch.float32)
     mesh = meshes.use(parallel)
     if mesh.count == 1:
         return model
+    if getattr(model.config, "shared_layers", ()) and mesh.count != mesh.sizes["dp"]:
+        raise LuhuoError(
+            tr("Layers that share weights are not divided among processes.", "共享权重的层不能在进程间切分。"),
+            expected="dp",
+            found=parallel.model_dump(),
+            where="parallel",
+        )
     splits: dict[str, Split] = {}
     plan = Plan(mesh.member("tp"), mesh)
     if mesh.sizes["ep"] > 1 or mesh.sizes["tp"] > 1:

@@ -37,6 +37,9 @@ from luhuo.model.config import ModelConfig
 from luhuo.model.families.common import stop_ids, stop_value
 from luhuo.model.families.links import Link
 
+SHARED = "luhuo_shared_layers"
+"""Key of config.json that no other program reads: the weights of all layers are written out (`model.sharing`)."""
+
 
 @functools.cache
 def families() -> dict[str, ModuleType]:
@@ -76,6 +79,8 @@ def read_config(values: Mapping[str, Any], where: object = None) -> Any:
             where=where,
         ) from error
     fields = {"stop_ids": stop_ids(values), "family": family, **fields}
+    if SHARED in values:
+        fields[SHARED.removeprefix("luhuo_")] = values[SHARED]
     return getattr(module, "CONFIG", ModelConfig).parse(fields, where=str(where))
 
 
@@ -101,6 +106,7 @@ def write_config(config: Any, dtype: torch.dtype) -> dict[str, Any]:
         "pad_token_id": config.pad_id,
         "bos_token_id": config.bos_id,
         **module.write(config),
+        **({SHARED: list(config.shared_layers)} if getattr(config, "shared_layers", ()) else {}),
         "dtype": name,
         "torch_dtype": name,
     }
