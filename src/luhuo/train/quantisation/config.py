@@ -32,8 +32,8 @@ class Quantisation(Config):
     )
     activations: Literal[8] | None = field(
         None,
-        "Bits of the matrices' inputs, each token with a scale of its own; null: unrounded.",
-        "矩阵输入的位数，每词元各有缩放；null 为不取整。",
+        "Bits of the matrices' inputs, each token with a scale of its own (W8A8); null: unrounded.",
+        "矩阵输入的位数，每词元各有缩放（W8A8）；null 为不取整。",
     )
     method: Method = field(
         "ste",
@@ -55,4 +55,6 @@ class Quantisation(Config):
             raise ValueError(f"{self.method} does not read {', '.join(sorted(unread))}")
         if self.method == "lsq" and not self.symmetric:
             raise ValueError("lsq learns scales of symmetric grids only")
+        if self.activations and (self.bits, self.group, self.symmetric) != (8, None, True):
+            raise ValueError("activations of 8 bits are multiplied by bits: 8, group: null, symmetric: true only")
         return self

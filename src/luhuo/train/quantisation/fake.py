@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from luhuo.kernels.eight_bit import round_rows
 from luhuo.model.grid import Grid
 
 
@@ -50,13 +51,6 @@ def first_steps(weight: Tensor, group: int, bits: int) -> Tensor:
     return (2 * size / (2 ** (bits - 1) - 1) ** 0.5).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _slopes(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Slopes of weight and scale, given that of the rounded matrix."""
-    weight, scale, zero = ctx.saved_tensors[-3:]
-    rule = learned_step if ctx.needs_input_grad[-3] else straight_through
-    return rule(slope, weight, scale, zero)
-
-
 class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: Tensor, zero: Tensor, grid: Grid) -> Tensor:
@@ -65,7 +59,8 @@ class _Rounded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        return *_slopes(ctx, slopes[0]), None, None
+        rule = learned_step if ctx.needs_input_grad[1] else straight_through
+        return *rule(slopes[0], *ctx.saved_tensors), None, None
 
 
 class _Product(torch.autograd.Function):
@@ -84,15 +79,15 @@ class _Product(torch.autograd.Function):
             of_x = torch.mm(rows, values(ctx.grid, weight, scale, zero).to(rows.dtype)).view(x.shape)
         if not (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
             return of_x, None, None, None, None
-        return of_x, *_slopes(ctx, torch.mm(rows.t(), x.flatten(0, -2))), None, None
+        rule = learned_step if ctx.needs_input_grad[2] else straight_through
+        return of_x, *rule(torch.mm(rows.t(), x.flatten(0, -2)), weight, scale, zero), None, None
 
 
 class _Tokens(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        scale = x.float().abs().amax(-1, keepdim=True) / 127
-        scale = torch.where(scale > 0, scale, 1.0)
-        return (x.float() / scale).round_().clamp_(-127, 127).mul_(scale).to(x.dtype)
+        q, scale = round_rows(x.float())
+        return (q * scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Tensor:

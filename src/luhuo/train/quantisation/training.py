@@ -12,8 +12,10 @@ from torch.distributed.fsdp import FSDPModule
 from luhuo.adapter.attach import attached, merge
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.kernels.eight_bit import eight_bit
 from luhuo.model.base import LanguageModel
 from luhuo.model.decoder import Decoder
+from luhuo.model.eight_bit import EightBitLinear
 from luhuo.model.layers import Linear
 from luhuo.model.quantised import bits_of, put
 from luhuo.train import mesh
@@ -128,5 +130,10 @@ def settle(model: Model) -> Model:
     if attached(model) is not None:
         merge(model)
     for name, each in rounded.items():
-        put(model, f"{name}.weight", each, dtype)
+        matrix, rounding = found[name]
+        if rounding.activations:
+            owner, _, child = name.rpartition(".")
+            setattr(model.get_submodule(owner), child, EightBitLinear(eight_bit(each.q, each.scale), matrix.bias))
+        else:
+            put(model, f"{name}.weight", each, dtype)
     return model
