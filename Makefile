@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,lint]'
 	touch $@
 
-quickstart: setup ## raw text to a chatting, measured assistant (about 8 minutes on 2 CPU cores)
+quickstart: setup ## raw text to a chatting, measured assistant (about 13 minutes on 2 CPU cores)
 	$(BIN)/luhuo run recipes/quickstart.yaml --out runs/quickstart
 
 test: setup ## the test suite, a process a core

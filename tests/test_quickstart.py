@@ -37,7 +37,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights(out: Path) -> dict[str, str]:
     files = {}
-    for stage in ("base", "assistant", "control", "reward", "preferred", "practised"):
+    for stage in ("base", "assistant", "control", "reward", "preferred", "practised", "small"):
         manifest = json.loads((out / stage / "manifest.json").read_text())
         files[stage] = manifest["files"]["model.safetensors"]["sha256"]
     return files
