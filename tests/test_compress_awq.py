@@ -11,9 +11,9 @@ from torch import Tensor
 
 from luhuo.compress.awq import cut_ranges, search
 from luhuo.compress.folding import fold, folds
-from luhuo.model.grid import Grid, dense
 from luhuo.kernels.packed import Width
 from luhuo.model.decoder import Decoder
+from luhuo.model.grid import Grid, dense
 from luhuo.model.load import load
 from luhuo.model.save import save
 from tests.family_cases import CASES
