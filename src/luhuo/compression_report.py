@@ -64,8 +64,8 @@ def compress_report(request: Request) -> Path:
     limits = parse_limits(request.limit or DEFAULT_LIMIT)
     seconds = _seconds(request.budget)
     found = {name: stage_class(name) for name, entry in STAGES.items() if entry.target.startswith(ROOM)}
-    candidates = chosen(discover(found), request.methods)
     subject = open_subject(request.model, request.tokens)
+    candidates = chosen(discover(found, subject.sizes), request.methods)
     subject.check_memory()
     subject.check_disk(request.out, candidates)
     return Search(request, limits, seconds, candidates, subject).run()
@@ -159,7 +159,16 @@ class Search:
                 f"It needs about {needed / 1e9:.2f} GB of disk, and {free / 1e9:.2f} GB are free.",
                 f"约需 {needed / 1e9:.2f} GB 磁盘，仅剩 {free / 1e9:.2f} GB。",
             )
-        return self._hopeless(candidate)
+        return self._impossible(candidate) or self._hopeless(candidate)
+
+    def _impossible(self, candidate: Candidate) -> tuple[str, str] | None:
+        """Whether the same stages one after the other have failed already."""
+        stages = [step.stage for step in candidate.steps]
+        for other in self.outcomes if len(stages) > 1 else ():
+            if other.status == "failed" and [step.stage for step in other.candidate.steps] == stages:
+                shown = other.reason["en"].splitlines()[0], other.reason["zh"].splitlines()[0]
+                return f"{other.candidate.label} failed: {shown[0]}", f"{other.candidate.label} 失败：{shown[1]}"
+        return None
 
     def _hopeless(self, candidate: Candidate) -> tuple[str, str] | None:
         """Whether more bits of the same, or the first step alone, have lost far too much already."""

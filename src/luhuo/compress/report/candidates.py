@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
@@ -21,19 +21,34 @@ from luhuo.core.stage import Stage
 ROOM = "luhuo.compress."
 AXES: dict[str, Mapping[Any, int] | None] = {
     "method": None,
-    "pattern": None,
     "bits": {8: 0, 4: 0, 3: 1, 2: 2},
     "group": {"auto": 0, 32: 1},
-    "sparsity": {0.5: 0, 0.25: 1},
     "ratio": {0.8: 0, 0.6: 1},
+    "pattern": {"2:4": 0},
+    "sparsity": {0.5: 1, 0.25: 2},
+    "layers": {0.75: 0},
+    "intermediate_size": {0.5: 0},
 }
-"""Fields that are varied: value to how late it is tried (0: first). None: all values the field knows, at once."""
+"""Fields that are varied: value to how late it is tried (0: first). None: all values the field knows, at once. Sizes
+are shares of the model's own. A field that may be left out is, too."""
+HOW_MUCH = ({"pattern"}, {"sparsity"}, {"layers"}, {"intermediate_size"})
+"""Fields that say how much is taken away: one of them at a time."""
 THEN_BITS = 4
 """What else a model is made of less of (pruned, factorised, trimmed) is also tried in so many bits."""
 THEN_METHODS = ("gptq", "awq", "rtn")
 """By the first of these that there is."""
 COMBINED_LATE = 2
-VALUES: dict[str, Any] = {"model": "-", "data": "-", "test": []}
+UNSET = None
+"""The value of a field that is left out."""
+WORDS: dict[str, Callable[[Any], str]] = {
+    "bits": lambda bits: f"{bits}-bit",
+    "group": lambda group: "" if group == "auto" else f"g{group}",
+    "sparsity": lambda share: f"{100 * share:.0f}%",
+    "ratio": lambda share: f"{100 * share:.0f}%",
+    "layers": lambda count: f"layers={count}",
+    "intermediate_size": lambda count: f"width={count}",
+}
+"""How a value is called."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +69,8 @@ class Step:
     def label(self) -> str:
         """What people call it: "gptq 4-bit g32"."""
         words = [] if self.stage == "quantize" else [self.stage]
-        for name, value in self.values.items():
-            if name == "bits":
-                words.append(f"{value}-bit")
-            elif name == "group":
-                words += [] if value == "auto" else [f"g{value}"]
-            else:
-                words.append(str(value))
-        return " ".join(words)
+        words += [WORDS[name](value) if name in WORDS else str(value) for name, value in self.values.items()]
+        return " ".join(word for word in words if word)
 
     @property
     def words(self) -> set[str]:
@@ -91,11 +100,17 @@ class Candidate:
         return self.name in words or all(step.words & words for step in self.steps)
 
 
-def discover(stages: Mapping[str, type[Stage]]) -> list[Candidate]:
-    """All candidates, those that are tried first in front."""
-    single = [candidate for name, cls in stages.items() for candidate in _of_stage(name, cls)]
+def discover(stages: Mapping[str, type[Stage]], sizes: Mapping[str, int]) -> list[Candidate]:
+    """All candidates, those that are tried first in front. `sizes`: of the model, by the names its config has."""
+    single = [candidate for name, cls in stages.items() for candidate in _of_stage(name, cls, sizes)]
     found = single + list(_combined(single))
-    return sorted(found, key=lambda one: (one.late, len(one.steps), any(step.reads for step in one.steps)))
+    return sorted(found, key=_order)
+
+
+def _order(one: Candidate) -> tuple[int, int, bool, bool]:
+    """What needs no text goes before what does, and few bits, which rarely disappoint, before the rest."""
+    reads = any(step.reads for step in one.steps)
+    return one.late, len(one.steps), reads, one.steps[0].stage != "quantize"
 
 
 def chosen(candidates: Sequence[Candidate], words: Iterable[str]) -> list[Candidate]:
@@ -107,37 +122,49 @@ def chosen(candidates: Sequence[Candidate], words: Iterable[str]) -> list[Candid
     return [one for one in candidates if not wanted or one.named_by(wanted)]
 
 
-def _of_stage(name: str, cls: type[Stage]) -> Iterator[Candidate]:
+def _of_stage(name: str, cls: type[Stage], sizes: Mapping[str, int]) -> Iterator[Candidate]:
     if not cls.__module__.startswith(ROOM) or "model" not in cls.model_fields:
         return
-    axes = {field: _values(cls, field) for field in AXES if field in cls.model_fields}
+    axes = {field: _values(cls, field, sizes) for field in AXES if field in cls.model_fields}
     for picked in itertools.product(*(values.items() for values in axes.values())):
-        values = {field: value for field, (value, _) in zip(axes, picked, strict=True)}
-        late = sum(when for _, when in picked)
-        if values.get("bits") == 8 and values.get("group", "auto") != "auto":
-            continue  # so many steps that it hardly matters how many columns share a scale
+        values = {field: value for field, (value, _) in zip(axes, picked, strict=True) if value is not UNSET}
+        if not _sensible(values, axes.keys()):
+            continue
         reads = _reads(name, cls, values)
         if reads is not None:
-            yield Candidate((Step(name, values, reads),), late)
+            yield Candidate((Step(name, values, reads),), sum(when for _, when in picked))
 
 
-def _values(cls: type[Stage], field: str) -> Mapping[Any, int]:
+def _sensible(values: Mapping[str, Any], fields: Collection[str]) -> bool:
+    """Whether values of the axes `fields` go together, beyond what the stage itself checks."""
+    if sum(1 for names in HOW_MUCH if names & values.keys()) != any(names & set(fields) for names in HOW_MUCH):
+        return False
+    if "group" in fields and ("group" in values) != ("bits" in values):
+        return False
+    # With so many steps it hardly matters how many columns share a scale.
+    return values.get("bits") != 8 or values.get("group", "auto") == "auto"
+
+
+def _values(cls: type[Stage], field: str, sizes: Mapping[str, int]) -> Mapping[Any, int]:
     """Values of a field worth trying, and how late."""
-    annotation, wanted = cls.model_fields[field].annotation, AXES[field]
-    literal = get_args(annotation) if get_origin(annotation) is Literal else None
+    info, wanted = cls.model_fields[field], AXES[field]
+    optional = {UNSET: 0} if info.default in (None, "") or field == "group" else {}
     if wanted is None:
-        default = cls.model_fields[field].default
-        return dict.fromkeys(literal if literal is not None else (default,), 0)
-    return {value: late for value, late in wanted.items() if literal is None or value in literal}
+        choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else (info.default,)
+        return dict.fromkeys(choices, 0)
+    if field in sizes:
+        wanted = {max(1, round(share * sizes[field])): late for share, late in wanted.items()}
+    later = 1 if field == "bits" and optional else 0  # where bits are an extra
+    return optional | {value: late + later for value, late in wanted.items()}
 
 
 def _reads(name: str, cls: type[Stage], values: Mapping[str, Any]) -> bool | None:
     """Whether these fields are accepted with calibration text only; None: not at all."""
-    for given in ({}, {"data": VALUES["data"]}, {"data": [VALUES["data"]]}):
+    for given in ({}, {"data": "-"}, {"data": ["-"]}):
         if given and "data" not in cls.model_fields:
             break
         try:
-            cls.parse({"model": VALUES["model"], **values, **given}, where=name)
+            cls.parse({"model": "-", **values, **given}, where=name)
         except LuhuoError:
             continue
         return bool(given)

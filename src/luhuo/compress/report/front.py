@@ -79,7 +79,9 @@ def _size(figures: Figures) -> float:
 
 
 def _nearest(models: Sequence[Figures], limits: Sequence[Limit]) -> Recommendation:
-    best = min(models, key=lambda one: (sum(limit.excess(value_of(one, limit)) for limit in limits), lost(one)))
+    best = min(
+        models, key=lambda one: (round(sum(limit.excess(value_of(one, limit)) for limit in limits), 2), lost(one))
+    )
     broken = [limit for limit in limits if not limit.holds(value_of(best, limit))]
     en, zh = zip(*(limit.words() for limit in limits), strict=True)
     words = [

@@ -25,6 +25,8 @@ class Subject:
     parameters: int
     outside: int
     """Of these, what stands outside of the blocks: embedding and output matrix."""
+    sizes: dict[str, int]
+    """By the names of the config's fields."""
     context: int
     hidden: int
     stored: int
@@ -122,4 +124,5 @@ def open_subject(reference: str, tokens: int) -> Subject:
     stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     blocks = sum(counts.get(name, 0) for name in ("attention", "mlp", "experts"))
     total = sum(counts.values())
-    return Subject(path, total, total - blocks, config.max_positions, config.hidden_size, stored, tokens)
+    sizes = {"layers": config.layers, "intermediate_size": config.intermediate_size}
+    return Subject(path, total, total - blocks, sizes, config.max_positions, config.hidden_size, stored, tokens)
