@@ -55,7 +55,7 @@ def test_the_root_loads_directories_and_gguf_files_and_names_the_forms_otherwise
 
 @pytest.mark.parametrize(
     ("to", "dtype", "message"),
-    [("onnx", None, "Unknown format"), ("hf", "q4_0", "number format"), ("gguf", "q2_k", "number format")],
+    [("onnx", None, "Unknown format"), ("hf", "q4_0", "number format"), ("gguf", "q9_k", "number format")],
 )
 def test_a_format_that_is_not_known_names_those_that_are(source: Path, tmp_path: Path, to, dtype, message):
     with pytest.raises(LuhuoError, match=message) as error:

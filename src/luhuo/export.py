@@ -1,4 +1,5 @@
-"""`luhuo export`: write a model for other programs, as a Hugging Face directory, for vLLM, or as a GGUF file."""
+"""`luhuo export`: write a model for other programs: as a Hugging Face directory, for vLLM, as a GGUF file, or a
+quantised directory in another layout."""
 
 from __future__ import annotations
 
@@ -15,9 +16,16 @@ from luhuo.files.references import resolve
 FORMATS: dict[str, tuple[str, ...]] = {
     "hf": ("fp32", "bf16", "fp16"),
     "vllm": ("fp32", "bf16", "fp16"),
-    "gguf": ("f32", "f16", "bf16", "q8_0", "q8_0_plain", "q4_0", "q4_1"),
-}
-"""Number formats each layout can be written in."""
+    "gguf": (
+        "f32", "f16", "bf16", "q8_0", "q8_0_plain", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s",
+        "q4_1", "q4_0", "q3_k_m", "q3_k_s", "q2_k", "kept",
+    ),
+    "compressed-tensors": (),
+    "gptq": (),
+    "awq": (),
+    "bitsandbytes": (),
+}  # fmt: skip
+"""Number formats each layout can be written in; those of quantised directories have the bits of the source."""
 
 SPELLINGS = {"fp32": "f32", "fp16": "f16", "int8": "q8_0", "int4": "q4_0"}
 """Our names of number formats as GGUF has them."""
@@ -26,16 +34,19 @@ KEPT = ("README.md", "LICENSE*", "NOTICE*")
 """Files of the source that go along with its weights."""
 
 
-def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
-    """Write the model under the final name `out` when it is whole. Raises `LuhuoError` if the format is not known,
-    `out` is taken, or the model cannot be written in it."""
+def export(reference: str, to: str, dtype: str | None, out: Path, importance: str | None = None) -> None:
+    """Write the model under the final name `out` when it is whole.
+
+    `importance`: for GGUF's k-quants, a file of llama.cpp's `llama-imatrix`, or text to find out what matters on.
+    Raises `LuhuoError` if the format is not known, `out` is taken, or the model cannot be written in it.
+    """
     if to not in FORMATS:
         raise LuhuoError(tr("Unknown format.", "未知的格式。"), expected=", ".join(FORMATS), found=to, where="--to")
     kind = SPELLINGS.get(dtype, dtype) if to == "gguf" and dtype else dtype
     if kind is not None and kind not in FORMATS[to]:
         raise LuhuoError(
             tr("This number format cannot be written there.", "该格式不支持这种数值类型。"),
-            expected=", ".join(FORMATS[to]),
+            expected=", ".join(FORMATS[to]) or tr("none: it has the source's bits", "无需指定：沿用源模型的位数"),
             found=dtype,
             where="--dtype",
         )
@@ -50,7 +61,9 @@ def export(reference: str, to: str, dtype: str | None, out: Path) -> None:
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         if to == "gguf":
-            _to_gguf(source, kind or "f16", partial, out.stem)
+            _to_gguf(source, kind, partial, out.stem, importance)
+        elif not FORMATS[to]:
+            _to_quantised(source, to, partial)
         else:
             _to_directory(source, kind, partial)
         command = add_command(partial, str(out)) if to == "vllm" else None
@@ -82,15 +95,52 @@ def _to_directory(source: Path, dtype: str | None, partial: Path) -> None:
                 shutil.copyfile(file, partial / file.name)
 
 
-def _to_gguf(source: Path, kind: str, partial: Path, name: str) -> None:
-    """A GGUF file with the tokenizer and the chat template; 16-bit sources are read as they are stored."""
+def _to_quantised(source: Path, to: str, partial: Path) -> None:
+    """Another layout of a quantised directory, with its integers."""
+    from luhuo.model.quantised_convert import convert
+
+    if not source.is_dir():
+        raise LuhuoError(
+            tr("A quantised model directory is needed here.", "这里需要量化后的模型目录。"),
+            found=source.name,
+            where=source,
+        )
+    convert(source, to, partial)
+
+
+def _to_gguf(source: Path, kind: str | None, partial: Path, name: str, importance: str | None) -> None:
+    """A GGUF file with the tokenizer and the chat template; 16-bit sources are read as they are stored, and a
+    quantised directory keeps its integers if nothing else is asked for."""
     from luhuo.model.factorised import densify
     from luhuo.model.gguf import export_gguf
+    from luhuo.model.gguf_source import rounded_rows
     from luhuo.model.load import load
 
     model: Any = load(source, dtype="bf16" if _stored_in(source) == "bf16" else "fp32", device="cpu")
     densify(model)
-    export_gguf(model, partial, kind, name=name)
+    with rounded_rows(source, model) as rounded:
+        kind = kind or ("kept" if rounded is not None and source.is_dir() else "f16")
+        table = _table(importance, model) if importance else None
+        export_gguf(model, partial, kind, name=name, rounded=rounded, importance=table)
+
+
+CALIBRATION = {"count": 64, "length": 512}
+"""Sequences of tokens that importance is measured on."""
+
+
+def _table(importance: str, model: Any) -> Any:
+    """The importance of columns: out of a file of llama.cpp, or measured on text."""
+    from luhuo.compress.calibration import sequences
+    from luhuo.model.gguf import find_layout
+    from luhuo.model.gguf_importance import measure_importance, read_importance
+
+    if importance.endswith(".gguf"):
+        return read_importance(resolve(importance).path)
+    if model.tokenizer is None:
+        raise LuhuoError(
+            tr("A model without a tokenizer reads no text.", "没有分词器的模型无法读取文本。"), where="--importance"
+        )
+    return measure_importance(model, find_layout(model.config), sequences(importance, model.tokenizer, **CALIBRATION))
 
 
 def _stored_in(source: Path) -> str:

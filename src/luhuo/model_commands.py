@@ -76,30 +76,44 @@ def pull(
 
 @app.command(
     help=tr(
-        "Write a model for other programs: a Hugging Face directory, one for vLLM, or a GGUF file for llama.cpp.",
-        "把模型写成其他程序可用的格式：Hugging Face 目录、供 vLLM 使用的目录，或供 llama.cpp 使用的 GGUF 文件。",
+        "Write a model for other programs: a Hugging Face directory, one for vLLM, a GGUF file for llama.cpp, "
+        "or a quantised directory in another layout.",
+        "把模型写成其他程序可用的格式：Hugging Face 目录、供 vLLM 使用的目录、供 llama.cpp 使用的 GGUF 文件，"
+        "或把量化目录换成另一种布局。",
     )
 )
 def export(
     model: Annotated[
         str, typer.Argument(help=tr("Model directory, GGUF file or reference.", "模型目录、GGUF 或引用。"))
     ],
-    to: Annotated[str, typer.Option("--to", help="hf | vllm | gguf")],
+    to: Annotated[str, typer.Option("--to", help="hf | vllm | gguf | compressed-tensors | gptq | awq | bitsandbytes")],
     out: Annotated[Path, typer.Option("--out", help=tr("Directory or file to write.", "要写出的目录或文件。"))],
     dtype: Annotated[
         str | None,
         typer.Option(
             help=tr(
                 "hf, vllm: fp32, bf16, fp16 (default: as stored); gguf: f32, f16 (default), bf16, q8_0, "
-                "q8_0_plain, q4_0, q4_1.",
-                "hf、vllm：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、q4_0、q4_1。",
+                "q8_0_plain, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, q4_1, q4_0, q3_k_m, q3_k_s, q2_k, "
+                "kept (default of a quantised directory: its integers).",
+                "hf、vllm：fp32、bf16、fp16（默认与原文件相同）；gguf：f32、f16（默认）、bf16、q8_0、q8_0_plain、"
+                "q6_k、q5_k_m、q5_k_s、q5_1、q5_0、q4_k_m、q4_k_s、q4_1、q4_0、q3_k_m、q3_k_s、q2_k、"
+                "kept（量化目录的默认值：保留其整数）。",
+            )
+        ),
+    ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(
+            help=tr(
+                "gguf, k-quants: text to measure on which columns matter, or a file of llama-imatrix (.gguf).",
+                "gguf 的 k-quant：用于测量各列重要性的文本，或 llama-imatrix 的文件（.gguf）。",
             )
         ),
     ] = None,
 ) -> None:
     from luhuo.export import export as write
 
-    write(model, to, dtype, out)
+    write(model, to, dtype, out, importance)
 
 
 @app.command(

@@ -137,13 +137,3 @@ _BLOCKS: dict[TensorType, tuple[int, int]] = {
     TensorType.NVFP4: (64, 36),
     TensorType.Q1_0: (128, 18),
 }
-
-FILE_TYPES: dict[TensorType, int] = {
-    TensorType.F32: 0,
-    TensorType.F16: 1,
-    TensorType.Q4_0: 2,
-    TensorType.Q4_1: 3,
-    TensorType.Q8_0: 7,
-    TensorType.BF16: 32,
-}
-"""`general.file_type` of a file whose matrices are mostly of this type."""

@@ -61,6 +61,23 @@ def _of_blocks(importance: Tensor, shape: torch.Size, start: int, count: int) ->
     return by_expert[blocks // each, in_row]
 
 
+def of_integers(q: Tensor, scale: Tensor, low: Tensor | None, kind: TensorType) -> Iterator[Tensor]:
+    """The bytes of a matrix that is rounded already, the inverse of `gguf_dequantise.rounded_blocks`.
+
+    q (rows, columns) int8 with scales and lows (rows, columns / 32): of Q8_0 without lows, of Q4_0 from -8 on without,
+    of Q4_1 from 0 on with them.
+    """
+    step = max(1, PIECE // q.shape[1])
+    for start in range(0, len(q), step):
+        blocks = q[start : start + step].reshape(-1, kind.weights)
+        parts = [part[start : start + step].reshape(-1, 1) for part in (scale, low) if part is not None]
+        if kind == TensorType.Q8_0:
+            whole = blocks.view(torch.uint8)
+        else:
+            whole = _pack((blocks + (8 if low is None else 0)).to(torch.uint8))
+        yield torch.cat([*(_bytes(part.float(), "") for part in parts), whole], 1).view(-1)
+
+
 def _f32(blocks: Tensor, _: str) -> Tensor:
     return blocks
 

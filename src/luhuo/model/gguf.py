@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
 from luhuo.files.gguf import GGUF, TensorInfo
-from luhuo.files.gguf_types import FILE_TYPES, TensorType
+from luhuo.files.gguf_types import TensorType
 from luhuo.files.gguf_write import TensorPlan, write_gguf
 from luhuo.kernels.gguf_dequantise import ROUNDED, dequantise, rounded_blocks
 from luhuo.kernels.gguf_quantise import quantise
@@ -25,17 +26,14 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.families.links import Link
 from luhuo.model.gguf_check import check
 from luhuo.model.gguf_config import EXTRA, read_metadata
+from luhuo.model.gguf_kept import Blocks, RoundedRows, blocks_of, told
+from luhuo.model.gguf_kinds import NARROWER, WIDE, Mix, mix_of, stored_as
 from luhuo.model.gguf_layouts import LAYOUTS, Layout
 from luhuo.model.gguf_links import gguf_links, shapes_of
 from luhuo.model.gguf_metadata import extra_vectors, write_metadata
 from luhuo.model.gguf_mixture import kept_in_half
 from luhuo.model.keeper import Keeper
 from luhuo.model.quantised import SCHEMES, Rounded, computed_in
-
-PLAIN = "q8_0_plain"
-
-KINDS = {kind.name.lower(): kind for kind in FILE_TYPES} | {PLAIN: TensorType.Q8_0}
-"""What can be written, by the name of the export's dtype."""
 
 WHOLE = "tokenizer.huggingface.json"
 
@@ -190,20 +188,27 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def export_gguf(
-    model: Decoder, path: str | Path, kind: str = "f16", *, name: str | None = None, note: Callable[[str], None] = say
+    model: Decoder,
+    path: str | Path,
+    kind: str = "f16",
+    *,
+    name: str | None = None,
+    note: Callable[[str], None] = say,
+    rounded: RoundedRows | None = None,
+    importance: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model, its tokenizer and its chat template for llama.cpp.
 
-    `kind` is that of the matrices: f32, f16, bf16, q8_0, q8_0_plain, q4_0 or q4_1. Norms and vectors stay in float32,
-    a matrix whose rows are no whole number of blocks in f16; q8_0 keeps more in f16 (`gguf_mixture.py`), q8_0_plain
-    does not; the output matrix (or the embedding that serves as one) of a 4-bit file is kept in 8 bits, as llama.cpp
-    does. `note` is told what a reader should know. Raises `LuhuoError` if llama.cpp has no such architecture or could
-    not compute this variant of it.
+    `kind` is one of `gguf_kinds.MIXES`. Norms and vectors stay in float32, a matrix whose rows are no whole number of
+    blocks gets another format or f16; q8_0 keeps more in f16 (`gguf_mixture.py`), q8_0_plain does not. Matrices in
+    `rounded` keep their integers where the format allows it. `importance`: by the names of the file's tensors, mean
+    squares of the inputs, which weigh errors of k-quants (`gguf_importance.py`). `note` is told what a reader should
+    know. Raises `LuhuoError` if llama.cpp has no such architecture or could not compute this variant of it.
     """
-    if kind not in KINDS:
-        raise LuhuoError(tr("Unknown format of weights.", "未知的权重格式。"), expected=", ".join(KINDS), found=kind)
+    mix = mix_of(kind)
     config = model.config
-    parameters = {key: value for key, value in model.named_parameters() if not key.startswith("mtp.")}
+    held = model.named_parameters(remove_duplicate=False)  # layers may share weights
+    parameters = {key: value for key, value in held if not key.startswith("mtp.")}
     layout = find_layout(config)
     links = list(gguf_links(config, layout.how, parameters))
     if layout.head and config.tie_embeddings:
@@ -216,12 +221,13 @@ def export_gguf(
         "general.architecture": layout.architecture,
         "general.type": "model",
         "general.name": name or Path(path).stem,
-        "general.file_type": FILE_TYPES[KINDS[kind]],
+        "general.file_type": mix.file_type,
         "general.quantization_version": 2,
         **write_metadata(config, layout),
         **_tokenizer_metadata(model, note),
     }
-    write_gguf(path, metadata, [*_vector_plans(config), *_plans(links, parameters, kind, note)])
+    plans = _plans(config, links, parameters, kind, note, rounded, importance or {})
+    write_gguf(path, metadata, [*_vector_plans(config), *plans])
 
 
 def find_layout(config: ModelConfig) -> Layout:
@@ -267,21 +273,65 @@ def _vector_plans(config: ModelConfig) -> list[TensorPlan]:
 
 
 def _plans(
-    links: Iterable[Link], parameters: Mapping[str, Tensor], kind: str, note: Callable[[str], None]
+    config: ModelConfig,
+    links: Iterable[Link],
+    parameters: Mapping[str, Tensor],
+    kind: str,
+    note: Callable[[str], None],
+    rounded: RoundedRows | None,
+    importance: Mapping[str, Tensor],
 ) -> list[TensorPlan]:
     """All tensors, each turned into bytes only when it is written."""
+    mix = mix_of(kind)
     places = {
         name: (link, index, shape)
         for link in links
         for index, (name, shape) in enumerate(shapes_of(link, parameters[link.ours]))
     }
     tied = "unembedding.weight" not in parameters
-    stored = {name: _stored(name, shape, KINDS[kind], tied) for name, (_, _, shape) in places.items()}
-    unfit = [name for name, (_, _, shape) in places.items() if shape[-1] % stored[name].weights]
-    stored |= dict.fromkeys(unfit, TensorType.F16)
-    if KINDS[kind] == TensorType.Q8_0 and kind != PLAIN:
+    stored = {name: stored_as(name, shape, mix, config, tied=tied) for name, (_, _, shape) in places.items()}
+    _say_fallbacks({name: shape for name, (_, _, shape) in places.items()}, stored, mix, note)
+    if kind == "q8_0":
         eight = {name: shape for name, (_, _, shape) in places.items() if stored[name] == TensorType.Q8_0}
         stored |= dict.fromkeys(kept_in_half(eight), TensorType.F16)
+    plans, kept, anew = [], [], []
+    for name, (link, index, shape) in places.items():
+        source = rounded.of(link, index) if rounded is not None and kind not in WIDE else None
+        found = None if source is None else blocks_of(source, stored[name])
+        if isinstance(found, Blocks):
+            kept.append((found.kind, found.exact))
+            plans.append(TensorPlan(name, shape, found.kind, _as_it_was(rounded, link, index, stored[name])))
+            continue
+        if found is not None:
+            anew.append(found)
+        make = _pieces(link, index, parameters[link.ours], stored[name], name, importance.get(name))
+        plans.append(TensorPlan(name, shape, stored[name], make))
+    if kept or anew:
+        note(told(kept, anew))
+    return plans
+
+
+def _say_fallbacks(
+    shapes: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, TensorType],
+    mix: Mix,
+    note: Callable[[str], None],
+) -> None:
+    """Tell which matrices got another format because of their width."""
+    unfit = [name for name, shape in shapes.items() if stored[name] == TensorType.F16 and mix.kind.weights > 1]
+    other = Counter(
+        kind.name
+        for kind in stored.values()
+        if kind in NARROWER.values() and mix.kind in NARROWER and kind != mix.kind
+    )
+    if other:
+        held = ", ".join(f"{count} {kind}" for kind, count in sorted(other.items()))
+        note(
+            tr(
+                f"Rows that are no multiple of 256 do not fit k-quants; these matrices are larger: {held}.",
+                f"行宽不是 256 的倍数，放不进 k-quant；这些矩阵用了更大的格式：{held}。",
+            )
+        )
     if unfit:
         note(
             tr(
@@ -289,27 +339,27 @@ def _plans(
                 f"{len(unfit)} 个矩阵保留为 F16（行宽不是 32 的倍数）：{', '.join(unfit[:3])}…",
             )
         )
-    return [
-        TensorPlan(name, shape, stored[name], _pieces(link, index, parameters[link.ours], stored[name], name))
-        for name, (link, index, shape) in places.items()
-    ]
 
 
-SMALL = re.compile(r"norm|ffn_gate_inp|position_embd|\.bias$")
+def _as_it_was(rounded: RoundedRows | None, link: Link, index: int, asked: TensorType) -> Callable[[], Iterator[Any]]:
+    """The bytes of a matrix that keeps its integers, read again when they are written."""
+
+    def produce() -> Iterator[Any]:
+        source = rounded.of(link, index) if rounded is not None else None
+        found = None if source is None else blocks_of(source, asked)
+        assert isinstance(found, Blocks)
+        for piece in found.pieces():
+            yield piece.numpy()
+
+    return produce
 
 
-def _stored(name: str, shape: tuple[int, ...], kind: TensorType, tied: bool) -> TensorType:
-    """The format of one tensor."""
-    if len(shape) < 2 or SMALL.search(name):
-        return TensorType.F32
-    last = name == "output.weight" or (tied and name == "token_embd.weight")
-    return TensorType.Q8_0 if last and kind in (TensorType.Q4_0, TensorType.Q4_1) else kind
-
-
-def _pieces(link: Link, index: int, parameter: Tensor, kind: TensorType, name: str) -> Callable[[], Iterator[Any]]:
+def _pieces(
+    link: Link, index: int, parameter: Tensor, kind: TensorType, name: str, importance: Tensor | None
+) -> Callable[[], Iterator[Any]]:
     def produce() -> Iterator[Any]:
         part = link.split(parameter.detach().float() if parameter.dtype == torch.float16 else parameter.detach())
-        for piece in quantise(part[index], kind, name):
+        for piece in quantise(part[index], kind, name, importance):
             yield piece.numpy()
 
     return produce

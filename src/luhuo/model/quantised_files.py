@@ -92,10 +92,15 @@ class RoundedWeights(ABC):
             )
         return bits  # pyright: ignore[reportReturnType]
 
+    def is_rounded(self, name: str) -> bool:
+        """Whether a tensor is a matrix in few bits."""
+        base = name.removesuffix(".weight")
+        return base != name and base + self.parts[0] in self._weights.shapes()
+
     def tensor(self, name: str) -> Tensor:
         """One tensor as floats."""
         base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes():
+        if not self.is_rounded(name):
             return self._weights.tensor(name)
         q, scale, zero, index = self.read(base)
         scale, zero = scale.float()[:, index], zero.float()[:, index]
@@ -104,7 +109,7 @@ class RoundedWeights(ABC):
     def rounded(self, name: str) -> Rounded | None:
         """One tensor as it was rounded; None if it was not, or not in a way the kernels know."""
         base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes():
+        if not self.is_rounded(name):
             return None
         q, scale, zero, index = self.read(base)
         counts = index.bincount(minlength=scale.shape[1])
@@ -234,7 +239,7 @@ class CompressedWeights(RoundedWeights):
 
     def tensor(self, name: str) -> Tensor:
         base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes() or not self.is_float(base):
+        if not self.is_rounded(name) or not self.is_float(base):
             return super().tensor(name)
         values, scale = self._floats(base)
         if scale.shape[0] in (1, len(values)):
@@ -247,13 +252,13 @@ class CompressedWeights(RoundedWeights):
 
     def rounded(self, name: str) -> Rounded | None:
         base = name.removesuffix(".weight")
-        if base != name and base + self.parts[0] in self._weights.shapes() and self.is_float(base):
+        if self.is_rounded(name) and self.is_float(base):
             return None
         return super().rounded(name)
 
     def float8(self, name: str) -> Float8 | None:
         base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes() or not self.is_float(base):
+        if not self.is_rounded(name) or not self.is_float(base):
             return None
         values, scale = self._floats(base)
         return Float8(values, scale) if scale.shape[1] == 1 and scale.shape[0] in (1, len(values)) else None
@@ -272,7 +277,7 @@ class CompressedWeights(RoundedWeights):
 
     def activations(self, name: str) -> Activations | None:
         base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes():
+        if not self.is_rounded(name):
             return None
         kind = self._schemes.of(base).inputs
         if kind is None or base + ".input_zero_point" in self._weights.shapes():
@@ -306,8 +311,7 @@ class BitsAndBytesWeights(RoundedWeights):
         return q.to(torch.int16) + 128, scale, zero, _groups(None, columns, 1)
 
     def activations(self, name: str) -> Activations | None:
-        base = name.removesuffix(".weight")
-        if base == name or base + self.parts[0] not in self._weights.shapes():
+        if not self.is_rounded(name):
             return None
         return Activations(threshold=float(self.settings.get("llm_int8_threshold") or 0) or None)
 

@@ -12,7 +12,7 @@ place for the threshold (`quantised_bitsandbytes.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -187,24 +187,34 @@ def in_place(q: Tensor, order: Tensor, group: int) -> tuple[Tensor, Tensor]:
 
 def quantisation_config(kept: Mapping[str, Kept], config: Any) -> dict[str, Any]:
     """The `quantization_config` of what `published` gives, for the matrices `kept` by the names of ours."""
-    kinds: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    named: list[tuple[str, Kept]] = []
     dense, outer = ["lm_head"], set()
-    inputs = [one.activations for one in kept.values() if one.activations is not None]
-    thresholds = {one.threshold for one in inputs if one.threshold is not None}
     for link in links(config):
         names = [name.removesuffix(".weight") for name in link.theirs]
         one = kept.get(link.ours)
         inside = link.ours.startswith("blocks.")
         if one is not None and not isinstance(one.value, Tensor):
-            scheme = _scheme(one.value, one.activations)
-            kinds.setdefault(str(scheme), (scheme, []))[1].extend(names)
+            named += [(name, one) for name in names]
             outer |= set() if inside else set(names)
         elif inside and link.ours.endswith(".weight") and not NORM.search(link.ours):
             dense += names
+    return config_of(named, [name for name in dense if name not in outer], by_class=not outer)
+
+
+def config_of(named: Iterable[tuple[str, Kept]], dense: list[str], *, by_class: bool = True) -> dict[str, Any]:
+    """The same for matrices by the names of the files; those in `dense` stay as they are. `by_class`: matrices that
+    are all alike are named as "Linear" together."""
+    kinds: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    thresholds = set()
+    for name, one in named:
+        assert not isinstance(one.value, Tensor)
+        scheme = _scheme(one.value, one.activations)
+        kinds.setdefault(str(scheme), (scheme, []))[1].append(name)
+        thresholds |= {one.activations.threshold} if one.activations and one.activations.threshold else set()
     if thresholds:
-        return bitsandbytes_config(max(thresholds), [name for name in dense if name not in outer])
+        return bitsandbytes_config(max(thresholds), dense)
     groups = {
-        f"group_{number}": {"targets": ["Linear"] if len(kinds) == 1 and not outer else names, **scheme}
+        f"group_{number}": {"targets": ["Linear"] if len(kinds) == 1 and by_class else names, **scheme}
         for number, (scheme, names) in enumerate(kinds.values())
     }
     formats = {scheme["format"] for scheme, _ in kinds.values()}
@@ -213,7 +223,7 @@ def quantisation_config(kept: Mapping[str, Kept], config: Any) -> dict[str, Any]
         "format": formats.pop() if len(formats) == 1 else MIXED,
         "quantization_status": "compressed",
         "config_groups": groups,
-        "ignore": [name for name in dense if name not in outer],
+        "ignore": dense,
     }
 
 
