@@ -58,7 +58,7 @@ def test_a_matrix_takes_its_integers_and_a_scale_for_each_group() -> None:
 
 
 def test_the_expected_divergence_is_close_to_the_measured_one(tmp_path: Path) -> None:
-    save(small_model(opinionated=False), tmp_path / "model")
+    save(small_model(), tmp_path / "model")
     ids = torch.randint(10, 300, (24, 48), generator=torch.Generator().manual_seed(0))
     fisher = output_fisher(tmp_path / "model", ids, 0)
     costs = {}
