@@ -7,6 +7,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+
+from luhuo.files.readers import read_records
+from luhuo.files.records import Broken, Record
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
@@ -126,3 +130,38 @@ def response(body: bytes, headers: str = "Content-Type: text/html; charset=utf-8
     """The record of a page as a server sent it."""
     http = f"HTTP/1.1 {status}\r\n{headers}\r\n\r\n".encode() + body
     return warc_record("response", "application/http; msgtype=response", http)
+
+
+def put(folder: Path, name: str, data: bytes | str) -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def records(path: Path, **options) -> list[Record]:
+    return [r for r in read_records(path, **options) if isinstance(r, Record)]
+
+
+def texts(path: Path, **options) -> list[str]:
+    return [r.text for r in records(path, **options)]
+
+
+def reasons(path: Path, **options) -> list[tuple[int, str]]:
+    return [(r.line, r.reason) for r in read_records(path, **options) if isinstance(r, Broken)]
+
+
+def web_page(text: str, encoding: str = "utf-8", meta: str = "") -> bytes:
+    html = f"<html><head>{meta}</head><body><nav>menu</nav><main><p>{text}</p></main></body></html>"
+    return html.encode(encoding)
+
+
+def dump(*pages: str) -> str:
+    site = "<siteinfo><sitename>W</sitename><base>https://zh.example.org/wiki/Main</base></siteinfo>"
+    return f'<mediawiki xmlns="http://x/" xml:lang="zh">{site}{"".join(pages)}</mediawiki>'
+
+
+def wiki_page(title: str, text: str, ns: int = 0, extra: str = "") -> str:
+    return (
+        f"<page><title>{title}</title><ns>{ns}</ns><id>7</id>{extra}<revision><id>9</id><timestamp>2024</timestamp>"
+        f"<contributor><id>3</id></contributor><model>wikitext</model><text>{text}</text></revision></page>"
+    )
