@@ -22,14 +22,14 @@ def cache_format(name: str, dtype: torch.dtype) -> torch.dtype:
     """The cache's number format: "auto" is `dtype`, that of the model. Raises `LuhuoError` for an unknown name."""
     if name == "auto":
         return dtype
-    if name == "int8":
-        return torch.int8
+    if name in ("int8", "int4"):
+        return torch.int8 if name == "int8" else torch.int4
     if name == "fp16":
         return torch.float16  # a CPU need not multiply it here, only keep it
     if name not in ("fp32", "bf16"):
         raise LuhuoError(
             tr("The cache has no such number format.", "缓存没有这种数值格式。"),
-            expected="auto, fp32, bf16, fp16, int8",
+            expected="auto, fp32, bf16, fp16, int8, int4",
             found=name,
         )
     return pick_dtype(name)

@@ -44,8 +44,8 @@ class Engine:
 
     `max_batch` requests run at once. `cache_tokens` bounds what is cached, of running requests and (`prefix_cache`)
     of the beginnings of earlier ones; by default it is a share of the free memory. `cache_dtype` is the number format
-    of the cache: "auto" (the model's), "fp32", "bf16", "fp16" or "int8". A step computes at most `step_tokens` tokens
-    of prompts beside one token of each running answer (default: 512, and 8,192 where nobody reads along).
+    of the cache: "auto" (the model's), "fp32", "bf16", "fp16", "int8" or "int4". A step computes at most `step_tokens`
+    tokens of prompts beside one token of each running answer (default: 512, and 8,192 where nobody reads along).
 
     With `speculate` "auto" the next tokens are guessed and checked wherever that is measured to be faster, "always"
     and "never" say it themselves. Guesses come from `draft_model`, a small model with the same tokenizer; else from

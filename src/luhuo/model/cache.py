@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from luhuo.model.cache_formats import kept_bytes, kept_in, quantise, widened
 from luhuo.model.config import ModelConfig
 from luhuo.model.stack_config import StackConfig
 
 BLOCK = 128
-LEVELS = 127
-"""Largest magnitude of an int8 number."""
 
 
 class KVCache:
@@ -22,7 +21,8 @@ class KVCache:
     and 0 for padding on the right, a row is extended by its real tokens only: ragged prompts are one call.
 
     `stored` is the number format it is kept in, `dtype` the one attention gets. With int8 each token has a scale per
-    head: the largest magnitude of its features over 127.
+    head: the largest magnitude of its features over 127. With int4 (`torch.int4`; two numbers share a byte) it has a
+    scale and a low for each group of features (`cache_formats`).
     """
 
     def __init__(
@@ -38,15 +38,22 @@ class KVCache:
         slots = -(-capacity // BLOCK) * BLOCK
         self.dtype, self.stored = dtype, stored or dtype
         shapes = [((batch, h, slots, w), (batch, vh, slots, vw)) for (h, w), (vh, vw) in config.layer_widths]
-        self.keys = [torch.zeros(keys, dtype=self.stored, device=device) for keys, _ in shapes]
-        self.values = [torch.zeros(values, dtype=self.stored, device=device) for _, values in shapes]
-        scaled = shapes if self.stored == torch.int8 else []
-        self.key_scales = [torch.zeros(*keys[:3], 1, device=device) for keys, _ in scaled]
-        """(batch, heads, slots, 1) fp32 for each layer; empty unless stored in int8."""
-        self.value_scales = [torch.zeros(*values[:3], 1, device=device) for _, values in scaled]
+        both = [[self._empty(shape, device) for shape in kind] for kind in zip(*shapes, strict=True)]
+        self.keys, self.values = ([numbers for numbers, _ in kind] for kind in both)
+        few = self.stored in (torch.int8, torch.int4)
+        self.key_scales, self.value_scales = ([scales for _, scales in kind if few] for kind in both)
+        """(batch, heads, slots, …) for each layer, as `cache_formats` has them; empty unless stored in few bits."""
         self.ids = torch.zeros(batch, slots, dtype=torch.long, device=device) if config.reads_back else None
         """The tokens themselves, where the model may have to read them again."""
         self.lengths: list[int] = [0] * batch
+
+    def _empty(self, shape: tuple[int, ...], device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """Numbers and scales for vectors (batch, heads, slots, features)."""
+        numbers, width, scales, count = kept_in(self.stored, shape[-1])
+        return (
+            torch.zeros(*shape[:-1], width, dtype=numbers, device=device),
+            torch.zeros(*shape[:-1], count, dtype=scales, device=device),
+        )
 
     @property
     def batch(self) -> int:
@@ -124,12 +131,11 @@ class KVCache:
         found = []
         for new, kept, scales in ((key, self.keys, self.key_scales), (value, self.values, self.value_scales)):
             if scales:
-                new, scale = quantise(new)
+                new, scale = quantise(new, self.stored)
                 self._write(scales[layer], scale)
                 self._write(kept[layer], new)
-                found.append(
-                    self._read(kept[layer], end).to(self.dtype) * self._read(scales[layer], end).to(self.dtype)
-                )
+                both = self._read(kept[layer], end), self._read(scales[layer], end)
+                found.append(widened(*both, self.stored, self.dtype))
             else:
                 self._write(kept[layer], new)
                 found.append(new if first else self._read(kept[layer], end).to(self.dtype))
@@ -234,14 +240,4 @@ class CacheRows(KVCache):
 
 def bytes_per_token(config: ModelConfig | StackConfig, stored: torch.dtype) -> int:
     """What a cache in this number format takes for one token."""
-    scale = 4 if stored == torch.int8 else 0
-    return sum(heads * (size * stored.itemsize + scale) for widths in config.layer_widths for heads, size in widths)
-
-
-def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 numbers and fp32 scales (…, 1) of x (…, features), symmetric, one scale for each vector."""
-    x = x.float()
-    if not x.shape[-1]:
-        return x.to(torch.int8), x.new_zeros(*x.shape[:-1], 1)
-    scale = x.abs().amax(-1, keepdim=True) / LEVELS
-    return (x / scale.clamp(min=torch.finfo(torch.float32).tiny)).round_().to(torch.int8), scale
+    return sum(heads * kept_bytes(stored, size) for widths in config.layer_widths for heads, size in widths)

@@ -31,11 +31,13 @@ static bf16 of_eight_bits(int bits) {
     return ::narrow(exponent ? std::ldexp(1.0f + mantissa / 8.0f, exponent - 7) : std::ldexp(mantissa / 8.0f, -6));
 }
 
-// All 256 of them.
+// All 256 of them, and the two bytes of those without sign in bf16.
 struct EightBitFloats {
     float values[256];
+    uint8_t upper[128], lower[128];
     EightBitFloats() {
         for (int i = 0; i < 256; i++) values[i] = (i & 128 ? -1.0f : 1.0f) * widen(of_eight_bits(i & 127));
+        for (int i = 0; i < 128; i++) upper[i] = of_eight_bits(i) >> 8, lower[i] = (uint8_t)of_eight_bits(i);
     }
 };
 static const EightBitFloats EIGHT_BIT_FLOATS;
@@ -102,14 +104,6 @@ static inline __m512bh pair_of(__m512i first, __m512i second) {
     return (__m512bh)_mm512_or_si512(_mm512_srli_epi32(a, 16), b);
 }
 
-// One of the two bytes of 64 E4M3 numbers without sign in bf16.
-static void byte_table(int shift, __m512i &first, __m512i &second) {
-    uint8_t values[128];
-    for (int i = 0; i < 128; i++) values[i] = (uint8_t)(of_eight_bits(i) >> shift);
-    first = _mm512_loadu_si512(values);
-    second = _mm512_loadu_si512(values + 64);
-}
-
 // y (tokens, 16 · BLOCKS rows) of BLOCKS units from `unit` on.
 template <int FORM, int TOKENS, int BLOCKS>
 static void low_units(const Matrix &m, const bf16 *x, const float *sums, int64_t unit, float *y, int64_t stride) {
@@ -120,8 +114,9 @@ static void low_units(const Matrix &m, const bf16 *x, const float *sums, int64_t
     int64_t padded = m.padded(), groups = padded / m.group, steps = m.group / STEP;
     const __m512i low = FORM == INT8 || m.low ? table(0, 16, 1) : table(-8, 16, 1);
     const __m512i high = FORM == INT8 ? table(0, 8, 16) : low;
-    __m512i upper[2], lower[2];  // bytes
-    if (FORM == E4M3) byte_table(8, upper[0], upper[1]), byte_table(0, lower[0], lower[1]);
+    const uint8_t *tops = EIGHT_BIT_FLOATS.upper, *bottoms = EIGHT_BIT_FLOATS.lower;
+    const __m512i upper[2] = {_mm512_loadu_si512(tops), _mm512_loadu_si512(tops + 64)};
+    const __m512i lower[2] = {_mm512_loadu_si512(bottoms), _mm512_loadu_si512(bottoms + 64)};
     const __m512i sign = _mm512_set1_epi8((char)0x80), byte = _mm512_set1_epi16(0xff);
     const int32_t *weight = (const int32_t *)m.weight + unit * (padded / STEP) * UNIT;
     __m512 total[BLOCKS][TOKENS];
@@ -209,71 +204,6 @@ static void low_product(const Matrix &m, const Activations &x, float *y, int64_t
     }
 }
 
-// y (tokens, ROWS) of rows from `row` on.
-template <int TOKENS, int ROWS>
-static void brain_rows(const Matrix &m, const bf16 *x, int64_t row, float *y, int64_t stride) {
-    int64_t columns = m.columns, whole = columns & ~(int64_t)31;
-    const bf16 *weight = (const bf16 *)m.weight + row * columns;
-    __m512 sum[ROWS][TOKENS];
-    for (int r = 0; r < ROWS; r++)
-        for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < whole; k += 32) {
-        __m512bh v[TOKENS];
-        for (int t = 0; t < TOKENS; t++) v[t] = (__m512bh)_mm512_loadu_si512(x + t * columns + k);
-        for (int r = 0; r < ROWS; r++) {
-            const bf16 *from = weight + r * columns + k;
-            _mm_prefetch((const char *)(from + ROWS * columns), _MM_HINT_T0);
-            __m512bh w = (__m512bh)_mm512_loadu_si512(from);
-            for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v[t]);
-        }
-    }
-    if (whole < columns) {
-        __mmask32 mask = (__mmask32)((1u << (columns - whole)) - 1);
-        for (int t = 0; t < TOKENS; t++) {
-            __m512bh v = (__m512bh)_mm512_maskz_loadu_epi16(mask, x + t * columns + whole);
-            for (int r = 0; r < ROWS; r++) {
-                __m512bh w = (__m512bh)_mm512_maskz_loadu_epi16(mask, weight + r * columns + whole);
-                sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v);
-            }
-        }
-    }
-    if constexpr (TOKENS == 4 && ROWS == 4) {
-        __m512 by_token[16];
-        for (int t = 0; t < 4; t++)
-            for (int r = 0; r < 4; r++) by_token[4 * t + r] = sum[r][t];
-        __m512 sums = lane_sums(by_token);
-        _mm_storeu_ps(y + row, _mm512_extractf32x4_ps(sums, 0));
-        _mm_storeu_ps(y + stride + row, _mm512_extractf32x4_ps(sums, 1));
-        _mm_storeu_ps(y + 2 * stride + row, _mm512_extractf32x4_ps(sums, 2));
-        _mm_storeu_ps(y + 3 * stride + row, _mm512_extractf32x4_ps(sums, 3));
-        return;
-    }
-    for (int r = 0; r < ROWS; r++)
-        for (int t = 0; t < TOKENS; t++) y[t * stride + row + r] = _mm512_reduce_add_ps(sum[r][t]);
-}
-
-template <int TOKENS, int ROWS>
-static void brain_unit(const Matrix &m, const bf16 *x, int64_t begin, int64_t end, float *y, int64_t stride) {
-    int64_t row = begin;
-    for (; row + ROWS <= end; row += ROWS) brain_rows<TOKENS, ROWS>(m, x, row, y, stride);
-    for (; row < end; row++) brain_rows<TOKENS, 1>(m, x, row, y, stride);
-}
-
-static void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
-    int64_t together = m.columns > 768 && x.count > 4 ? 4 : UNIT;  // rows that stay in the nearest cache for all tokens
-    for (int64_t row = first; row < last; row += together) {
-        int64_t end = row + together < last ? row + together : last;
-        for (int64_t t = 0; t < x.count;) {
-            const bf16 *from = x.narrow.data() + t * m.columns;
-            float *to = y + t * stride;
-            int64_t left = x.count - t;
-            if (left >= 4) brain_unit<4, 4>(m, from, row, end, to, stride), t += 4;
-            else if (left >= 2) brain_unit<2, 4>(m, from, row, end, to, stride), t += 2;
-            else brain_unit<1, 8>(m, from, row, end, to, stride), t += 1;
-        }
-    }
-}
-
 #else
 
 // One unit of a packed matrix for one row of activations.
@@ -329,29 +259,7 @@ static void low_product(const Matrix &m, const Activations &x, float *y, int64_t
             low_unit(m, x.narrow.data() + t * padded, x.sums.data() + t * groups, unit, y + t * stride);
 }
 
-static void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++)
-        for (int64_t t = 0; t < x.count; t++) {
-            const bf16 *weight = (const bf16 *)m.weight + row * m.columns, *from = x.narrow.data() + t * m.columns;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t j = 0; j < m.columns; j++) sum += widen(weight[j]) * widen(from[j]);
-            y[t * stride + row] = sum;
-        }
-}
-
 #endif
-
-static void float_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; row++)
-        for (int64_t t = 0; t < x.count; t++) {
-            const float *weight = (const float *)m.weight + row * m.columns, *from = x.wide.data() + t * m.columns;
-            float sum = 0;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t j = 0; j < m.columns; j++) sum += weight[j] * from[j];
-            y[t * stride + row] = sum;
-        }
-}
 
 void product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end) {
     int64_t first = begin * UNIT, last = end * UNIT < m.rows ? end * UNIT : m.rows;

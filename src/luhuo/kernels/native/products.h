@@ -55,4 +55,6 @@ float number_at(const void *numbers, int64_t kind, int64_t place);
 // Parts of the two above, for one form each; rows first … last, or units begin … end.
 void round_activations(const Matrix &matrix, Activations &x);
 void rounded_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last);
+void brain_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last);
+void float_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last);
 void sparse_product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end);
