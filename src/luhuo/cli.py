@@ -379,11 +379,17 @@ def explain(stage: Annotated[str, typer.Argument(help=tr("Name of a stage.", "�
         "Check the installation, the devices, the disk and the offline choices.", "检查安装、设备、磁盘与离线设置。"
     )
 )
-def doctor() -> None:
-    from luhuo.doctor import checks
+def doctor(
+    measure: Annotated[
+        bool, typer.Option(help=tr("First measure how to multiply packed weights.", "先测量打包权重的乘法。"))
+    ] = False,
+) -> None:
+    from luhuo import doctor as machine
 
+    if measure:
+        machine.measure()
     worst = 0
-    for check in checks():
+    for check in machine.checks():
         print(f"{'✓' if check.ok else '✗'} {check.name}: {check.detail}")
         if not check.ok:
             worst = EXIT_FAILED

@@ -65,7 +65,7 @@ def checks() -> list[Check]:
     """All checks, the cheap ones first. Nothing is downloaded and nothing is changed."""
     found = [_python(), _torch()]
     if found[-1].ok:
-        found += [*_devices(), _bf16(), _compiled(), _threads()]
+        found += [*_devices(), _bf16(), _compiled(), _threads(), _crossover()]
     return [*found, _disk(), _cache(), _offline(), _sandbox(), _fonts(), *_extras()]
 
 
@@ -189,6 +189,41 @@ def _threads() -> Check:
         True,
         tr(f"{used} used by PyTorch of {there} this process may use", f"PyTorch 使用 {used} 个，可用 {there} 个"),
     )
+
+
+def _crossover() -> Check:
+    """Rows of activations up to which weights of few bits are unpacked as they are multiplied."""
+    from luhuo.kernels.crossover import ROWS, measured
+
+    name, found = tr("weights of few bits", "低位数权重"), measured()
+    if not found:
+        detail = tr(
+            f"unpacked while multiplied up to {ROWS} rows; `luhuo doctor --measure` finds what is fastest here",
+            f"行数不超过 {ROWS} 时边乘边解包；`luhuo doctor --measure` 可测出本机最快的界限",
+        )
+        return Check(name, True, detail)
+    rows = ", ".join(f"{form} {count}" for form, count in found.items())
+    return Check(
+        name,
+        True,
+        tr(
+            f"unpacked while multiplied up to so many rows, as measured here: {rows}",
+            f"边乘边解包的行数界限（本机实测）：{rows}",
+        ),
+    )
+
+
+def measure() -> None:
+    """Measure where packed products stop being faster on this machine, and keep it for later processes."""
+    from luhuo.kernels import crossover
+    from luhuo.kernels.native import library, why_not
+
+    if library() is None:
+        raise LuhuoError(
+            tr("There is nothing to measure without compiled kernels.", "没有编译好的内核，无从测量。"),
+            found=why_not(),
+        )
+    crossover.measure()
 
 
 def _disk() -> Check:

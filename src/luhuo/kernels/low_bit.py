@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from luhuo.kernels import torch_int4
+from luhuo.kernels.crossover import most_rows
 from luhuo.kernels.native import library
 from luhuo.kernels.packed import PIECE, UNIT, Bits, Packed, integers, shifts
 
-MOST_ROWS = 160
-"""Rows of activations up to which a product unpacks as it goes; above, the matrix is made dense first."""
 FORMS = {torch.float32: 0, torch.bfloat16: 1}
 NUMBERS = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 SHRUNK = tuple(1 - 0.025 * step for step in range(11))
@@ -181,7 +180,8 @@ def product(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     4 bits; many rows, and what neither knows, a dense matrix.
     """
     rows = x.numel() // packed.columns
-    if rows <= MOST_ROWS and on_native(x):
+    form = "fp8" if packed.floats else "int8" if packed.bits == 8 else "int4"
+    if on_native(x) and rows <= most_rows(form):
         y = torch.empty(rows, packed.rows)
         call("matrix_product", describe(packed, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
         return y.view(*x.shape[:-1], -1).to(x.dtype)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from luhuo.kernels.low_bit import MOST_ROWS, Matrix, bias_of, call, on_native
+from luhuo.kernels.crossover import most_rows
+from luhuo.kernels.low_bit import Matrix, bias_of, call, on_native
 from luhuo.kernels.packed import UNIT
 
 WIDTH = 32
@@ -84,7 +85,7 @@ def describe(sparse: Sparse, bias: Tensor | None = None) -> Matrix:
 def product(x: Tensor, sparse: Sparse, bias: Tensor | None = None) -> Tensor:
     """x (…, columns) times the matrix, plus the bias: (…, rows) in x's dtype. Few rows take the compiled kernel."""
     rows = x.numel() // sparse.columns
-    if rows <= MOST_ROWS and on_native(x):
+    if on_native(x) and rows <= most_rows("sparse"):
         y = torch.empty(rows, sparse.rows)
         call("matrix_product", describe(sparse, bias), x.reshape(rows, -1).float().contiguous(), y, rows)
         return y.view(*x.shape[:-1], -1).to(x.dtype)

@@ -74,9 +74,9 @@ def _compiled(compiler: str) -> Path:
     """The shared library for these sources, this compiler and this processor."""
     sources = sorted(Path(__file__).parent.glob("*.cpp"))
     headers = sorted(Path(__file__).parent.glob("*.h"))
-    flags = FLAGS + (WIDE if "avx512f" in _processor() else ())
+    flags = FLAGS + (WIDE if "avx512f" in processor() else ())
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    key = hashlib.sha256("\0".join([*flags, version, _processor()]).encode())
+    key = hashlib.sha256("\0".join([*flags, version, processor()]).encode())
     for path in sources + headers:
         key.update(path.read_bytes())
     target = cache_folder() / "native" / f"{key.hexdigest()[:32]}.so"
@@ -93,8 +93,8 @@ def _compiled(compiler: str) -> Path:
 
 
 @functools.cache
-def _processor() -> str:
-    """What `-march=native` depends on."""
+def processor() -> str:
+    """What `-march=native` depends on: the processor's name and what it can do."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
