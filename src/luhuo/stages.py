@@ -224,6 +224,11 @@ STAGES = {
         "Keep the matrices of a decoder as products of two thin ones (SVD, ASVD, SVD-LLM).",
         "把解码器的矩阵分解为两个瘦矩阵之积（SVD、ASVD、SVD-LLM）。",
     ),
+    "lqer": Entry(
+        "luhuo.compress.low_rank.lqer_stage:LqerStage",
+        "Give back what rounding took, as an adapter of low rank on a quantised model (LQER).",
+        "以低秩适配器补回量化模型的舍入误差（LQER）。",
+    ),
     "share-layers": Entry(
         "luhuo.compress.layer_sharing_stage:ShareLayersStage",
         "Let layers of a decoder share their weights, to be trained on.",

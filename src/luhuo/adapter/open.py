@@ -17,6 +17,7 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.load import load as load_model
 from luhuo.model.load import load_decoder
 from luhuo.model.quantised import SCHEMES
+from luhuo.model.quantised_save import has_rounded
 from luhuo.model.save import Model
 
 NUMBERS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -48,7 +49,7 @@ def open_model(
         dtype = base_format(folder)
     model = load_model(reference, dtype, device, mtp=mtp)
     load(model, folder, base=str(reference))
-    if needed(model).mergeable and dtype not in SCHEMES:
+    if needed(model).mergeable and not has_rounded(model):
         merge(model)
     model.requires_grad_(True)
     if (folder / "tokenizer.json").is_file():

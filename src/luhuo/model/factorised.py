@@ -2,8 +2,8 @@
 
 The product of a rank below rows · columns / (rows + columns) reads fewer numbers than the matrix, so a token is
 decoded in less time. On disk `NAME.a` and `NAME.b`, NAME being our name of the matrix, stand in the place of the
-published tensors, and config.json says so under `quantization_config`, so that a program that does not know the
-layout refuses it. `densify` makes an ordinary model of it, which `luhuo export` writes.
+published tensors, and config.json says so under `quantization_config`; its `model_type` is no known one, so that other
+programs refuse the directory. `densify` makes an ordinary model of it, which `luhuo export` writes.
 """
 
 from __future__ import annotations

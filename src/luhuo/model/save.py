@@ -18,6 +18,7 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
 from luhuo.model.encoder_config import EncoderConfig
 from luhuo.model.encoder_decoder import EncoderDecoder
+from luhuo.model.factorised import METHOD as LOW_RANK
 from luhuo.model.factorised import factorised, low_rank_config, published_factorised
 from luhuo.model.families import write_config
 from luhuo.model.quantised_save import has_rounded, kept_of, published_rounded, quantisation_config
@@ -88,6 +89,8 @@ def describe(root: Path, config: Any, dtype: torch.dtype, quantisation: Mapping[
     if isinstance(config, EncoderConfig) and config.sentence is not None:
         write_sentence(root, config.sentence, config.hidden_size)
     extra = {} if quantisation is None else {"quantization_config": quantisation}
+    if quantisation is not None and quantisation["quant_method"] == LOW_RANK:
+        extra["model_type"] = LOW_RANK  # others would pass over a method they do not know, and start from noise
     write_json(root / "config.json", write_config(config, dtype) | extra)
 
 

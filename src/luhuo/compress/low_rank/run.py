@@ -151,7 +151,7 @@ def _replace(stage: FactoriseStage, step: Step, name: str, ranks: Ranks) -> dict
     whole = factors.dense()
     row["weight_error"] = float((weight - whole).square().sum() / weight.square().sum().clamp(min=1e-30))
     if moment is not None:
-        row["error"] = relative_error(weight, whole, moment)
+        row["error"] = max(0.0, relative_error(weight, whole, moment))
     step.put_factors(name, factors)
     return row
 

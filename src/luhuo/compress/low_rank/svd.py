@@ -32,7 +32,7 @@ class Decomposition:
         """The two factors of the best matrix of this rank, in fp32, each with half of the scale."""
         left, values = self.left[:, :rank], self.values[:rank]
         size = self.weight.norm() / max(1, min(self.weight.shape)) ** 0.5
-        half = values.clamp(min=float(size) * 1e-12).sqrt()
+        half = values.clamp(min=max(float(size) * 1e-12, 1e-30)).sqrt()
         return Factors((left.T @ self.weight / half[:, None]).float(), (left * half).float())
 
     def loss(self, rank: int) -> float:
