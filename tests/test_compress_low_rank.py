@@ -23,6 +23,9 @@ from luhuo.compress.rtn import rtn
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.export import export
+from luhuo.inference.decode_step import DecodeStep
+from luhuo.kernels.native import library
+from luhuo.model.cache import KVCache
 from luhuo.model.decoder import Decoder
 from luhuo.model.factorised import FactorisedLinear, densify, factorised
 from luhuo.model.grid import Grid, dense
@@ -229,6 +232,23 @@ def test_factors_can_be_trained_and_kept_in_few_bits(made: Path):
     assert 0 < change < 0.05
     with pytest.raises(LuhuoError, match="few bits"):
         save(few, made / "few")
+
+
+@pytest.mark.skipif(library() is None, reason="the compiled step needs a C++ compiler")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
+def test_the_compiled_step_decodes_from_the_factors(made: Path, dtype: str):
+    model = load_decoder(run(made, "stepped", ratio=0.6), dtype=dtype, device="cpu")
+    step = DecodeStep.of(model)
+    assert step is not None
+    caches = [KVCache(model.config, 3, 16, model.dtype, model.device) for _ in range(2)]
+    before, after = torch.arange(20, 38).view(3, 6), torch.tensor([30, 40, 50])
+    with torch.no_grad():
+        for cache in caches:
+            model(before, cache=cache)
+        assert step.fits(caches[0])
+        found, expected = step(after, caches[0]), model(after[:, None], cache=caches[1])[:, 0].float()
+    close = 1e-5 if dtype == "fp32" else 0.05
+    assert float((found - expected).norm() / expected.norm()) < close
 
 
 def test_what_does_not_fit_is_said(made: Path, tmp_path: Path):

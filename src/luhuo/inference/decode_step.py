@@ -21,6 +21,7 @@ from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.eight_bit import EightBitLinear
+from luhuo.model.factorised import FactorisedLinear
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import MLP, Attention, Linear
 from luhuo.model.norms import RMSNorm
@@ -33,6 +34,8 @@ MOST_ROWS = {torch.float32: 16, torch.bfloat16: 128}
 bf16 needs some hundred of them to be fast."""
 KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
 """Matrices that the compiled step multiplies by."""
+FEW = {torch.int8: 4, torch.int4: 5}
+"""Formats of a cache in few bits, by their numbers in native/cache.h."""
 TABLE = 512
 """Positions whose cosines and sines are computed at a time."""
 
@@ -61,6 +64,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("norm_number", "head_stride")),
         *((name, Matrix) for name in ("qkv", "out", "gate_up", "down")),
         *((name, _Update) for name in ("on_qkv", "on_out", "on_gate_up", "on_down")),
+        *((name, Matrix) for name in ("qkv_in", "out_in", "gate_up_in", "down_in")),
     )
 
 
@@ -68,6 +72,8 @@ class _Cache(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
         *((name, ctypes.c_int64) for name in ("number", "row_stride", "head_stride", "slot_stride")),
+        *((name, ctypes.c_void_p) for name in ("key_scales", "value_scales")),
+        *((name, ctypes.c_int64) for name in ("scale_count", "widened")),
     )
 
 
@@ -113,7 +119,7 @@ class DecodeStep:
     def fits(self, cache: KVCache) -> bool:
         """Whether a step with this cache can be taken, the model being what it is now. To be asked before each."""
         most = MOST_ROWS.get(self._model.dtype, 0)
-        kept = type(cache) is KVCache and 0 < cache.batch <= most and cache.keys[0].dtype in FORMS
+        kept = type(cache) is KVCache and 0 < cache.batch <= most and cache.stored in (*FORMS, *FEW)
         return kept and self._stack() is not None
 
     def __call__(
@@ -145,7 +151,7 @@ class DecodeStep:
     def _caches(self, cache: KVCache) -> ctypes.Array[_Cache]:
         """The table of a cache's layers, made anew if the cache grew or is another one."""
         shape = cache.keys[0].shape
-        places = [*shape, *(tensor.data_ptr() for tensors in (cache.keys, cache.values) for tensor in tensors)]
+        places = [*shape, *(tensor.data_ptr() for tensors in cache.lists for tensor in tensors)]
         before, table = self._kept
         if table is None or places != before:
             table = _kept(cache)
@@ -223,6 +229,8 @@ def _is_alone(matrix: nn.Module) -> bool:
     """Whether a matrix is what it looks like: no kind of its own, not rounded for training, no adapter on it but those
     of single rows."""
     adapter, rounding = (getattr(matrix, name, None) for name in ("adapter", "rounding"))
+    if isinstance(matrix, FactorisedLinear):
+        return adapter is None and rounding is None and _is_alone(matrix.a) and _is_alone(matrix.b)
     return type(matrix) in KINDS and isinstance(adapter, Updates | None) and rounding is None
 
 
@@ -235,10 +243,18 @@ def _layer(module: nn.Module) -> _Layer:
         attention.config.head_dim if attention.config.qk_norm == "heads" else 0,
         *map(_matrix, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
         *map(_update, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
+        *map(_first, (attention.qkv, attention.out, mlp.gate_up, mlp.down)),
     )
 
 
+def _first(module: nn.Module) -> Matrix:
+    """The first factor of a matrix that is kept as two; of no rows for another."""
+    return _matrix(module.a) if isinstance(module, FactorisedLinear) else Matrix()
+
+
 def _matrix(module: object) -> Matrix:
+    if isinstance(module, FactorisedLinear):
+        return _matrix(module.b)
     if isinstance(module, KeptLinear):
         return module.describe()
     assert isinstance(module, Linear)
@@ -254,9 +270,12 @@ def _update(module: nn.Module) -> _Update:
 
 
 def _kept(cache: KVCache) -> ctypes.Array[_Cache]:
-    return (_Cache * len(cache.keys))(
-        *(
-            _Cache(keys.data_ptr(), values.data_ptr(), NUMBERS[keys.dtype], *keys.stride()[:3])
-            for keys, values in zip(cache.keys, cache.values, strict=True)
-        )
-    )
+    number = FEW[cache.stored] if cache.stored in FEW else NUMBERS[cache.stored]
+    table = (_Cache * len(cache.keys))()
+    for layer, (keys, values) in enumerate(zip(cache.keys, cache.values, strict=True)):
+        table[layer] = _Cache(keys.data_ptr(), values.data_ptr(), number, *keys.stride()[:3])
+        if cache.stored in FEW:
+            scales = cache.key_scales[layer], cache.value_scales[layer]
+            table[layer].key_scales, table[layer].value_scales = (part.data_ptr() for part in scales)
+            table[layer].scale_count, table[layer].widened = scales[0].shape[-1], NUMBERS[cache.dtype]
+    return table

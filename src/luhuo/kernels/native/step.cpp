@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <omp.h>
+#include "cache.h"
 #include "products.h"
 #include "wide.h"
 
@@ -21,13 +22,7 @@ struct Layer {
     int64_t norm_number, head_stride;  // numbers from one head's norm weight to the next: 0 where they share it
     Matrix qkv, out, gate_up, down;
     Update on_qkv, on_out, on_gate_up, on_down;
-};
-
-// The cached keys and values of a layer: element (row, head, slot, feature) lies at
-// row · row_stride + head · head_stride + slot · slot_stride + feature, the same for both.
-struct Cache {
-    void *keys, *values;
-    int64_t number, row_stride, head_stride, slot_stride;
+    Matrix qkv_in, out_in, gate_up_in, down_in;  // of those kept as two factors the first; of no rows for the others
 };
 
 struct Stack {
@@ -41,7 +36,7 @@ struct Stack {
 
 // What the threads share.
 struct Shared {
-    std::vector<float> x, qkv, mixed, both;
+    std::vector<float> x, qkv, mixed, both, low;
 };
 
 static void normalise(const float *x, const void *weight, int64_t kind, int64_t place, float eps, float *y, int64_t n) {
@@ -178,18 +173,23 @@ static void attend_wide(const float *queries, const bf16 *keys, const bf16 *valu
 
 #endif
 
-// `group` queries of one key head, (group, size) and contiguous.
-static void attend_all(const Cache &cache, int64_t place, int64_t count, int64_t group, int64_t size,
-                       const float *queries, std::vector<float> &shares, float *mixed) {
-    int64_t stride = cache.slot_stride, head = 0;
+// What a thread needs to look at a cache.
+struct Room {
+    std::vector<float> shares, keys, values;
+};
+
+// `group` queries of one key head, (group, size) and contiguous; keys and values are `stride` numbers apart.
+static void attend_all(int64_t number, const void *key, const void *value, int64_t stride, int64_t count,
+                       int64_t group, int64_t size, const float *queries, std::vector<float> &shares, float *mixed) {
+    int64_t head = 0;
     shares.resize(4 * ((count + 15) / 16 * 16));
-    if (cache.number == FLOAT) {
-        const float *keys = (const float *)cache.keys + place, *values = (const float *)cache.values + place;
+    if (number == FLOAT) {
+        const float *keys = (const float *)key, *values = (const float *)value;
         for (; head < group; head++)
             attend(queries + head * size, keys, values, stride, count, size, shares.data(), mixed + head * size);
         return;
     }
-    const bf16 *keys = (const bf16 *)cache.keys + place, *values = (const bf16 *)cache.values + place;
+    const bf16 *keys = (const bf16 *)key, *values = (const bf16 *)value;
 #ifdef WIDE_BF16
     if (size % 32 == 0 && size <= MOST_FEATURES) {
         for (; head < group;) {
@@ -210,16 +210,21 @@ static void attend_all(const Cache &cache, int64_t place, int64_t count, int64_t
 
 // One key head of one row: its new key and value go to the cache, its queries look at all of it.
 static void attend_group(const Stack &stack, const Layer &layer, const Cache &cache, float *qkv, const float *cos,
-                         const float *sin, int64_t row, int64_t kv_head, int64_t slot, std::vector<float> &shares,
-                         float *mixed) {
+                         const float *sin, int64_t row, int64_t kv_head, int64_t slot, Room &room, float *mixed) {
     int64_t size = stack.size, group = stack.heads / stack.kv_heads;
     float *key = qkv + (stack.heads + kv_head) * size, *value = key + stack.kv_heads * size;
     if (layer.key_norm)
         normalise(key, layer.key_norm, layer.norm_number, kv_head * layer.head_stride, stack.eps, key, size);
     turn(key, cos, sin, size);
     int64_t place = row * cache.row_stride + kv_head * cache.head_stride;
-    store(cache, cache.keys, place + slot * cache.slot_stride, key, size);
-    store(cache, cache.values, place + slot * cache.slot_stride, value, size);
+    int64_t end = place + slot * cache.slot_stride;
+    if (cache.few()) {
+        keep_few(cache, cache.keys, cache.key_scales, end, key, size);
+        keep_few(cache, cache.values, cache.value_scales, end, value, size);
+    } else {
+        store(cache, cache.keys, end, key, size);
+        store(cache, cache.values, end, value, size);
+    }
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
         float *query = qkv + head * size;
         if (layer.query_norm)
@@ -227,8 +232,19 @@ static void attend_group(const Stack &stack, const Layer &layer, const Cache &ca
         turn(query, cos, sin, size);
         for (int64_t j = 0; j < size; j++) query[j] *= stack.scale;
     }
-    int64_t first = kv_head * group * size;
-    attend_all(cache, place, slot + 1, group, size, qkv + first, shares, mixed + first);
+    int64_t first = kv_head * group * size, count = slot + 1;
+    float *queries = qkv + first, *to = mixed + first;
+    if (cache.few()) {
+        room.keys.resize(count * size);
+        room.values.resize(count * size);
+        widen_few(cache, cache.keys, cache.key_scales, place, count, size, room.keys.data());
+        widen_few(cache, cache.values, cache.value_scales, place, count, size, room.values.data());
+        attend_all(cache.widened, room.keys.data(), room.values.data(), size, count, group, size, queries, room.shares, to);
+        return;
+    }
+    int64_t width = cache.number == FLOAT ? sizeof(float) : sizeof(bf16);
+    attend_all(cache.number, (const char *)cache.keys + place * width, (const char *)cache.values + place * width,
+               cache.slot_stride, count, group, size, queries, room.shares, to);
 }
 
 struct Share {
@@ -237,24 +253,39 @@ struct Share {
         : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
 };
 
-// What one thread does; `input`, `normed` and `shares` are its own.
+// What one thread does; `input`, `normed` and `room` are its own.
 struct Worker {
     const Stack &stack;
     Shared &shared;
     const int64_t *adapters;  // the slot of each row; null: none has one
     int64_t count, thread, threads;
     Activations input;
-    std::vector<float> normed, added, shares, low;
+    std::vector<float> normed, added, low;
+    Room room;
 
     Worker(const Stack &stack, Shared &shared, const int64_t *adapters, int64_t count, int64_t thread, int64_t threads)
         : stack(stack), shared(shared), adapters(adapters), count(count), thread(thread), threads(threads),
           normed(count * stack.hidden), added(count * stack.hidden) {}
 
-    void norm_into(const Matrix &matrix, const void *weight, int64_t kind) {
+    // Makes `input` what a matrix wants of rows that begin `stride` numbers apart; of one in two factors, the first's
+    // products, of which every thread makes a part.
+    void enter(const Matrix &first, const Matrix &matrix, const float *from, int64_t stride) {
+        if (!first.rows) {
+            input.prepare(matrix, from, count, stride);
+            return;
+        }
+        input.prepare(first, from, count, stride);
+        Share mine(first.units(), thread, threads);
+        product(first, input, shared.low.data(), first.rows, mine.begin, mine.end);
+#pragma omp barrier
+        input.prepare(matrix, shared.low.data(), count, first.rows);
+    }
+
+    void norm_into(const Matrix &first, const Matrix &matrix, const void *weight, int64_t kind) {
         for (int64_t i = 0; i < count; i++)
             normalise(shared.x.data() + i * stack.hidden, weight, kind, 0, stack.eps, normed.data() + i * stack.hidden,
                       stack.hidden);
-        input.prepare(matrix, normed.data(), count, stack.hidden);
+        enter(first, matrix, normed.data(), stack.hidden);
     }
 
     void multiply(const Matrix &matrix, float *y, const Update *on = nullptr) {
@@ -289,8 +320,8 @@ struct Worker {
     }
 
     // The matrix times rows that begin `stride` numbers apart, added to this thread's part of the residual stream.
-    void multiply_add(const Matrix &matrix, const Update &on, const float *from, int64_t stride) {
-        input.prepare(matrix, from, count, stride);
+    void multiply_add(const Matrix &first, const Matrix &matrix, const Update &on, const float *from, int64_t stride) {
+        enter(first, matrix, from, stride);
         Share mine(matrix.units(), thread, threads);
         product(matrix, input, added.data(), stack.hidden, mine.begin, mine.end);
         adapt(on, matrix, from, stride, added.data(), mine.begin, mine.end);
@@ -306,7 +337,7 @@ struct Worker {
         for (int64_t task = mine.begin; task < mine.end; task++) {
             int64_t row = task / stack.kv_heads;
             attend_group(stack, layer, cache, shared.qkv.data() + row * width, cos + row * stack.size,
-                         sin + row * stack.size, row, task % stack.kv_heads, slots[row], shares,
+                         sin + row * stack.size, row, task % stack.kv_heads, slots[row], room,
                          shared.mixed.data() + row * stack.heads * stack.size);
         }
     }
@@ -335,20 +366,20 @@ struct Worker {
     void run(const Cache *caches, const int64_t *slots, const float *cos, const float *sin, float *logits) {
         for (int64_t l = 0; l < stack.layers; l++) {
             const Layer &layer = stack.blocks[l];
-            norm_into(layer.qkv, layer.attention_norm, layer.norm_number);
+            norm_into(layer.qkv_in, layer.qkv, layer.attention_norm, layer.norm_number);
             multiply(layer.qkv, shared.qkv.data(), &layer.on_qkv);
 #pragma omp barrier
             attend(layer, caches[l], slots, cos, sin);
 #pragma omp barrier
-            multiply_add(layer.out, layer.on_out, shared.mixed.data(), layer.out.columns);
+            multiply_add(layer.out_in, layer.out, layer.on_out, shared.mixed.data(), stack.heads * stack.size);
 #pragma omp barrier
-            norm_into(layer.gate_up, layer.mlp_norm, layer.norm_number);
+            norm_into(layer.gate_up_in, layer.gate_up, layer.mlp_norm, layer.norm_number);
             gate(layer.gate_up, layer.on_gate_up);
 #pragma omp barrier
-            multiply_add(layer.down, layer.on_down, shared.both.data(), 2 * stack.inner);
+            multiply_add(layer.down_in, layer.down, layer.on_down, shared.both.data(), 2 * stack.inner);
 #pragma omp barrier
         }
-        norm_into(stack.head, stack.norm, stack.norm_number);
+        norm_into(Matrix{}, stack.head, stack.norm, stack.norm_number);
         multiply(stack.head, logits);
     }
 };
@@ -364,6 +395,12 @@ extern "C" void decode_step(const Stack *stack, const Cache *caches, const float
     shared.qkv.resize(count * stack->blocks[0].qkv.rows);
     shared.mixed.resize(count * stack->heads * stack->size);
     shared.both.resize(count * 2 * stack->inner);
+    int64_t widest = 0;
+    for (int64_t l = 0; l < stack->layers; l++)
+        for (const Matrix &first : {stack->blocks[l].qkv_in, stack->blocks[l].out_in, stack->blocks[l].gate_up_in,
+                                    stack->blocks[l].down_in})
+            widest = first.rows > widest ? first.rows : widest;
+    shared.low.resize(count * widest);
 #pragma omp parallel
     {
         Worker worker(*stack, shared, adapters, count, omp_get_thread_num(), omp_get_num_threads());
