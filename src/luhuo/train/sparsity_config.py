@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from luhuo.core.config import Config, field
+
+
+def pattern_text(value: Any) -> Any:
+    """A pattern as it was written: YAML takes 2:4 without quotes for the number 2 · 60 + 4."""
+    return f"{value // 60}:{value % 60}" if isinstance(value, int) and value >= 60 else value
 
 
 class Sparsity(Config):
@@ -29,6 +34,11 @@ class Sparsity(Config):
     begin: float = field(0.0, "Share of the steps before the first zeros.", "出现第一批零之前的步数比例。", ge=0, lt=1)
     end: float = field(0.5, "Share of the steps after which none are added.", "之后不再增加零的步数比例。", gt=0, le=1)
     every: int = field(10, "Steps between two choices of zeros.", "两次选零之间的步数。", ge=1)
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        return pattern_text(value)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from luhuo.compress.prune.config import SmallerShape
 from luhuo.core.artifact import Workspace
 from luhuo.core.config import Input, field
 from luhuo.core.language import tr
 from luhuo.core.stage import Stage
+from luhuo.train.sparsity_config import pattern_text
 
 Method = Literal["magnitude", "wanda", "sparsegpt", "structured"]
 DEFAULT_SHARE = 0.5
@@ -100,6 +101,11 @@ class PruneStage(Stage, SmallerShape):
     def needs_data(self) -> bool:
         """Whether the method looks at activations."""
         return self.method != "magnitude" or self.allocation == "owl"
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        return pattern_text(value)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
