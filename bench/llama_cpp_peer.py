@@ -1,8 +1,8 @@
 """llama.cpp, asked by JSON lines on standard input; runs in an environment of its own with `llama-cpp-python`.
 
-Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "batched" | "tokenize" | "version", "path": FILE, …}.
-One answer a line. Everything is computed on the CPU, but for "speed" and "batched" with keys and values in float32 and
-without flash attention.
+Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "batched" | "tokenize" | "quantise" | "version",
+"path": FILE, …}. One answer a line. Everything is computed on the CPU, but for "speed" and "batched" with keys and
+values in float32 and without flash attention.
 """
 
 from __future__ import annotations
@@ -209,12 +209,32 @@ def batched(request: dict[str, Any]) -> dict[str, Any]:
     return {"tokens_per_s": written / seconds, "written": written, "seconds": seconds}
 
 
+def quantise(request: dict[str, Any]) -> dict[str, Any]:
+    """The file `path` written to `out` in the file type `ftype`; `importance`, if given, is an .npz of tables by the
+    tensors' names. Says the seconds it took."""
+    settings = api.llama_model_quantize_default_params()
+    settings.nthread, settings.ftype = request["threads"], request["ftype"]
+    tables = dict(np.load(request["importance"])) if request.get("importance") else {}
+    entries = (api.llama_model_imatrix_data * (len(tables) + 1))()
+    for entry, (name, table) in zip(entries, tables.items(), strict=False):
+        entry.name, entry.size = name.encode(), table.size
+        entry.data = table.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    if tables:
+        settings.imatrix = ctypes.cast(entries, type(settings.imatrix))
+    start = time.perf_counter()
+    status = api.llama_model_quantize(request["path"].encode(), request["out"].encode(), ctypes.byref(settings))
+    if status:
+        raise RuntimeError(f"llama_model_quantize: {status}")
+    return {"seconds": time.perf_counter() - start}
+
+
 def version(_: dict[str, Any]) -> dict[str, Any]:
     return {"llama-cpp-python": llama_cpp.__version__}
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    function.__name__: function for function in (logits, perplexity, greedy, speed, batched, tokenize, version)
+    function.__name__: function
+    for function in (logits, perplexity, greedy, quantise, speed, batched, tokenize, version)
 }
 
 
