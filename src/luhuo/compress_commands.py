@@ -74,7 +74,11 @@ def compress_report(
         int, typer.Option(min=16, help=tr("Tokens of a sequence and a passage.", "每个序列与段落的词元数。"))
     ] = 512,
     turns: Annotated[
-        int, typer.Option(min=0, help=tr("Turns of measuring the speed; 0: none.", "测速轮数；0 为不测。"))
+        int,
+        typer.Option(
+            min=0,
+            help=tr("Turns of timing; 0: neither speed nor memory.", "测速轮数；0 为不测速度与内存。"),
+        ),
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help=tr("Seed.", "种子。"))] = 0,
     device: Annotated[str, typer.Option(help="auto | cpu | cuda | mps")] = "auto",

@@ -8,6 +8,7 @@ written anew after every candidate, so that a run that is cut off leaves what it
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,22 +19,20 @@ from typing import Any
 from luhuo.compress.report.candidates import ROOM, Candidate, Step, chosen, discover
 from luhuo.compress.report.costs import Costs
 from luhuo.compress.report.limits import Limit, parse_limits
+from luhuo.compress.report.outcome import Outcome, Reason, hopeless, impossible
 from luhuo.compress.report.subject import Subject, open_subject
-from luhuo.core.artifact import Done, produce
+from luhuo.core.artifact import MANIFEST, Done, current_key, is_current, produce
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import clock, say
 from luhuo.core.stage import Stage
 from luhuo.report.compression.collect import SPEED_FILE, figures_of
-from luhuo.report.compression.outcome import Outcome, conclude
+from luhuo.report.compression.conclude import conclude
 from luhuo.stages import STAGES, configured, stage_class
 from luhuo.train.scaling.budget import parse_budget
 
+MEASURE, ORIGINAL = "compression-measure", "original"
 DEFAULT_LIMIT = "loss<1%"
-HOPELESS = 5.0
-"""Times the allowed loss: what more bits have lost so much of is not tried with fewer."""
-MOST_LOSS = 1.0
-"""The same where nothing is allowed: twice the perplexity."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Search:
     def run(self) -> Path:
         """All candidates, then the page's path."""
         self.calibration, self.heldout = self._texts()
-        base = self._measure("original", str(self.subject.path))
+        base = self._measure(ORIGINAL, str(self.subject.path))
         self.base = base.path
         timed = json.loads((base.path / SPEED_FILE).read_text(encoding="utf-8"))
         rate = timed["read_tokens"] / timed["read_seconds"]
@@ -142,7 +141,7 @@ class Search:
         done = produce("text-division", division, self.out / "text")
         return str(done.path / CALIBRATION), str(done.path / HELD_OUT)
 
-    def _reason(self, outcome: Outcome) -> tuple[str, str] | None:
+    def _reason(self, outcome: Outcome) -> Reason | None:
         """Why a candidate is not tried, in English and Chinese; None if it is."""
         candidate = outcome.candidate
         if self.budget is not None:
@@ -159,37 +158,8 @@ class Search:
                 f"It needs about {needed / 1e9:.2f} GB of disk, and {free / 1e9:.2f} GB are free.",
                 f"约需 {needed / 1e9:.2f} GB 磁盘，仅剩 {free / 1e9:.2f} GB。",
             )
-        return self._impossible(candidate) or self._hopeless(candidate)
-
-    def _impossible(self, candidate: Candidate) -> tuple[str, str] | None:
-        """Whether the same stages one after the other have failed already."""
-        stages = [step.stage for step in candidate.steps]
-        for other in self.outcomes if len(stages) > 1 else ():
-            if other.status == "failed" and [step.stage for step in other.candidate.steps] == stages:
-                shown = other.reason["en"].splitlines()[0], other.reason["zh"].splitlines()[0]
-                return f"{other.candidate.label} failed: {shown[0]}", f"{other.candidate.label} 失败：{shown[1]}"
-        return None
-
-    def _hopeless(self, candidate: Candidate) -> tuple[str, str] | None:
-        """Whether more bits of the same, or the first step alone, have lost far too much already."""
         allowed = next((limit.value for limit in self.limits if limit.measure == "loss"), None)
-        most = MOST_LOSS if allowed is None else max(HOPELESS * allowed, 0.02)
-        for other in self.outcomes:
-            loss = (other.figures or {}).get("loss")
-            if other.status != "done" or (loss is not None and loss["low"] <= most):
-                continue
-            shown = tr("everything", "全部") if loss is None else f"{100 * loss['mean']:.3g}%"
-            if other.candidate.steps == candidate.steps[:-1]:
-                return (
-                    f"{other.candidate.label} alone raises perplexity by {shown}.",
-                    f"仅 {other.candidate.label} 已使困惑度上升 {shown}。",
-                )
-            if _more_bits(other.candidate, candidate):
-                return (
-                    f"{other.candidate.label} has raised perplexity by {shown}; fewer bits lose more.",
-                    f"{other.candidate.label} 已使困惑度上升 {shown}，位数更少只会更差。",
-                )
-        return None
+        return impossible(candidate, self.outcomes) or hopeless(candidate, self.outcomes, allowed)
 
     def _try(self, outcome: Outcome) -> None:
         model, making = str(self.subject.path), 0.0
@@ -220,6 +190,9 @@ class Search:
             return configured(step.stage, values | {"data": [self.calibration]})
 
     def _measure(self, name: str, model: str) -> Done:
+        return produce(MEASURE, self._measuring(model), self.out / "measures" / name)
+
+    def _measuring(self, model: str) -> Stage:
         request = self.request
         ask = {} if request.task_items is None else {"limit": request.task_items}
         values = {
@@ -232,15 +205,24 @@ class Search:
             "data": request.task_data,
             "ask": ask,
             "turns": request.turns,
+            "memory": request.turns > 0,
             "seed": request.seed,
             "device": request.device,
         }
-        return produce("compression-measure", configured("compression-measure", values), self.out / "measures" / name)
+        return configured(MEASURE, values)
 
     def _finished(self, candidate: Candidate) -> bool:
-        """Whether a candidate was made and measured before, as far as its folders tell: then it costs no time."""
-        places = (self.out / "candidates" / candidate.name, self.out / "measures" / candidate.name)
-        return all((place / "manifest.json").is_file() for place in places)
+        """Whether a candidate is made and measured already, by the same settings: then it costs no time."""
+        model = str(self.subject.path)
+        for count, step in enumerate(candidate.steps, 1):
+            folder = self.out / "candidates" / Candidate(candidate.steps[:count]).name
+            if not (folder / MANIFEST).is_file():
+                return False
+            if not is_current(folder, current_key(step.stage, self._stage(step, model))):
+                return False
+            model = str(folder)
+        measure = self._measuring(model)
+        return is_current(self.out / "measures" / candidate.name, current_key(MEASURE, measure))
 
     def _made(self) -> set[tuple[Step, ...]]:
         return {one.candidate.steps for one in self.outcomes if one.status == "done"}
@@ -270,21 +252,11 @@ class Search:
         )
 
 
-def _more_bits(other: Candidate, candidate: Candidate) -> bool:
-    """Whether `other` is the same but for more bits."""
-    if len(other.steps) != 1 or len(candidate.steps) != 1 or other.steps[0].stage != candidate.steps[0].stage:
-        return False
-    a, b = dict(other.steps[0].values), dict(candidate.steps[0].values)
-    bits = a.pop("bits", None), b.pop("bits", None)
-    return a == b and None not in bits and bits[0] > bits[1]  # type: ignore[operator]
-
-
 def _command(step: Step, stage: Stage, folder: Path) -> str:
     """The command that makes the same by hand."""
     values = stage.model_dump(mode="json")
     names = ["model", *step.values, *(["data"] if step.reads else []), "seed"]
     names += [name for name in ("sequences", "length") if name in values and step.reads]
-    pairs = [
-        f"{name}={json.dumps(values[name]) if isinstance(values[name], list) else values[name]}" for name in names
-    ]
-    return " ".join(["luhuo", step.stage, *pairs, "--out", str(folder)])
+    texts = [json.dumps(values[name]) if isinstance(values[name], list) else values[name] for name in names]
+    pairs = [f"{name}={text}" for name, text in zip(names, texts, strict=True)]
+    return shlex.join(["luhuo", step.stage, *pairs, "--out", str(folder)])

@@ -30,7 +30,9 @@ LOOKED_AT = 400_000_000
 SPARE = 8
 """Times as much text is kept as is wanted, since nobody knows beforehand how many tokens it makes."""
 LEAST = 512
-"""Tokens below which nothing can be said, in all; a language with fewer is left out beside others."""
+"""Tokens below which nothing can be said."""
+SCARCE = 0.05
+"""Of the tokens: a language with less is left out beside others."""
 ENDS = ("\n", "。", ". ", "，", " ")
 """Where a text is cut, the best place first."""
 UNKNOWN = "other"
@@ -75,7 +77,7 @@ def select(path: str | Path, tokenizer: Tokenizer, *, tokens: int, length: int, 
             where=path,
             fix=tr("Give more text: some ten thousand characters.", "请提供更多文本：上万字为宜。"),
         )
-    return [passage for lang in sorted(found) if counts[lang] >= LEAST or len(found) == 1 for passage in found[lang]]
+    return [passage for lang in sorted(found) if counts[lang] >= SCARCE * total for passage in found[lang]]
 
 
 def _documents(path: Path, tokenizer: Tokenizer) -> Iterator[tuple[str, str, str]]:

@@ -48,13 +48,11 @@ class Original:
     """(tokens, width) fp32: the states from which each token is predicted."""
     head: Decoder
     """The original without its blocks."""
-    tokenizer: Tokenizer
 
 
 def read_original(model: Decoder, passages: Sequence[Passage]) -> Original:
     """Let the original read; it loses its blocks, since only its output matrix is wanted afterwards."""
-    tokenizer = tokenizer_of(model)
-    rows, given = _rows(tokenizer, [passage.text for passage in passages])
+    rows, given = _rows(tokenizer_of(model), [passage.text for passage in passages])
     nats: list[Tensor] = [torch.empty(0)] * len(rows)
     states: list[Tensor] = [torch.empty(0)] * len(rows)
     with torch.inference_mode():
@@ -67,7 +65,7 @@ def read_original(model: Decoder, passages: Sequence[Passage]) -> Original:
                 ]
                 nats[number], states[number] = torch.cat(parts), state.float().cpu()
     model.blocks = nn.ModuleList()
-    return Original(list(passages), rows, given, nats, states, model, tokenizer)
+    return Original(list(passages), rows, given, nats, states, model)
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,8 @@ def compare(model: Decoder, original: Original) -> Quality:
 
     With another tokenizer (a trimmed vocabulary) only the losses of whole passages can be compared.
     """
-    tokenizer = tokenizer_of(model)
-    same = tokenizer.fingerprint == original.tokenizer.fingerprint
-    rows, given = (original.rows, original.given)
-    if not same:
-        rows, given = _rows(tokenizer, [passage.text for passage in original.passages])
+    rows, given = _rows(tokenizer_of(model), [passage.text for passage in original.passages])
+    same = rows == original.rows and model.config.vocab_size == original.head.config.vocab_size
     nats, divergences = np.zeros(len(rows)), [np.zeros(0)] * len(rows)
     agreed = np.zeros(len(rows))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""What became of each candidate, and the report that is made of all of them: report.json and its page."""
+"""The report that is made of what became of all candidates: report.json and its page."""
 
 from __future__ import annotations
 
@@ -8,61 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from luhuo.compress.report.candidates import Candidate
 from luhuo.compress.report.front import pareto, recommend
 from luhuo.compress.report.limits import Limit
+from luhuo.compress.report.outcome import Outcome
 from luhuo.core.artifact import read_manifest
 from luhuo.core.atomic import write_json
 from luhuo.core.device import cpu_threads
-from luhuo.core.errors import LuhuoError
 from luhuo.report.compression.write import write_page
 
 REPORT = "report.json"
 SCHEMA = 1
-NOT_REACHED = {"en": "The run ended before.", "zh": "运行在此之前结束。"}
-
-
-class Outcome:
-    """One candidate: "waiting", "done", "skipped" or "failed"."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.status = "waiting"
-        self.reason = NOT_REACHED
-        self.figures: dict[str, Any] | None = None
-        self.path = ""
-        self.commands: list[str] = []
-        self.seconds: dict[str, float] = {}
-
-    def done(self, figures: dict[str, Any], path: str, making: float, measuring: float) -> None:
-        """It was made and measured."""
-        self.status, self.figures, self.path, self.reason = "done", figures, path, {"en": "", "zh": ""}
-        self.seconds = {"make": making, "measure": measuring}
-
-    def skip(self, english: str, chinese: str) -> None:
-        """It was not tried."""
-        self.status, self.reason = "skipped", {"en": english, "zh": chinese}
-
-    def fail(self, error: LuhuoError) -> None:
-        """It could not be made or measured."""
-        self.status, self.reason = "failed", {"en": str(error), "zh": str(error)}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        steps = [
-            {"stage": step.stage, "method": step.kind[1], "values": dict(step.values)} for step in self.candidate.steps
-        ]
-        return {
-            "name": self.candidate.name,
-            "label": self.candidate.label,
-            "steps": steps,
-            "status": self.status,
-            "reason": self.reason,
-            "figures": self.figures,
-            "path": self.path,
-            "commands": self.commands,
-            "seconds": self.seconds,
-        }
 
 
 def conclude(
