@@ -22,6 +22,7 @@ from luhuo.train.sparsity import cubic
 from luhuo.train.sparsity_config import Sparsity
 from luhuo.train.trainer import Trainer
 from tests.golden import PLAIN, Corpus
+from tests.test_train_parallel import close, together, train
 
 STEPS = 12
 
@@ -172,3 +173,20 @@ def test_masks_keep_the_highest_scores() -> None:
 def test_equal_scores_are_broken_by_place() -> None:
     assert kept_of_pattern(torch.ones(1, 4), Pattern(2, 4)).tolist() == [[True, True, False, False]]
     assert kept_of_share(torch.ones(1, 4), 0.75).tolist() == [[True, False, False, False]]
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [{"fsdp": 2}, pytest.param({"tp": 2}, marks=pytest.mark.slow), pytest.param({"dp": 2}, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_zeros_are_kept_in_pieces_of_the_weights_too(parallel: dict[str, int], tmp_path: Path) -> None:
+    """Processes that hold pieces end with the zeros, and the weights, of one process."""
+    settings = {"optimiser": "adamw", "sparsity": {"keep": True}}
+    alone = train(tmp_path / "alone", {}, settings)
+    found = together(tmp_path / "many", 2, parallel, **settings)
+    assert alone is not None
+    assert close(alone, found, 2e-4)
+    for name, was in zeros(alone).items():
+        assert torch.equal(found[name] == 0, was), name
+    assert any(bool(was.any()) for was in zeros(alone).values())
