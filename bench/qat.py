@@ -1,7 +1,7 @@
 """Training with rounded matrices against rounding after training, at few bits and on equal data.
 
     python bench/qat.py MODEL RUN [--bits 3,2] [--group 64] [--seeds 0,1,2] [--steps 300] [--batch 4096]
-        [--rate 0.002] [--sequences 64] [--arms rtn,gptq,tuned,ste,lsq,lsq-taught] [--kb 60]
+        [--rate 0.001] [--sequences 64] [--arms rtn,gptq,tuned,ste,lsq,lsq-taught] [--kb 60]
         [--out DIR]
 
 MODEL is a trained model in full precision, RUN the folder of its recipe's run (shards, tokenizer, text). Arms:
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4096, help="tokens a step")
     parser.add_argument("--length", type=int, default=256, help="tokens a row")
     parser.add_argument("--sequences", type=int, default=64, help="of calibration, of as many tokens as a row")
-    parser.add_argument("--rate", type=float, default=0.002, help="peak learning rate of all trained arms")
+    parser.add_argument("--rate", type=float, default=0.001, help="peak learning rate of all trained arms")
     parser.add_argument("--arms", default="rtn,gptq,tuned,ste,lsq,lsq-taught")
     parser.add_argument("--kb", type=int, default=60, help="kilobytes of each source that are scored")
     parser.add_argument("--threads", type=int, default=1)

@@ -81,6 +81,14 @@ def test_a_step_is_learned_by_its_logarithm_and_used_as_it_is_stored() -> None:
     torch.testing.assert_close(rounding.step.grad, scale.grad * rounding.step.detach().exp())
 
 
+def test_learned_steps_begin_with_the_least_error_or_as_the_paper_has_it() -> None:
+    matrix = linear()
+    best, _ = Grid(2, GROUP).scales(matrix.weight.detach())
+    torch.testing.assert_close(refreshed(matrix, bits=2, method="lsq").steps().detach(), best, rtol=0.005, atol=0)
+    plain = refreshed(matrix, bits=2, method="lsq", search=False).steps().detach()
+    torch.testing.assert_close(plain, first_steps(matrix.weight.detach(), GROUP, 2), rtol=0.005, atol=0)
+
+
 def test_first_steps_are_twice_the_mean_size_over_the_root_of_the_largest_integer() -> None:
     weight = random(ROWS, COLUMNS)
     found = first_steps(weight, GROUP, 3)

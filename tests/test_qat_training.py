@@ -249,7 +249,6 @@ def test_bad_settings_are_told_with_their_place() -> None:
         QuantisedTraining(fresh(), Quantisation(bits=4, group=8, start_step=5), 5)
     for values, told in (
         ({"method": "lsq", "symmetric": False}, "symmetric grids only"),
-        ({"method": "lsq", "search": False}, "does not read search"),
         ({"step_rate": 2.0}, "does not read step_rate"),
         ({"bits": 5}, "Input should be"),
         ({"group": 12}, "multiple of 8"),

@@ -65,10 +65,13 @@ class Rounding(nn.Module):
             return
         weight = merged(matrix)
         mine = local(weight)  # with FSDP some rows: a scale belongs to one row
-        if self.step is not None:
+        if self.step is not None and not self.grid.search:
             self.step.copy_(gathered(first_steps(mine, self.group, self.grid.bits), weight).log())
             return
         scale, zero = self.grid.scales(mine)
+        if self.step is not None:
+            self.step.copy_(gathered(scale, weight).log())
+            return
         self.scale.copy_(gathered(scale, weight))
         self.zero.copy_(gathered(zero, weight))
 
