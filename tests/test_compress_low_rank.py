@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from torch import Tensor
 
 from luhuo.adapter.open import open_decoder
+from luhuo.cli import parse_pairs
+from luhuo.compress.layer_sharing_stage import ShareLayersStage
 from luhuo.compress.low_rank.asvd import root_of_magnitudes
 from luhuo.compress.low_rank.lqer import residual
 from luhuo.compress.low_rank.lqer_stage import LqerStage
@@ -20,6 +24,7 @@ from luhuo.compress.low_rank.svd import decompose, refitted
 from luhuo.compress.low_rank.svd_llm import root_of_moment
 from luhuo.compress.quantise_stage import QuantizeStage
 from luhuo.compress.rtn import rtn
+from luhuo.compress.vocabulary_stage import TrimVocabularyStage
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.export import export
@@ -31,6 +36,7 @@ from luhuo.model.factorised import FactorisedLinear, densify, factorised
 from luhuo.model.grid import Grid, dense
 from luhuo.model.load import load_decoder
 from luhuo.model.save import save
+from luhuo.stages import configured
 from tests.small_chat import TEXTS, small_model
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -308,3 +314,30 @@ def test_lqer_wants_a_quantised_model(made: Path, tmp_path: Path):
     values = {"model": str(made / "model"), "quantised": str(made / "model"), "data": str(made / "text.txt")}
     with pytest.raises(LuhuoError, match="not quantised"):
         produce("lqer", LqerStage.parse(values | {"sequences": 2, "length": 16}), tmp_path / "out")
+
+
+PAGES = [Path(__file__).parent.parent / "docs" / f"compression-{name}" for name in ("low-rank", "vocabulary")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_pages_is_understood_and_both_languages_show_the_same(page: Path):
+    found = []
+    for ending in (".md", ".zh.md"):
+        text = page.with_name(page.name + ending).read_text(encoding="utf-8")
+        blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        found.append([shlex.split(line) for block in blocks for line in block.splitlines()])
+    assert found[0] == found[1] and found[0]
+    for program, stage, *words in found[0]:
+        assert program == "luhuo"
+        configured(stage, parse_pairs(words[: words.index("--out")], "command line"))
+
+
+def test_settings_are_described_in_both_languages_and_named_on_the_pages():
+    for kind, page in ((FactoriseStage, 0), (LqerStage, 0), (ShareLayersStage, 0), (TrimVocabularyStage, 1)):
+        for name, row in kind.model_fields.items():
+            assert row.description and row.json_schema_extra and row.json_schema_extra.get("zh")  # type: ignore[union-attr]
+            if name in ("seed", "model", "quantised", "threads", "sequences", "length", "rank", "weights", "data"):
+                continue
+            for ending in (".md", ".zh.md"):
+                text = PAGES[page].with_name(PAGES[page].name + ending).read_text(encoding="utf-8")
+                assert f"`{name}" in text, name
