@@ -24,6 +24,7 @@ from luhuo.model.save import save
 from luhuo.recipe.runner import run
 from luhuo.recipe.schema import load_recipe
 from luhuo.tokenizer.tokenizer import Tokenizer
+from luhuo.train.plan import machine
 from luhuo.train.sparsity import cubic
 from tests.objective_runs import TEXTS, material
 
@@ -244,3 +245,14 @@ def test_a_quantised_model_is_refused(given: dict[str, str], tmp_path: Path) -> 
     save(model, tmp_path / "int8")
     with pytest.raises(LuhuoError, match="quantised already"):
         pruned({**given, "model": str(tmp_path / "int8")}, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "values", [{"method": "sparsegpt"}, {"method": "structured", "layers": 1, "depth": "loss"}], ids=str
+)
+def test_too_little_memory_is_told_before_anything_is_done(
+    values: dict[str, Any], given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 100_000)
+    with pytest.raises(LuhuoError, match="not enough memory"):
+        pruned(given, tmp_path / "out", **values)

@@ -13,6 +13,7 @@ from luhuo.compress.calibration import sequences
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.allocation import outliers, owl
 from luhuo.compress.prune.magnitude import global_threshold, magnitude
+from luhuo.compress.prune.memory import check_room
 from luhuo.compress.prune.sparsegpt import sparsegpt
 from luhuo.compress.prune.target import Target, share_of_zeros
 from luhuo.compress.prune.wanda import wanda
@@ -53,6 +54,7 @@ def prune_weights(stage: PruneStage, out: Workspace) -> None:
         with Walk(stage.model, given, scratch / "owl", title="prune: owl") as walk:
             shares = _by_outliers(walk, _target(stage).sparsity)
     with Walk(stage.model, given, scratch, title=f"prune: {stage.method}") as walk:
+        check_room(walk, stage.method)
         worker = _Worker(stage, walk, shares)
         for step in walk:
             step.notes["matrices"] = [worker.prune(step, name) for name in worker.collected(step)]

@@ -22,6 +22,7 @@ from luhuo.compress.calibration import sequences
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.depth import SAMPLE, Influence, by_influence, by_loss, contiguous
 from luhuo.compress.prune.heads import choose_heads, columns_of
+from luhuo.compress.prune.memory import check_room
 from luhuo.compress.prune.parts import Parts
 from luhuo.compress.prune.refit import refit
 from luhuo.compress.prune.shape import Wanted, wanted
@@ -172,7 +173,9 @@ class _Work:
         folder = self.scratch / name
         if name != "blocks":  # what was only measured is not kept, so that a run that was cut off measures again
             shutil.rmtree(folder, ignore_errors=True)
-        return Walk(self.reference, read, folder, title=f"prune: {title}")
+        walk = Walk(self.reference, read, folder, title=f"prune: {title}")
+        check_room(walk, "structured", whole=name == "depth" and stage.depth == "loss")
+        return walk
 
     def _write(self, walk: Walk, parts: Parts, name: str, changed: dict[str, Kept] | None = None) -> None:
         self.config = write_smaller(walk, parts, self.scratch / name, changed or {})
