@@ -6,9 +6,9 @@ activations (W8A8), FP8, two of four values (2:4). Weights are rounded to the ne
 take turns; of each the median processor time is printed, and its ratio to a form named beside it, turn by turn. With
 `--half` also a model with half of the heads and half of the MLP.
 
-    python bench/packed.py [--model REF] [--turns 9] [--rows 1] [--half] [--products]
+    python bench/packed.py [--model REF] [--turns 9] [--rows 1] [--forms NAME …] [--half] [--products]
 
-`--products` measures single products instead, in nanoseconds a weight that is read from memory, and not from a cache.
+`--products` measures single products instead, of so many matrices that they come from memory and not from a cache.
 """
 
 from __future__ import annotations
@@ -38,18 +38,20 @@ TOKENS, PREFILL = 24, 512
 Form = Callable[[Tensor], KeptLinear]
 
 
-def in_four_bits(weight: Tensor, *, low: bool = False, moved: bool = False, bits: int = 4) -> KeptLinear:
-    """Groups of 64 columns, as the files of other programs."""
+def in_four_bits(
+    weight: Tensor, *, group: int = 64, low: bool = False, moved: bool = False, bits: int = 4
+) -> KeptLinear:
+    """By the range of each group."""
     wide = weight.float()
     rows, columns = wide.shape
-    grouped = wide.view(rows, -1, 64)
+    grouped = wide.view(rows, -1, group)
     bottom, top = grouped.amin(-1), grouped.amax(-1)
     scale = (top - bottom).clamp(min=1e-8) / (2**bits - 1)
     least = bottom if low else -(2 ** (bits - 1)) * scale
     q = ((grouped - least[..., None]) / scale[..., None]).round().clamp(0, 2**bits - 1)
     q = (q if low else q - 2 ** (bits - 1)).to(torch.int8).view(rows, columns)
     order = torch.randperm(columns).int() if moved else None
-    found = Rounded(q, scale.half(), least.half() if low else None, 4, 64, order)
+    found = Rounded(q, scale.half(), least.half() if low else None, 4, group, order)
     return QuantisedLinear(found.packed())
 
 
@@ -67,16 +69,16 @@ def in_fp8(weight: Tensor) -> KeptLinear:
 
 
 def in_two_of_four(weight: Tensor) -> KeptLinear:
-    """The two largest of each four."""
-    fours = weight.detach().clone().view(len(weight), -1, 4)
-    fours.scatter_(-1, fours.abs().argsort(-1)[..., :2], 0)
-    return SparseLinear(sparse.pack(fours.view_as(weight)))
+    """The first and the third of each four: which they are makes no difference here."""
+    whole = weight.detach().clone()
+    whole[:, 1::2] = 0
+    return SparseLinear(sparse.pack(whole))
 
 
 FORMS: dict[str, tuple[Form | None, str]] = {
     "bf16": (None, "bf16"),
     "int8": (lambda w: QuantisedLinear(round_matrix(w, 8, 64).packed()), "bf16"),
-    "int4": (lambda w: QuantisedLinear(round_matrix(w, 4, 32).packed()), "bf16"),
+    "int4": (lambda w: in_four_bits(w, group=32), "bf16"),
     "int4 g64": (in_four_bits, "int4"),
     "int4 g64 lows": (lambda w: in_four_bits(w, low=True), "int4"),
     "int4 g64 order": (lambda w: in_four_bits(w, moved=True), "int4"),
@@ -144,7 +146,7 @@ def measure(runs: dict[str, Callable[[], float]], against: dict[str, str], turns
         )
 
 
-def single_products(turns: int, rows: int) -> None:
+def single_products(turns: int, rows: int, forms: list[str]) -> None:
     """Products of one shape in all forms, over so many matrices that none stays in a cache."""
     shape, count = (1536, 2048), 24
     weights = [torch.randn(shape).bfloat16() for _ in range(count)]
@@ -152,6 +154,7 @@ def single_products(turns: int, rows: int) -> None:
     views = {
         name: [form(w) for w in weights] if form else [low_bit.describe_dense(w) for w in weights]
         for name, (form, _) in FORMS.items()
+        if name in forms
     }
     tables = {n: [m.describe() if isinstance(m, KeptLinear) else m for m in made] for n, made in views.items()}
 
@@ -165,7 +168,7 @@ def single_products(turns: int, rows: int) -> None:
         return run
 
     print(f"products of {rows} rows with {shape[0]} x {shape[1]}:")
-    measure({name: run_of(name) for name in FORMS}, {name: other for name, (_, other) in FORMS.items()}, turns)
+    measure({name: run_of(name) for name in forms}, {name: FORMS[name][1] for name in forms}, turns)
 
 
 @torch.inference_mode()
@@ -174,24 +177,27 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--half", action="store_true")
     parser.add_argument("--products", action="store_true")
     wanted = parser.parse_args()
     if wanted.products:
-        single_products(wanted.turns, wanted.rows)
+        single_products(wanted.turns, wanted.rows, wanted.forms)
     else:
         whole_models(wanted)
 
 
 def whole_models(wanted: argparse.Namespace) -> None:
     """Decoding and reading a prompt in all forms."""
-    models = {name: put_all(load_decoder(wanted.model, "bf16", "cpu"), form) for name, (form, _) in FORMS.items()}
-    against = {name: other for name, (_, other) in FORMS.items()}
+    models = {name: put_all(load_decoder(wanted.model, "bf16", "cpu"), FORMS[name][0]) for name in wanted.forms}
+    against = {name: FORMS[name][1] for name in wanted.forms}
     if wanted.half:
-        config = models["bf16"].config
+        config = next(iter(models.values())).config
         half = {"intermediate_size": config.intermediate_size // 2, "heads": config.kv_heads * max(
             1, config.heads // config.kv_heads // 2), "kv_heads": config.kv_heads}  # fmt: skip
         for name in ("bf16", "int4"):
+            if name not in models:
+                continue
             small = initialise(Decoder(config.model_copy(update=half)), 0).to(torch.bfloat16).eval()
             models[f"{name} half"], against[f"{name} half"] = put_all(small, FORMS[name][0]), name
     for name, model in models.items():

@@ -131,7 +131,7 @@ def test_the_step_sees_weights_that_change_and_leaves_models_it_does_not_know_al
     for changes in ({"windows": (3, 0)}, {"norm": "layer"}, {"logit_softcap": 3.0}, {"activation": "gelu"}):
         assert DecodeStep.of(small(**changes)) is None
     assert not step.fits(KVCache(model.config, 17, 8))
-    assert not step.fits(KVCache(model.config, 1, 8, stored=torch.int8))
+    assert not step.fits(KVCache(model.config, 1, 8, stored=torch.float16))
 
 
 @pytest.mark.parametrize(("scheme", "bound"), [("int8", 0.05), ("int4", 0.4)])

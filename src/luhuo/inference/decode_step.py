@@ -73,7 +73,7 @@ class _Cache(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("keys", "values")),
         *((name, ctypes.c_int64) for name in ("number", "row_stride", "head_stride", "slot_stride")),
         *((name, ctypes.c_void_p) for name in ("key_scales", "value_scales")),
-        *((name, ctypes.c_int64) for name in ("scale_count", "widened")),
+        *((name, ctypes.c_int64) for name in ("key_scale_count", "value_scale_count", "widened")),
     )
 
 
@@ -277,5 +277,6 @@ def _kept(cache: KVCache) -> ctypes.Array[_Cache]:
         if cache.stored in FEW:
             scales = cache.key_scales[layer], cache.value_scales[layer]
             table[layer].key_scales, table[layer].value_scales = (part.data_ptr() for part in scales)
-            table[layer].scale_count, table[layer].widened = scales[0].shape[-1], NUMBERS[cache.dtype]
+            table[layer].key_scale_count, table[layer].value_scale_count = (part.shape[-1] for part in scales)
+            table[layer].widened = NUMBERS[cache.dtype]
     return table

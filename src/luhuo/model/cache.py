@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from luhuo.model.cache_formats import kept_bytes, kept_in, quantise, widened
+from luhuo.model.cache_formats import KEYS, VALUES, kept_bytes, kept_in, quantise, widened
 from luhuo.model.config import ModelConfig
 from luhuo.model.stack_config import StackConfig
 
@@ -38,7 +38,10 @@ class KVCache:
         slots = -(-capacity // BLOCK) * BLOCK
         self.dtype, self.stored = dtype, stored or dtype
         shapes = [((batch, h, slots, w), (batch, vh, slots, vw)) for (h, w), (vh, vw) in config.layer_widths]
-        both = [[self._empty(shape, device) for shape in kind] for kind in zip(*shapes, strict=True)]
+        both = [
+            [self._empty(shape, most, device) for shape in kind]
+            for most, kind in zip((KEYS, VALUES), zip(*shapes, strict=True), strict=True)
+        ]
         self.keys, self.values = ([numbers for numbers, _ in kind] for kind in both)
         few = self.stored in (torch.int8, torch.int4)
         self.key_scales, self.value_scales = ([scales for _, scales in kind if few] for kind in both)
@@ -47,9 +50,9 @@ class KVCache:
         """The tokens themselves, where the model may have to read them again."""
         self.lengths: list[int] = [0] * batch
 
-    def _empty(self, shape: tuple[int, ...], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    def _empty(self, shape: tuple[int, ...], most: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """Numbers and scales for vectors (batch, heads, slots, features)."""
-        numbers, width, scales, count = kept_in(self.stored, shape[-1])
+        numbers, width, scales, count = kept_in(self.stored, shape[-1], most)
         return (
             torch.zeros(*shape[:-1], width, dtype=numbers, device=device),
             torch.zeros(*shape[:-1], count, dtype=scales, device=device),
@@ -129,9 +132,10 @@ class KVCache:
         first = self.longest == 0 and key.shape[2] > 1 and self.stored == self.dtype
         end = self.longest + key.shape[2]
         found = []
-        for new, kept, scales in ((key, self.keys, self.key_scales), (value, self.values, self.value_scales)):
+        ours, theirs = (key, self.keys, self.key_scales, KEYS), (value, self.values, self.value_scales, VALUES)
+        for new, kept, scales, most in (ours, theirs):
             if scales:
-                new, scale = quantise(new, self.stored)
+                new, scale = quantise(new, self.stored, most)
                 self._write(scales[layer], scale)
                 self._write(kept[layer], new)
                 both = self._read(kept[layer], end), self._read(scales[layer], end)
@@ -240,4 +244,8 @@ class CacheRows(KVCache):
 
 def bytes_per_token(config: ModelConfig | StackConfig, stored: torch.dtype) -> int:
     """What a cache in this number format takes for one token."""
-    return sum(heads * kept_bytes(stored, size) for widths in config.layer_widths for heads, size in widths)
+    return sum(
+        heads * kept_bytes(stored, size, most)
+        for widths in config.layer_widths
+        for (heads, size), most in zip(widths, (KEYS, VALUES), strict=True)
+    )

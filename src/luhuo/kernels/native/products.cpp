@@ -9,20 +9,9 @@
 // of 32 bits belongs to one row, so nothing is summed across lanes.
 #include <cmath>
 #include <cstring>
+#include "half.h"
 #include "products.h"
 #include "wide.h"
-
-static inline float of_half(uint16_t bits) {
-    uint32_t sign = (uint32_t)(bits & 0x8000) << 16, rest = (uint32_t)(bits & 0x7fff) << 13;
-    float value, magic = 5.192296858534828e33f;  // 2^112: moves the exponent's bias, and makes subnormals right
-    std::memcpy(&value, &rest, 4);
-    value *= magic;
-    uint32_t whole;
-    std::memcpy(&whole, &value, 4);
-    whole |= sign;
-    std::memcpy(&value, &whole, 4);
-    return value;
-}
 
 // An E4M3 number without its sign as bf16 (Micikevicius et al. 2022): exponents from -6, subnormals below, one NaN.
 static bf16 of_eight_bits(int bits) {
