@@ -15,6 +15,7 @@ from luhuo.kernels.packed import pack
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.eight_bit import EightBitLinear
+from luhuo.model.gguf import export_gguf
 from luhuo.model.initialise import initialise
 from luhuo.model.layers import Linear
 from luhuo.model.load import load_decoder
@@ -124,6 +125,9 @@ def test_a_model_pruned_two_of_four_is_kept_so_where_that_is_asked_for(tmp_path:
     ids = torch.randint(96, (2, 20), generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         torch.testing.assert_close(found(ids).float(), dense(ids).float(), atol=0.1, rtol=0.02)
+    export_gguf(dense, tmp_path / "pruned.gguf", "bf16", note=lambda _: None)
+    other = load_decoder(tmp_path / "pruned.gguf", dtype="sparse", device="cpu")
+    assert isinstance(module_of(other, NAMES[3]), SparseLinear)
     save(small(), tmp_path / "dense")
     with pytest.raises(LuhuoError, match="2:4"):
         load_decoder(tmp_path / "dense", dtype="sparse", device="cpu")

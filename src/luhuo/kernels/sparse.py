@@ -49,7 +49,9 @@ def pack(weight: Tensor) -> Sparse:
     places = (fours == 0).sort(dim=-1, stable=True).indices[..., :2].sort(-1).values
     values = fours.gather(-1, places).contiguous().view(torch.int16).int() & 0xFFFF  # (rows, fours, 2)
     pairs = values[..., 0] | values[..., 1] << 16
-    lanes = places.int().view(len(whole), -1, 8, 2) << 2 * torch.arange(8, dtype=torch.int32)[:, None]
+    lanes = (
+        places.int().view(len(whole), -1, 8, 2) << 2 * torch.arange(8, dtype=torch.int32, device=whole.device)[:, None]
+    )
     halves = lanes.sum(2, dtype=torch.int32)
     both = torch.cat([(halves[..., 0] | halves[..., 1] << 16)[..., None], pairs.view(len(whole), -1, 8)], -1)
     by_unit = both.view(len(whole) // UNIT, UNIT, -1, 9).permute(0, 2, 3, 1)

@@ -52,7 +52,8 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
     if folder.is_file():
         from luhuo.model.gguf import load_gguf
 
-        return load_gguf(folder, dtype, device)
+        found = load_gguf(folder, dtype, device)
+        return _two_of_four(found, reference) if dtype == SPARSE else found
     root = encoder_folder(folder)
     values = read_values(root)
     config = read_config(values, root / "config.json")
@@ -91,15 +92,8 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
             fill(model, config, weights, unused, keep)
         fingerprint = files.metadata.get(TOKENIZER_KEY)
     model.tokenizer = read_tokenizer(root, fingerprint)
-    if dtype == SPARSE and not keep_sparse(model):
-        raise LuhuoError(
-            tr(
-                "No matrix of this model keeps at most two of every four values.",
-                "该模型没有每四个值至多保留两个的矩阵。",
-            ),
-            expected=tr("a model pruned to 2:4", "按 2:4 剪枝的模型"),
-            found=reference,
-        )
+    if dtype == SPARSE:
+        _two_of_four(model, reference)
     return model.to(place).eval()
 
 
@@ -112,6 +106,20 @@ def load_decoder(reference: str | Path, dtype: str = "auto", device: str = "auto
             expected=tr("a decoder (a causal language model)", "解码器（因果语言模型）"),
             found=f"{type(model).__name__} ({model.config.family})",
             where=reference,
+        )
+    return model
+
+
+def _two_of_four(model: Any, reference: str | Path) -> Any:
+    """A decoder whose pruned matrices are kept as such. Raises `LuhuoError` if it has none."""
+    if not keep_sparse(model):
+        raise LuhuoError(
+            tr(
+                "No matrix of this model keeps at most two of every four values.",
+                "该模型没有每四个值至多保留两个的矩阵。",
+            ),
+            expected=tr("a model pruned to 2:4", "按 2:4 剪枝的模型"),
+            found=reference,
         )
     return model
 
