@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -62,8 +61,3 @@ def by_loss(loss: Callable[[Sequence[int]], float], layers: int, wanted: int) ->
         losses = [loss([layer for layer in stay if layer != gone]) for gone in stay]
         stay.pop(min(range(len(losses)), key=losses.__getitem__))
     return stay
-
-
-def evenly(tokens: int, most: int = SAMPLE) -> Tensor:
-    """At most so many places among `tokens`, evenly spread."""
-    return torch.arange(0, tokens, max(1, -(-tokens // most)))

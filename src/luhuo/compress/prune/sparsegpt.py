@@ -51,41 +51,35 @@ def sparsegpt(
     Weights whose input is always 0 go first. Raises `LuhuoError` if the moment is not finite or cannot be factored.
     """
     original, columns = weight.float(), weight.shape[1]
-    dead = hessian.diagonal() <= 0
     upper, used = inverse_factor(hessian, damping)
-    wide = original.masked_fill(dead, 0.0)
+    wide = original.masked_fill(hessian.diagonal() <= 0, 0.0)
     found = None if grid is None else grid.scales(wide, hessian.diagonal())
-    integers = torch.empty_like(wide) if grid is not None else None
-    step = block if target.pattern is None else max(1, block // target.pattern.of) * target.pattern.of
+    integers = torch.empty_like(wide)
+    pattern = target.pattern
+    step = block if pattern is None else max(1, block // pattern.of) * pattern.of
     for start in range(0, columns, step):
         end = min(start + step, columns)
-        importance = upper.diagonal()[start:end].square()
-        kept = None
-        if target.pattern is None:
-            scores = wide[:, start:end].square() / importance
-            kept = torch.cat([target.mask(part, "matrix") for part in scores.split(list(rows or [len(wide)]))])
+        score = upper.diagonal()[start:end].square()
+        kept = torch.empty(len(wide), end - start, dtype=torch.bool)
+        if pattern is None:
+            parts = (wide[:, start:end].square() / score).split(list(rows or [len(wide)]))
+            kept[:] = torch.cat([target.mask(part, "matrix") for part in parts])
         errors = torch.empty(len(wide), end - start)
         for column in range(start, end):
             place = column - start
-            if target.pattern is not None and place % target.pattern.of == 0:
-                group = slice(place, place + target.pattern.of)
-                ahead = wide[:, start:end][:, group].square() / importance[group]
-                of_group = target.mask(ahead, "row")
-                kept = of_group if kept is None or place == 0 else torch.cat([kept, of_group], 1)
-            assert kept is not None
-            w = wide[:, column]
+            if pattern is not None and place % pattern.of == 0:
+                ahead = slice(place, place + pattern.of)
+                kept[:, ahead] = target.mask(wide[:, start:end][:, ahead].square() / score[ahead], "row")
+            w = wide[:, column].clone()
             q = torch.where(kept[:, place], w, 0.0)
-            if grid is not None and found is not None and integers is not None:
-                at = column // grid.width(columns)
-                scale, zero = found[0][:, at], found[1][:, at]
+            if grid is not None and found is not None:
+                scale, zero = (part[:, column // grid.width(columns)] for part in found)
                 integers[:, column] = grid.nearest(q, scale, zero)
                 q = (integers[:, column] - zero) * scale
-            error = (w - q) / upper[column, column]
+            errors[:, place] = (w - q) / upper[column, column]
             wide[:, column] = q
-            wide[:, column + 1 : end] -= error[:, None] * upper[column, column + 1 : end]
-            errors[:, place] = error
+            wide[:, column + 1 : end] -= errors[:, place, None] * upper[column, column + 1 : end]
         wide[:, end:] -= errors @ upper[start:end, end:]
-    if grid is None or found is None or integers is None:
-        return Outcome(wide, None, relative_error(original, wide, hessian), used)
-    rounded = grid.rounded(integers, *found)
-    return Outcome(dense(rounded), rounded, relative_error(original, dense(rounded), hessian), used)
+    rounded = None if grid is None or found is None else grid.rounded(integers, *found)
+    result = wide if rounded is None else dense(rounded)
+    return Outcome(result, rounded, relative_error(original, result, hessian), used)
