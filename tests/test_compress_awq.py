@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from luhuo.model.decoder import Decoder
 from luhuo.model.grid import Grid, dense
 from luhuo.model.load import load
 from luhuo.model.save import save
+from tests.compress_cases import divergence, quantised, report_of, small_directory
 from tests.family_cases import CASES
 from tests.family_checks import publish, random_ids, reference
 from tests.small_chat import small_model
@@ -54,7 +56,7 @@ def test_scales_are_as_good_as_the_papers_search_in_float64(bits: Width) -> None
         scale = scale / (scale.max() * scale.min()).sqrt()
         rounded = asymmetric(w * scale, bits, 32) / scale
         errors.append(float((x @ (rounded - w).T).square().sum() / (x @ w.T).square().sum()))
-    found = search([weight], moment_of(inputs), inputs.abs().mean(0), Grid(bits, 32, symmetric=False))
+    found = search([weight], moment_of(inputs), inputs.abs().mean(0), [Grid(bits, 32, symmetric=False)])
     assert found.plain == pytest.approx(errors[0], rel=0.01)
     assert found.error <= min(errors) * 1.01
     assert found.error < 0.85 * found.plain
@@ -63,7 +65,7 @@ def test_scales_are_as_good_as_the_papers_search_in_float64(bits: Width) -> None
 def test_without_the_weights_share_the_chosen_error_is_the_papers() -> None:
     inputs, weight = layer(seed=3)
     grid = Grid(4, 32, symmetric=False)
-    found = search([weight], moment_of(inputs), inputs.abs().mean(0), grid)
+    found = search([weight], moment_of(inputs), inputs.abs().mean(0), [grid])
     x, w, scale = inputs.double(), weight.double(), found.scale.double()
     error = x @ (asymmetric(w * scale, 4, 32) / scale - w).T
     assert found.error == pytest.approx(float(error.square().sum() / (x @ w.T).square().sum()), rel=0.01)
@@ -72,8 +74,8 @@ def test_without_the_weights_share_the_chosen_error_is_the_papers() -> None:
 def test_matrices_that_share_an_input_get_the_scales_that_serve_both() -> None:
     inputs, first = layer()
     second = 3 * layer(seed=1)[1]
-    together = search([first, second], moment_of(inputs), inputs.abs().mean(0), Grid(3, 32))
-    stacked = search([torch.cat([first, second])], moment_of(inputs), inputs.abs().mean(0), Grid(3, 32))
+    together = search([first, second], moment_of(inputs), inputs.abs().mean(0), 2 * [Grid(3, 32)])
+    stacked = search([torch.cat([first, second])], moment_of(inputs), inputs.abs().mean(0), [Grid(3, 32)])
     assert torch.equal(together.scale, stacked.scale)
     assert together.error == pytest.approx(stacked.error, rel=1e-5)
 
@@ -108,7 +110,7 @@ def test_cut_ranges_are_no_worse_than_the_authors_and_no_row_loses() -> None:
 def test_a_column_without_input_and_a_matrix_of_zeros_do_no_harm() -> None:
     inputs, weight = layer()
     inputs[:, 5] = 0
-    found = search([weight, torch.zeros(4, 64)], moment_of(inputs), inputs.abs().mean(0), Grid(4, 32))
+    found = search([weight, torch.zeros(4, 64)], moment_of(inputs), inputs.abs().mean(0), 2 * [Grid(4, 32)])
     assert bool(found.scale.isfinite().all()) and bool((found.scale > 0).all())
 
 
@@ -185,3 +187,24 @@ def test_a_feature_that_a_norm_switches_off_is_left_alone() -> None:
     taken = fold(block, place, torch.full((64,), 2.0))  # type: ignore[arg-type]
     assert taken[3] == 1 and bool((taken[:3] == 2).all())
     assert block.attention_norm.weight[3] == 0  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2"])
+def test_the_stage_rounds_every_matrix_with_less_error_than_plain_rounding(family: str, tmp_path: Path) -> None:
+    model = small_directory(tmp_path / "model", family=family, **NORMS[family])
+    plain, found = (
+        quantised(model, tmp_path / method, method=method, bits=4, group=32, symmetric=False)
+        for method in ("rtn", "awq")
+    )
+    errors = [{row["name"]: row["error"] for row in report_of(out)} for out in (plain, found)]
+    assert errors[0].keys() == errors[1].keys()
+    assert sum(errors[1].values()) < 0.9 * sum(errors[0].values())
+    told = {row["name"]: row["scaled"] for row in report_of(found)}
+    assert (told["blocks.0.attention.qkv"] == "nothing before it to fold into") == (family == "olmo2")
+    assert divergence(found, model) < 0.4
+
+
+NORMS: dict[str, dict[str, Any]] = {
+    "llama": {"qk_norm": "none"},
+    "olmo2": {"block": "output", "qk_norm": "full"},
+}

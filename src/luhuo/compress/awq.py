@@ -50,20 +50,21 @@ def search(
     weights: Sequence[Tensor],
     moment: Tensor,
     magnitude: Tensor,
-    grid: Grid,
+    grids: Sequence[Grid],
     shared: Callable[[Tensor], Tensor] = _same,
 ) -> Choice:
     """Scales for the input of matrices (rows, columns) that share it: those with the least error of all outputs.
 
+    `grids`: that of each matrix; groups are the same in all.
     `moment` (columns, columns) and `magnitude` (columns,) are the second moment and the mean magnitude of that input.
     `shared` makes scales equal that must be. Ranges are not searched here: cutting them comes afterwards.
     """
-    grid = replace(grid, search=False)
+    pairs = [(weight, replace(grid, search=False)) for weight, grid in zip(weights, grids, strict=True)]
     whole = sum(energy(weight.float(), moment) for weight in weights)
-    plain = sum(rounding_error(weight, moment, grid) for weight in weights)
+    plain = sum(rounding_error(weight, moment, grid) for weight, grid in pairs)
     best = Choice(torch.ones_like(magnitude), plain, plain, 0.0, False)
     of_inputs = magnitude.float().clamp(min=SMALLEST)
-    of_weights = mean_share(weights, grid.width(len(magnitude)))
+    of_weights = mean_share(weights, grids[0].width(len(magnitude)))
     for by_weights in (False, True):
         for step in range(STEPS):
             exponent = step / STEPS
@@ -73,7 +74,7 @@ def search(
             if by_weights:
                 scale = scale / (of_weights ** (1 - exponent) + SMALLEST)
             scale = shared(centred(scale))
-            error = sum(rounding_error(weight, moment, grid, scale) for weight in weights)
+            error = sum(rounding_error(weight, moment, grid, scale) for weight, grid in pairs)
             if error < best.error:
                 best = Choice(scale, error, plain, exponent, by_weights)
     share = 1 / whole if whole > 0 else 0.0

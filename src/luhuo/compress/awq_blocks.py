@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,10 @@ Round = Callable[[Tensor, Tensor, Grid], Rounded]
 """A matrix (rows, columns) and the second moment of its inputs to the matrix on the grid."""
 
 
-def awq_block(step: Step, grid: Grid, round_one: Round) -> list[dict[str, Any]]:
+def awq_block(step: Step, grids: Mapping[str, Grid | None], round_one: Round) -> list[dict[str, Any]]:
     """Round all matrices of a block; what is told of each, `scaled`: α, or why there are no scales.
+
+    `grids`, by the matrices' names in the block; a matrix without one takes the scales, but is not rounded.
 
     All scales are found on the block as it was, as in the authors' program, and folded afterwards.
     """
@@ -32,8 +34,11 @@ def awq_block(step: Step, grid: Grid, round_one: Round) -> list[dict[str, Any]]:
     chosen = []
     for place in folds(step.block):  # pyright: ignore[reportArgumentType]
         first = place.matrices[0]
-        weights = [step.matrices[name].weight.detach() for name in place.matrices]
-        choice = search(weights, moments[first], means[first], grid, place.shared)
+        rounded = [(step.matrices[name].weight.detach(), grid) for name in place.matrices if (grid := grids[name])]
+        if not rounded:
+            continue
+        weights, of_weights = [weight for weight, _ in rounded], [grid for _, grid in rounded]
+        choice = search(weights, moments[first], means[first], of_weights, place.shared)
         chosen.append((place, choice))
         exponent = f"{choice.exponent:.2f}{' / w' if choice.by_weights else ''}"
         scaled |= dict.fromkeys(place.matrices, exponent if choice.error < choice.plain else "no gain")
@@ -45,7 +50,10 @@ def awq_block(step: Step, grid: Grid, round_one: Round) -> list[dict[str, Any]]:
     step.keep(*(name for name, was in vectors.items() if not torch.equal(was, step.block.get_parameter(name))))
     rows = []
     for name, module in step.matrices.items():
-        weight = module.weight.detach().clone()
+        weight, grid = module.weight.detach().clone(), grids[name]
+        if grid is None:
+            step.put(name, Kept(weight))
+            continue
         rounded = round_one(weight, moments[name], grid)
         row = {"name": f"{step.name}.{name}", "shape": list(weight.shape), "bits": grid.bits, "group": grid.group}
         row |= {"scaled": scaled.get(name, "nothing before it to fold into")}

@@ -71,6 +71,4 @@ def _unit(sizes: Mapping[str, Mapping[int, int]], limit: int, least: int) -> int
 
 def matrix_bits(rows: int, columns: int, bits: int, group: int, *, zeros: bool) -> int:
     """Bits that a matrix takes in a file: its integers, a bf16 scale for each group, perhaps a zero."""
-    if bits == WHOLE:
-        return rows * columns * WHOLE
     return rows * columns * bits + rows * (columns // group) * (16 + (bits if zeros else 0))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,6 +16,8 @@ from luhuo.compress.calibration import sequences
 from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.mixed_bits import average_bits, chosen_bits, matrices_of, size_besides, size_like
+from luhuo.compress.outer import outer
 from luhuo.compress.quantise_stage import EIGHT_BITS
 from luhuo.compress.rtn import rtn
 from luhuo.compress.sizes import check_memory, directory_bytes
@@ -23,6 +28,7 @@ from luhuo.core.atomic import write_json
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.core.progress import say
+from luhuo.kernels.packed import Width
 from luhuo.model.grid import Grid, dense
 from luhuo.model.matrices import Kept
 from luhuo.model.quantised import Rounded
@@ -50,14 +56,19 @@ def quantise(stage: QuantizeStage, out: Workspace) -> None:
 
     with Walk(stage.model, None if data is None else read, scratch, title=f"quantize {stage.method}") as walk:
         grid = grid_for(stage, walk)
+        besides = outer(walk, stage.embedding_bits, stage.head_bits)
         check_memory(needed_bytes(walk), what=stage.method)
+        grids = _grids(stage, walk, grid, scratch, out)
         for step in walk:
-            step.notes["matrices"] = _block(stage, step, grid)
-        write_model(walk, out.path, walk.finished())
+            step.notes["matrices"] = _block(
+                stage, step, {name: grids[f"{step.name}.{name}"] for name in step.matrices}
+            )
+        write_model(walk, out.path, walk.finished() | besides)
+        bits = average_bits(walk, grids)
         report = [row for notes in walk.notes() for row in notes["matrices"]]
     write_json(out.path / "report.json", report)
     shutil.rmtree(scratch)
-    _tell(stage, out, report, grid)
+    _tell(stage, out, report, grid, bits)
 
 
 def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
@@ -78,6 +89,20 @@ def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
     return grid
 
 
+def _grids(stage: QuantizeStage, walk: Walk, grid: Grid, scratch: Path, out: Workspace) -> dict[str, Grid | None]:
+    """The grid of each matrix, by its name in the model; None: it stays as it is."""
+    if not stage.mixed:
+        return dict.fromkeys(matrices_of(walk), grid)
+    limit = size_like(walk, grid, stage.average_bits) if stage.average_bits is not None else 0
+    if stage.megabytes is not None:
+        limit = int(stage.megabytes * 8e6) - size_besides(walk)
+    assert walk.sequences is not None
+    bits, cost = chosen_bits(walk, walk.sequences, scratch, grid, stage.choices, limit, stage.seed)
+    out.results["expected_kl"] = cost
+    widths: dict[int, Width] = {2: 2, 3: 3, 4: 4, 8: 8}
+    return {name: replace(grid, bits=widths[one]) if one in widths else None for name, one in bits.items()}
+
+
 def needed_bytes(walk: Walk) -> int:
     """Memory for the largest block in fp32 twice, its second moments twice, and the batch at hand."""
     sizes = [sum(p.numel() for p in block.parameters()) for block in walk.model.blocks]
@@ -88,13 +113,13 @@ def needed_bytes(walk: Walk) -> int:
     return 4 * (2 * max(sizes) + 3 * max(moments) + states)
 
 
-def _block(stage: QuantizeStage, step: Step, grid: Grid) -> list[Row]:
-    """Round the matrices of one block."""
+def _block(stage: QuantizeStage, step: Step, grids: Mapping[str, Grid | None]) -> list[Row]:
+    """Round the matrices of one block; `grids` by their names in it."""
     method, seed = stage.method, stage.seed
     if method == "awq":
-        return awq_block(step, grid, round_cut)
+        return awq_block(step, grids, round_cut)
     if method == "awq_gptq":
-        return awq_block(step, grid, partial(_gptq_rounded, stage))
+        return awq_block(step, grids, partial(_gptq_rounded, stage))
     if method == "llm_int8":
         return llm_int8_block(step, stage.threshold, seed, measured=stage.data is not None)
     if method == "fp8":
@@ -104,7 +129,11 @@ def _block(stage: QuantizeStage, step: Step, grid: Grid) -> list[Row]:
         return w8a8_block(step, scales, stage.percentile, seed, measured=stage.data is not None)
     if method == "smoothquant":
         return smooth_block(step, scales, stage.smoothing, stage.percentile, seed)
-    return [_round(stage, step, name, grid, moment) for name, moment in _moments(stage, step)]
+    return [
+        _round(stage, step, name, grid, moment)
+        for name, moment in _moments(stage, step)
+        if (grid := grids[name]) is not None
+    ]
 
 
 def _moments(stage: QuantizeStage, step: Step) -> list[tuple[str, Tensor | None]]:
@@ -140,13 +169,13 @@ def _gptq_rounded(stage: QuantizeStage, weight: Tensor, moment: Tensor, grid: Gr
     return gptq(weight, moment, grid, damping=stage.damping, order=stage.order).rounded
 
 
-def _tell(stage: QuantizeStage, out: Workspace, report: list[Row], grid: Grid) -> None:
+def _tell(stage: QuantizeStage, out: Workspace, report: list[Row], grid: Grid, bits: float) -> None:
     """The stage's results, and in words what was out of the ordinary."""
     size = directory_bytes(str(out.path))
     out.results |= {
         "bytes": size,
         "bytes_before": directory_bytes(stage.model),
-        "bits": grid.bits,
+        "bits": bits,
         "group": grid.group,
     }
     errors = [row["error"] for row in report if "error" in row]

@@ -57,6 +57,30 @@ class QuantizeStage(Stage):
         gt=0,
         le=1,
     )
+    average_bits: float | None = field(
+        None,
+        "Mixed bits: each matrix has its own, such that all together take what this many would.",
+        "混合位数：各矩阵位数不同，总大小与统一使用此位数时相同。",
+        ge=2,
+        le=16,
+    )
+    megabytes: float | None = field(
+        None,
+        "Mixed bits: the largest size of the model's files, in millions of bytes.",
+        "混合位数：模型文件的最大大小（百万字节）。",
+        gt=0,
+    )
+    choices: list[Literal[2, 3, 4, 8, 16]] = field(
+        [2, 3, 4, 8], "Mixed bits: what a matrix may have; 16: as it is.", "混合位数：可选位数；16 为不取整。"
+    )
+    embedding_bits: Literal[4, 8, 16] = field(
+        16,
+        "Bits of the embedding, which is the output matrix too in many models; 16: as it is.",
+        "嵌入的位数（许多模型中它也是输出矩阵）；16 为不取整。",
+    )
+    head_bits: Literal[4, 8, 16] = field(
+        16, "Bits of an output matrix of its own; 16: as it is.", "独立输出矩阵的位数；16 为不取整。"
+    )
     activations: Literal["none", "token", "tensor"] = field(
         "token",
         "w8a8, smoothquant, fp8: what a matrix multiplies is rounded with a scale for each token, or (w8a8, "
@@ -93,6 +117,15 @@ class QuantizeStage(Stage):
             )
         if self.method in EIGHT_BITS and "bits" in self.model_fields_set and self.bits != 8:
             raise ValueError(tr(f"{self.method} has 8 bits", f"{self.method} 固定为 8 位"))
+        if self.mixed and (self.method in EIGHT_BITS or self.data is None or "bits" in self.model_fields_set):
+            raise ValueError(
+                tr(
+                    "average_bits and megabytes go with rtn, gptq, awq or awq_gptq, with data=…, and without bits",
+                    "average_bits 与 megabytes 须配合 rtn、gptq、awq 或 awq_gptq 及 data=…，且不设 bits",
+                )
+            )
+        if self.average_bits is not None and self.megabytes is not None:
+            raise ValueError(tr("average_bits or megabytes, not both", "average_bits 与 megabytes 只能设一个"))
         if self.activations == "tensor" and (self.method == "fp8" or self.data is None):
             raise ValueError(
                 tr(
@@ -107,6 +140,11 @@ class QuantizeStage(Stage):
         if isinstance(self.group, int) and (self.group < 8 or self.group % 8):
             raise ValueError(tr("group: a multiple of 8, auto or row", "group：8 的倍数、auto 或 row"))
         return self
+
+    @property
+    def mixed(self) -> bool:
+        """Whether matrices have bits of their own."""
+        return self.average_bits is not None or self.megabytes is not None
 
     def disk_bytes(self) -> int:
         """The parts and the directory: together less than the original in bf16, twice."""
