@@ -212,6 +212,20 @@ def test_sizes_of_smaller_models_follow_from_the_model() -> None:
     assert {"prune structured layers=3", "prune structured width=48", "prune wanda 2:4"} <= found
 
 
+def test_the_embedding_is_rounded_with_its_output_matrix_where_they_are_two() -> None:
+    for tied in (True, False):
+        found = discover(compressing(), SIZES, tied=tied)
+        values = [one.steps[0].values for one in found if "emb8" in one.label]
+        assert values and all(("head_bits" in value) != tied for value in values)
+
+
+def test_what_corrects_follows_the_rounding_it_corrects() -> None:
+    found = [one for one in discover(compressing(), SIZES) if one.steps[-1].corrects]
+    assert "gptq 3-bit + lqer" in {one.label for one in found}
+    assert all(one.steps[0].stage == "quantize" for one in found)
+    assert hopeless(found[0], [lost(Candidate(found[0].steps[:1]), 9.0)], 0.01) is None
+
+
 def test_methods_are_named_by_stage_method_or_bits() -> None:
     found = discover(compressing(), SIZES)
     assert {one.label for one in chosen(found, ["rtn"])} >= {"rtn 8-bit", "rtn 4-bit", "rtn 4-bit g32"}
@@ -344,6 +358,21 @@ def test_what_is_finished_counts_even_where_no_time_is_left(folder: Path, report
     assert states["gptq-4-bit"][0] == "skipped" and "of the budget are left" in states["gptq-4-bit"][1]
     shutil.rmtree(reported)
     shutil.copytree(out, reported)
+
+
+def test_candidates_of_every_sort_are_made_and_measured(folder: Path, tmp_path: Path) -> None:
+    wanted = ["rtn-4-bit--lqer", "rtn-4-bit-emb8", "rtn-mixed-4-bit", "prune-wanda-2-4--gptq-4-bit", "trim-vocabulary"]
+    wanted += ["prune-structured-layers-2", "rtn-4-bit"]
+    model = model_folder(tmp_path / "model", layers=3)
+    settings = {"limit": "loss<900%", "model": str(model), "data": str(folder / "texts.jsonl"), "methods": wanted}
+    compress_report(request(folder, tmp_path / "out", **settings))
+    found = {one["name"]: one for one in read(tmp_path / "out")["candidates"]}
+    assert {name: one["reason"]["en"] for name, one in found.items() if one["status"] != "done"} == {}
+    assert set(found) == set(wanted)
+    size = {name: one["figures"]["size"] for name, one in found.items()}
+    assert size["rtn-4-bit-emb8"] < size["rtn-4-bit"] < size["rtn-4-bit--lqer"]  # the adapter and what it corrects
+    kl = {name: one["figures"]["kl"]["mean"] for name, one in found.items() if one["figures"]["kl"]}
+    assert kl["rtn-4-bit--lqer"] < kl["rtn-4-bit"]
 
 
 def test_with_no_time_at_all_there_is_a_page_that_says_so(folder: Path, tmp_path: Path) -> None:

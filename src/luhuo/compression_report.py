@@ -64,7 +64,7 @@ def compress_report(request: Request) -> Path:
     seconds = _seconds(request.budget)
     found = {name: stage_class(name) for name, entry in STAGES.items() if entry.target.startswith(ROOM)}
     subject = open_subject(request.model, request.tokens)
-    candidates = chosen(discover(found, subject.sizes), request.methods)
+    candidates = chosen(discover(found, subject.sizes, tied=subject.tied), request.methods)
     subject.check_memory()
     subject.check_disk(request.out, candidates)
     return Search(request, limits, seconds, candidates, subject).run()
@@ -180,6 +180,8 @@ class Search:
     def _stage(self, step: Step, model: str) -> Stage:
         cls = stage_class(step.stage)
         values: dict[str, Any] = {"model": model, **step.values, "seed": self.request.seed}
+        if step.corrects:
+            values |= {"model": str(self.subject.path), "quantised": model}
         given = {"sequences": self.request.sequences, "length": self.length}
         values |= {name: value for name, value in given.items() if name in cls.model_fields}
         if not step.reads:
@@ -255,7 +257,13 @@ class Search:
 def _command(step: Step, stage: Stage, folder: Path) -> str:
     """The command that makes the same by hand."""
     values = stage.model_dump(mode="json")
-    names = ["model", *step.values, *(["data"] if step.reads else []), "seed"]
+    names = [
+        "model",
+        *(["quantised"] if step.corrects else []),
+        *step.values,
+        *(["data"] if step.reads else []),
+        "seed",
+    ]
     names += [name for name in ("sequences", "length") if name in values and step.reads]
     texts = [json.dumps(values[name]) if isinstance(values[name], list) else values[name] for name in names]
     pairs = [f"{name}={text}" for name, text in zip(names, texts, strict=True)]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from luhuo.adapter.files import is_adapter
+from luhuo.adapter.open import base_of
 from luhuo.core.digest import payload_files
+from luhuo.files.references import resolve
 from luhuo.model.decoder import Decoder
 from luhuo.model.quantised import QuantisedEmbedding
 
@@ -12,11 +15,13 @@ WEIGHTS = (".safetensors", ".gguf")
 
 
 def disk_bytes(path: str | Path) -> tuple[int, int]:
-    """Bytes of all files of a model directory (or of a file), and of its weights alone."""
+    """Bytes of all files of a model directory (or of a file), and of its weights; an adapter with its base."""
     root = Path(path)
+    below = disk_bytes(resolve(base_of(root)).path) if is_adapter(root) else (0, 0)
     files = [root] if root.is_file() else list(payload_files(root))
     sizes = {file: file.stat().st_size for file in files}
-    return sum(sizes.values()), sum(size for file, size in sizes.items() if file.suffix in WEIGHTS)
+    weights = sum(size for file, size in sizes.items() if file.suffix in WEIGHTS)
+    return below[0] + sum(sizes.values()), below[1] + weights
 
 
 def read_per_token(model: Decoder) -> int:

@@ -22,7 +22,10 @@ ROOM = "luhuo.compress."
 AXES: dict[str, Mapping[Any, int] | None] = {
     "method": None,
     "bits": {8: 0, 4: 0, 3: 1, 2: 2},
+    "average_bits": {4.0: 1, 3.0: 2},
     "group": {"auto": 0, 32: 1},
+    "embedding_bits": {8: 0},
+    "head_bits": {8: 0},
     "ratio": {0.8: 0, 0.6: 1},
     "pattern": {"2:4": 0},
     "sparsity": {0.5: 1, 0.25: 2},
@@ -38,10 +41,17 @@ THEN_BITS = 4
 THEN_METHODS = ("gptq", "awq", "rtn")
 """By the first of these that there is."""
 COMBINED_LATE = 2
+OUTER_BITS = 4
+"""With so many bits in the blocks the embedding is also tried in few: it is then a good part of a small model."""
+OPTIONAL = ("group", "average_bits", "embedding_bits", "head_bits")
+"""Fields that are left out, too, whatever their default."""
 UNSET = None
 """The value of a field that is left out."""
 WORDS: dict[str, Callable[[Any], str]] = {
     "bits": lambda bits: f"{bits}-bit",
+    "average_bits": lambda bits: f"mixed {bits:g}-bit",
+    "embedding_bits": lambda bits: f"emb{bits}",
+    "head_bits": lambda bits: "",
     "group": lambda group: "" if group == "auto" else f"g{group}",
     "sparsity": lambda share: f"{100 * share:.0f}%",
     "ratio": lambda share: f"{100 * share:.0f}%",
@@ -59,11 +69,14 @@ class Step:
     values: Mapping[str, Any] = field(hash=False)
     reads: bool
     """Whether it is given calibration text."""
+    corrects: bool = False
+    """Whether it makes up for what the step before has lost, and looks at the original, too."""
 
     @property
     def kind(self) -> tuple[str, str]:
         """Stage and method: what the time it takes depends on."""
-        return self.stage, str(self.values.get("method", ""))
+        mixed = " mixed" if "average_bits" in self.values else ""
+        return self.stage, f"{self.values.get('method', '')}{mixed}"
 
     @property
     def label(self) -> str:
@@ -100,11 +113,12 @@ class Candidate:
         return self.name in words or all(step.words & words for step in self.steps)
 
 
-def discover(stages: Mapping[str, type[Stage]], sizes: Mapping[str, int]) -> list[Candidate]:
-    """All candidates, those that are tried first in front. `sizes`: of the model, by the names its config has."""
-    single = [candidate for name, cls in stages.items() for candidate in _of_stage(name, cls, sizes)]
-    found = single + list(_combined(single))
-    return sorted(found, key=_order)
+def discover(stages: Mapping[str, type[Stage]], sizes: Mapping[str, int], *, tied: bool = True) -> list[Candidate]:
+    """All candidates, those that are tried first in front. `sizes`: of the model, by the names its config has;
+    `tied`: whether its embedding is its output matrix."""
+    single = [one for name, cls in stages.items() for one in _of_stage(name, cls, sizes) if _outer(one, tied)]
+    corrected = [one for name, cls in stages.items() for one in _corrected(name, cls, single)]
+    return sorted([*single, *_combined(single), *corrected], key=_order)
 
 
 def _order(one: Candidate) -> tuple[int, int, bool, bool]:
@@ -139,7 +153,14 @@ def _sensible(values: Mapping[str, Any], fields: Collection[str]) -> bool:
     """Whether values of the axes `fields` go together, beyond what the stage itself checks."""
     if sum(1 for names in HOW_MUCH if names & values.keys()) != any(names & set(fields) for names in HOW_MUCH):
         return False
-    if "group" in fields and ("group" in values) != ("bits" in values):
+    bits = values.get("bits", values.get("average_bits"))
+    if "average_bits" in fields and ("bits" in values) == ("average_bits" in values):
+        return False
+    if "group" in fields and ("group" in values) != (bits is not None):
+        return False
+    if "embedding_bits" in values and (values.get("bits") != OUTER_BITS or values["group"] != "auto"):
+        return False
+    if "average_bits" in values and values["group"] != "auto":
         return False
     # With so many steps it hardly matters how many columns share a scale.
     return values.get("bits") != 8 or values.get("group", "auto") == "auto"
@@ -148,13 +169,16 @@ def _sensible(values: Mapping[str, Any], fields: Collection[str]) -> bool:
 def _values(cls: type[Stage], field: str, sizes: Mapping[str, int]) -> Mapping[Any, int]:
     """Values of a field worth trying, and how late."""
     info, wanted = cls.model_fields[field], AXES[field]
-    optional = {UNSET: 0} if info.default in (None, "") or field == "group" else {}
+    left_out = (
+        info.default in (None, "") or field in OPTIONAL or (field == "bits" and "average_bits" in cls.model_fields)
+    )
+    optional = {UNSET: 0} if left_out else {}
     if wanted is None:
         choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else (info.default,)
         return dict.fromkeys(choices, 0)
     if field in sizes:
         wanted = {max(1, round(share * sizes[field])): late for share, late in wanted.items()}
-    later = 1 if field == "bits" and optional else 0  # where bits are an extra
+    later = 1 if field == "bits" and info.default is None else 0  # where bits are an extra
     return optional | {value: late + later for value, late in wanted.items()}
 
 
@@ -171,10 +195,28 @@ def _reads(name: str, cls: type[Stage], values: Mapping[str, Any]) -> bool | Non
     return None
 
 
+def _outer(one: Candidate, tied: bool) -> bool:
+    """Whether embedding and output matrix are rounded together: one with the other, where they are two."""
+    values = one.steps[0].values
+    return ("head_bits" in values) == ("embedding_bits" in values and not tied)
+
+
+def _corrected(name: str, cls: type[Stage], single: Sequence[Candidate]) -> Iterator[Candidate]:
+    """A stage that makes up for what rounding has lost, after each way to round to few bits that is tried early."""
+    if not cls.__module__.startswith(ROOM) or "quantised" not in cls.model_fields:
+        return
+    for one in single:
+        values = one.steps[0].values
+        plain = one.steps[0].stage == "quantize" and "embedding_bits" not in values and values.get("group") == "auto"
+        if plain and values.get("bits") in (4, 3) and values["method"] in THEN_METHODS:
+            yield Candidate((one.steps[0], Step(name, {}, "data" in cls.model_fields, corrects=True)), COMBINED_LATE)
+
+
 def _combined(single: Sequence[Candidate]) -> Iterator[Candidate]:
     """What makes less of a model, then few bits of what is left."""
     rounding = [one.steps[0] for one in single if one.steps[0].stage == "quantize" and one.late == 0]
-    few = {step.values["method"]: step for step in rounding if step.values.get("bits") == THEN_BITS}
+    plain = [step for step in rounding if "embedding_bits" not in step.values]
+    few = {step.values["method"]: step for step in plain if step.values.get("bits") == THEN_BITS}
     then = next((few[method] for method in THEN_METHODS if method in few), None)
     for one in single:
         if then is not None and one.steps[0].stage != "quantize" and one.late == 0:

@@ -81,7 +81,7 @@ def hopeless(candidate: Candidate, outcomes: Sequence[Outcome], allowed: float |
         if other.status != "done" or (loss is not None and loss["low"] <= most):
             continue
         name, shown = other.candidate.label, "∞" if loss is None else f"{100 * loss['mean']:.3g}%"
-        if other.candidate.steps == candidate.steps[:-1]:
+        if other.candidate.steps == candidate.steps[:-1] and not candidate.steps[-1].corrects:
             return f"{name} alone raises perplexity by {shown}.", f"仅 {name} 已使困惑度上升 {shown}。"
         if _more_bits(other.candidate, candidate):
             return (

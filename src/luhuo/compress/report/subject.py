@@ -27,6 +27,8 @@ class Subject:
     """Of these, what stands outside of the blocks: embedding and output matrix."""
     sizes: dict[str, int]
     """By the names of the config's fields."""
+    tied: bool
+    """Whether the embedding is the output matrix."""
     context: int
     hidden: int
     stored: int
@@ -62,8 +64,8 @@ class Subject:
         """Bytes on the disk while a candidate is made: its blocks as parts, and then the directory."""
         total = 0
         for step in candidate.steps:
-            bits = step.values.get("bits")
-            if step.stage == "quantize" and isinstance(bits, int):
+            bits = step.values.get("bits", step.values.get("average_bits"))
+            if step.stage == "quantize" and bits is not None:
                 rounded = (self.parameters - self.outside) * max(bits, 4) / 8
                 total += int(SCALES * 2 * rounded + 4 * self.outside)
             else:
@@ -125,4 +127,14 @@ def open_subject(reference: str, tokens: int) -> Subject:
     blocks = sum(counts.get(name, 0) for name in ("attention", "mlp", "experts"))
     total = sum(counts.values())
     sizes = {"layers": config.layers, "intermediate_size": config.intermediate_size}
-    return Subject(path, total, total - blocks, sizes, config.max_positions, config.hidden_size, stored, tokens)
+    return Subject(
+        path,
+        total,
+        total - blocks,
+        sizes,
+        config.tie_embeddings,
+        config.max_positions,
+        config.hidden_size,
+        stored,
+        tokens,
+    )
