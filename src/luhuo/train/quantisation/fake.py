@@ -46,9 +46,9 @@ def learned_step(slope: Tensor, weight: Tensor, scale: Tensor, zero: Tensor) -> 
 
 
 def first_steps(weight: Tensor, group: int, bits: int) -> Tensor:
-    """Scales (rows, groups) to begin with: 2 · mean |v| / √Q_P (Esser et al. 2020, section 2.1)."""
+    """Scales (rows, groups) to begin with: 2 · mean |v| / √Q_P (Esser et al. 2020, section 2.1); 1 for zeros."""
     size = weight.float().abs().unflatten(1, (-1, group)).mean(-1)
-    return (2 * size / (2 ** (bits - 1) - 1) ** 0.5).clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.where(size > 0, 2 * size / (2 ** (bits - 1) - 1) ** 0.5, 1.0)
 
 
 class _Rounded(torch.autograd.Function):
