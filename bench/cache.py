@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=["bf16", "int8", "int4"])
     wanted = parser.parse_args()
     model = load_decoder(wanted.model, "bf16", "cpu")
+    assert model.tokenizer is not None
     ids = model.tokenizer.encode(wanted.text.read_text(encoding="utf-8"))[: wanted.chunks * CHUNK]
     own = None
     for name in wanted.formats:

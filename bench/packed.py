@@ -4,7 +4,7 @@ One model in all forms that the engine keeps: bf16, 8 and 4 bits as `luhuo.load`
 files have them (groups of 64; with lows; with columns in the order of activation), 3 bits, 8 bits with 8-bit
 activations (W8A8), FP8, two of four values (2:4). Weights are rounded to the nearest here: this is about speed. Forms
 take turns; of each the median processor time is printed, and its ratio to a form named beside it, turn by turn. With
-`--half` also a model with half of the heads and half of the MLP.
+`--half` also a model of half the width: states, heads and MLP.
 
     python bench/packed.py [--model REF] [--turns 9] [--rows 1] [--forms NAME …] [--half] [--products]
 
@@ -193,8 +193,8 @@ def whole_models(wanted: argparse.Namespace) -> None:
     against = {name: FORMS[name][1] for name in wanted.forms}
     if wanted.half:
         config = next(iter(models.values())).config
-        half = {"intermediate_size": config.intermediate_size // 2, "heads": config.kv_heads * max(
-            1, config.heads // config.kv_heads // 2), "kv_heads": config.kv_heads}  # fmt: skip
+        half = {name: getattr(config, name) // 2 for name in ("hidden_size", "intermediate_size")}
+        half["heads"] = config.kv_heads * max(1, config.heads // config.kv_heads // 2)
         for name in ("bf16", "int4"):
             if name not in models:
                 continue

@@ -12,7 +12,7 @@ from luhuo.inference.prefix_cache import PrefixCache
 from luhuo.inference.sampling import Sampling
 from luhuo.kernels.native import library
 from luhuo.model.cache import KVCache, bytes_per_token
-from luhuo.model.cache_formats import KEYS, VALUES, group_of, quantise, widened
+from luhuo.model.cache_formats import INT4, KEYS, VALUES, group_of, quantise, widened
 from tests.small_chat import random_prompts, small_config, small_model
 
 GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
@@ -24,9 +24,9 @@ GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
 def test_a_number_errs_by_half_a_step_of_its_group_at_most(width: int, size: float, most: int) -> None:
     generator = torch.Generator().manual_seed(width)
     x = size * (torch.randn(3, 2, 5, width, generator=generator) + 4)  # far off zero, as keys are
-    numbers, scales = quantise(x, torch.int4, most)
+    numbers, scales = quantise(x, INT4, most)
     assert numbers.dtype == torch.uint8 and numbers.shape[-1] == width // 2
-    found = widened(numbers, scales, torch.int4, torch.float32)
+    found = widened(numbers, scales, INT4, torch.float32)
     grouped = x.unflatten(-1, (-1, group_of(width, most)))
     step = (grouped.amax(-1) - grouped.amin(-1)) / 15
     error = (found - x).abs().unflatten(-1, (-1, group_of(width, most))).amax(-1)
@@ -37,12 +37,12 @@ def test_a_number_errs_by_half_a_step_of_its_group_at_most(width: int, size: flo
 def test_vectors_of_equal_numbers_come_back() -> None:
     for value in (0.0, 1.5, -3.0):
         x = torch.full((1, 1, 2, 32), value)
-        assert torch.equal(widened(*quantise(x, torch.int4, VALUES), torch.int4, torch.float32), x)
+        assert torch.equal(widened(*quantise(x, INT4, VALUES), INT4, torch.float32), x)
 
 
 def test_a_low_of_its_own_loses_less_than_one_scale_where_numbers_lie_off_zero() -> None:
     x = torch.randn(1, 4, 50, 64, generator=torch.Generator().manual_seed(0)) + 3
-    ours = (widened(*quantise(x, torch.int4, VALUES), torch.int4, torch.float32) - x).square().mean()
+    ours = (widened(*quantise(x, INT4, VALUES), INT4, torch.float32) - x).square().mean()
     step = x.unflatten(-1, (-1, 32)).abs().amax(-1, keepdim=True) / 8
     symmetric = ((x.unflatten(-1, (-1, 32)) / step).round().clamp(-8, 7) * step).flatten(-2)
     assert ours < 0.5 * (symmetric - x).square().mean()
@@ -50,17 +50,17 @@ def test_a_low_of_its_own_loses_less_than_one_scale_where_numbers_lie_off_zero()
 
 def test_a_token_takes_six_bits_a_feature_of_its_keys_and_five_of_its_values() -> None:
     config = small_config()
-    cache = KVCache(config, 1, 128, stored=torch.int4)
+    cache = KVCache(config, 1, 128, stored=INT4)
     held = sum(tensor.nbytes for tensors in cache.lists for tensor in tensors)
-    assert held == 128 * bytes_per_token(config, torch.int4)
+    assert held == 128 * bytes_per_token(config, INT4)
     wide = small_config(head_dim=64)
     features = sum(heads * size for widths in wide.layer_widths for heads, size in widths)
-    assert bytes_per_token(wide, torch.int4) * 8 == 5.5 * features
+    assert bytes_per_token(wide, INT4) * 8 == 5.5 * features
 
 
 def test_a_width_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(LuhuoError, match="int8"):
-        quantise(torch.randn(1, 1, 2, 7), torch.int4, KEYS)
+        quantise(torch.randn(1, 1, 2, 7), INT4, KEYS)
 
 
 def test_answers_stay_close_and_are_the_same_in_any_company() -> None:
@@ -71,7 +71,7 @@ def test_answers_stay_close_and_are_the_same_in_any_company() -> None:
         alone = Engine(model, prefix_cache=False, cache_dtype="int4", step_tokens=10**6, speculate="never")
         assert alone.generate([prompt], GREEDY)[0].token_ids == found
     logits = []
-    for stored in (None, torch.int8, torch.int4):
+    for stored in (None, torch.int8, INT4):
         cache = KVCache(model.config, 1, 64, stored=stored)
         with torch.no_grad():
             model(torch.tensor([prompts[3]]), cache=cache)
@@ -81,7 +81,7 @@ def test_answers_stay_close_and_are_the_same_in_any_company() -> None:
 
 
 @pytest.mark.skipif(library() is None, reason="no C++ compiler here")
-@pytest.mark.parametrize("stored", [torch.int8, torch.int4])
+@pytest.mark.parametrize("stored", [torch.int8, INT4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("head_dim", [16, 64, 48])
 def test_the_compiled_step_keeps_and_reads_what_the_modules_do(
@@ -95,6 +95,7 @@ def test_the_compiled_step_keeps_and_reads_what_the_modules_do(
     with torch.inference_mode():
         for cache in caches:
             model(ids, segments=segments, cache=cache)
+        found = expected = torch.empty(0)
         for turn in range(5):
             assert step.fits(caches[1])
             expected = model(ids[:, turn : turn + 1], cache=caches[0])[:, 0].float()
@@ -110,13 +111,13 @@ def test_the_compiled_step_keeps_and_reads_what_the_modules_do(
 
 def test_rows_move_and_beginnings_are_kept_in_four_bits() -> None:
     config = small_config()
-    cache = KVCache(config, 2, 128, stored=torch.int4)
+    cache = KVCache(config, 2, 128, stored=INT4)
     for tensors in cache.lists:
         for tensor in tensors:
             tensor.copy_(torch.randint(0, 99, tensor.shape))
     kept, ids = PrefixCache(), list(range(100))
     kept.save(cache, [(1, ids)], 1000, adapter=None)
-    fresh = KVCache(config, 3, 128, stored=torch.int4)
+    fresh = KVCache(config, 3, 128, stored=INT4)
     kept.load(kept.match([*ids, 1]), fresh, 2)
     cache.lengths = [0, 96]
     cache.resize([None, 1], 256)

@@ -11,6 +11,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.inference.runner import Writer, cached_config, longest_prompt
 from luhuo.model.cache import bytes_per_token
+from luhuo.model.cache_formats import INT4
 
 SHARE = {"cpu": 0.25, "cuda": 0.8}
 """Of the memory that is free when the engine is made. It is taken as it is needed, not at once."""
@@ -23,7 +24,7 @@ def cache_format(name: str, dtype: torch.dtype) -> torch.dtype:
     if name == "auto":
         return dtype
     if name in ("int8", "int4"):
-        return torch.int8 if name == "int8" else torch.int4
+        return torch.int8 if name == "int8" else INT4
     if name == "fp16":
         return torch.float16  # a CPU need not multiply it here, only keep it
     if name not in ("fp32", "bf16"):

@@ -18,6 +18,7 @@ from luhuo.kernels.low_bit import FORMS, NUMBERS, Matrix, describe_dense
 from luhuo.kernels.native import library
 from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
+from luhuo.model.cache_formats import INT4
 from luhuo.model.config import ModelConfig, RopeConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.eight_bit import EightBitLinear
@@ -34,7 +35,7 @@ MOST_ROWS = {torch.float32: 16, torch.bfloat16: 128}
 bf16 needs some hundred of them to be fast."""
 KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
 """Matrices that the compiled step multiplies by."""
-FEW = {torch.int8: 4, torch.int4: 5}
+FEW = {torch.int8: 4, INT4: 5}
 """Formats of a cache in few bits, by their numbers in native/cache.h."""
 TABLE = 512
 """Positions whose cosines and sines are computed at a time."""

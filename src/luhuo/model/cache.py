@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from luhuo.model.cache_formats import KEYS, VALUES, kept_bytes, kept_in, quantise, widened
+from luhuo.model.cache_formats import INT4, KEYS, VALUES, kept_bytes, kept_in, quantise, widened
 from luhuo.model.config import ModelConfig
 from luhuo.model.stack_config import StackConfig
 
@@ -21,7 +21,7 @@ class KVCache:
     and 0 for padding on the right, a row is extended by its real tokens only: ragged prompts are one call.
 
     `stored` is the number format it is kept in, `dtype` the one attention gets. With int8 each token has a scale per
-    head: the largest magnitude of its features over 127. With int4 (`torch.int4`; two numbers share a byte) it has a
+    head: the largest magnitude of its features over 127. With int4 (`INT4`; two numbers share a byte) it has a
     scale and a low for each group of features (`cache_formats`).
     """
 
@@ -43,7 +43,7 @@ class KVCache:
             for most, kind in zip((KEYS, VALUES), zip(*shapes, strict=True), strict=True)
         ]
         self.keys, self.values = ([numbers for numbers, _ in kind] for kind in both)
-        few = self.stored in (torch.int8, torch.int4)
+        few = self.stored in (torch.int8, INT4)
         self.key_scales, self.value_scales = ([scales for _, scales in kind if few] for kind in both)
         """(batch, heads, slots, …) for each layer, as `cache_formats` has them; empty unless stored in few bits."""
         self.ids = torch.zeros(batch, slots, dtype=torch.long, device=device) if config.reads_back else None

@@ -17,6 +17,7 @@ from luhuo.core.language import tr
 
 LEVELS = 127
 """Largest magnitude of an int8 number."""
+INT4: torch.dtype = torch.int4  # pyright: ignore[reportAttributeAccessIssue]  # no tensor is made of it: a name
 KEYS, VALUES = 16, 32
 """Features of a key and of a value that share a scale and a low in int4; half as many, and so on, where these do not
 divide a vector."""
@@ -29,7 +30,7 @@ def kept_in(stored: torch.dtype, width: int, most: int) -> tuple[torch.dtype, in
     the numbers, and of what scales them."""
     if stored == torch.int8:
         return stored, width, torch.float32, 1
-    if stored == torch.int4:
+    if stored == INT4:
         if width % 2:
             raise LuhuoError(
                 tr("A cache in int4 needs an even number of features.", "int4 缓存要求特征数为偶数。"),
