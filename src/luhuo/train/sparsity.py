@@ -47,8 +47,8 @@ class Zeros:
         if config.keep and not self.masks:
             raise LuhuoError(
                 tr(
-                    "There are no zeros to keep: no matrix of this model has any.",
-                    "没有可保持的零：该模型的矩阵中没有零。",
+                    "There are no zeros to keep: no matrix that is trained has any.",
+                    "没有可保持的零：所训练的矩阵中没有零。",
                 ),
                 where="sparsity.keep",
                 fix=tr(

@@ -1,9 +1,9 @@
 """Which parts of a decoder stay, its config without the others, and what is left of each parameter.
 
 All heads and channels may differ from layer to layer, only their number is the same: so the smaller model is an
-ordinary dense one of its family. A norm over fewer features divides by another mean: its weights are multiplied by
-√(all / kept · s), s being the kept features' share of the squares, so that what it gives stays as large as it was.
-With s = 1 a model of RMS norms computes what the whole one would with zeros in the place of what goes.
+ordinary dense one of its family. Without some features a model of RMS norms computes what the whole one would with
+zeros in their place: a norm's mean runs over fewer squares, so its weights are multiplied by √(all / kept). (Scaled
+such that what a norm gives stays as large as it was, or not scaled, the loss was higher: docs/diary.md.)
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ class Parts:
     heads: Mapping[int, Tensor] = field(default_factory=dict)
     """By layer of the whole model; as many in each."""
     channels: Mapping[int, Tensor] = field(default_factory=dict)
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """By the name of a norm of the whole model, the kept features' share of the squares it sees; by default 1."""
 
     def config(self, whole: ModelConfig) -> ModelConfig:
         """The config of the smaller model. Raises `LuhuoError` if the family's config.json cannot say it."""
@@ -97,11 +95,10 @@ class Parts:
         if self.features is None:
             return value
         kept = value[self.features]
-        norm, _, kind = name.rpartition(".")
-        if kind != "weight":
+        if not name.endswith(".weight"):
             return kept
         one = 1.0 if whole.norm_plus_one else 0.0
-        scale = (whole.hidden_size / len(self.features) * self.shares.get(norm, 1.0)) ** 0.5
+        scale = (whole.hidden_size / len(self.features)) ** 0.5
         return ((kept.float() + one) * scale - one).to(value.dtype)
 
     def _attention(self, kind: str, value: Tensor, whole: ModelConfig, heads: Tensor | None, name: str) -> Tensor:

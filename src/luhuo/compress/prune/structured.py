@@ -7,9 +7,7 @@ before them have become. What is not the result lies in the stage's scratch fold
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,7 @@ from luhuo.compress.prune.memory import check_room
 from luhuo.compress.prune.parts import Parts
 from luhuo.compress.prune.refit import refit
 from luhuo.compress.prune.shape import Wanted, wanted
-from luhuo.compress.prune.width import Features, Squares, choose_channels
+from luhuo.compress.prune.width import Features, choose_channels
 from luhuo.compress.prune.write import write_smaller
 from luhuo.compress.walk import Step, Walk
 from luhuo.core.atomic import write_json
@@ -34,7 +32,6 @@ from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import parameters
 from luhuo.model.matrices import Kept
-from luhuo.model.norms import LayerNorm, RMSNorm
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -105,21 +102,16 @@ class _Work:
 
     def drop_features(self) -> None:
         """Choose the features of the residual stream that stay, and write the model without the others."""
-        features, squares = Features(self.config.hidden_size), dict[str, Squares]()
+        features = Features(self.config.hidden_size)
         with self._walk("width", tr("features", "特征")) as walk:
             for step in walk:
                 seen = {name: Magnitudes(self.config.hidden_size) for name in step.matrices if name in READERS}
-                with _looking_at_norms(step, squares, self.config.hidden_size):
-                    step.collect({name: [one] for name, one in seen.items()})
+                step.collect({name: [one] for name, one in seen.items()})
                 for name, one in seen.items():
                     features.add(step.matrices[name].weight, one.squares)
-            squares["norm"] = Squares(self.config.hidden_size, centred=self.config.norm == "layer")
-            for states in walk.states:
-                squares["norm"].add(states)
             kept = features.choose(self.target.hidden_size)
             self.report["features"] = kept.tolist()
-            shares = {name: one.share(kept) for name, one in squares.items()}
-            self._write(walk, Parts(range(self.config.layers), kept, shares=shares), "narrow")
+            self._write(walk, Parts(range(self.config.layers), kept), "narrow")
 
     def thin_blocks(self) -> None:
         """Choose heads and channels in each block, fit the others anew, and write the model without them."""
@@ -180,26 +172,6 @@ class _Work:
     def _write(self, walk: Walk, parts: Parts, name: str, changed: dict[str, Kept] | None = None) -> None:
         self.config = write_smaller(walk, parts, self.scratch / name, changed or {})
         self.reference = str(self.scratch / name)
-
-
-@contextmanager
-def _looking_at_norms(step: Step, squares: dict[str, Squares], count: int) -> Iterator[None]:
-    """Add up what the norms of a block, over `count` features, see while it computes, by their names in the model."""
-    handles = []
-    for name, module in step.block.named_children():
-        if isinstance(module, RMSNorm | LayerNorm):
-            one = Squares(count, centred=isinstance(module, LayerNorm))
-            squares[f"{step.name}.{name}"] = one
-            handles.append(module.register_forward_pre_hook(partial(_show, one)))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _show(squares: Squares, module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    squares.add(inputs[0])
 
 
 def _moment(step: Step, name: str) -> Tensor:

@@ -21,26 +21,6 @@ def choose_channels(down: Tensor, moment: Tensor, wanted: int, damping: float = 
     return values.argsort(descending=True, stable=True)[:wanted].sort().values
 
 
-class Squares:
-    """How the squares that a norm sees are divided among the features, over all tokens alike."""
-
-    def __init__(self, count: int, *, centred: bool) -> None:
-        self.centred = centred
-        self._sum = torch.zeros(count, dtype=torch.float64)
-
-    def add(self, x: Tensor) -> None:
-        """Inputs (…, features) of the norm; `centred`: it takes their mean out first."""
-        wide = x.flatten(0, -2).double()
-        if self.centred:
-            wide = wide - wide.mean(-1, keepdim=True)
-        squares = wide.square()
-        self._sum += (squares / squares.sum(-1, keepdim=True).clamp(min=1e-30)).sum(0)
-
-    def share(self, kept: Tensor) -> float:
-        """The share of these features."""
-        return float(self._sum[kept].sum() / self._sum.sum())
-
-
 class Features:
     """Importance of the features of the residual stream, added up over the matrices that read it."""
 
