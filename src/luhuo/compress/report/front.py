@@ -11,6 +11,9 @@ from luhuo.compress.report.limits import MEASURES, Limit, shown_bytes, shown_val
 
 QUALITY = ("loss", "kl", "agreement", "accuracy")
 
+NOTABLE = 0.98
+"""Of the size of the recommended model: another one is only worth a word where it is smaller."""
+
 Figures = dict[str, Any]
 """Of one model: "name", "label", and by measure a number, or {"mean", "low", "high"}; rates with "…_ratio"."""
 Words = dict[str, str]
@@ -143,7 +146,7 @@ def _why(best: Figures, fitting: Sequence[Figures], room: bool) -> Words:
 def _others(best: Figures, fitting: Sequence[Figures]) -> list[Words]:
     found = []
     smallest = min(fitting, key=_size)
-    if smallest is not best:
+    if smallest["size"] < NOTABLE * best["size"]:
         found.append(
             {
                 "en": f"The smallest that fits is {smallest['label']}: {_facts(smallest)[0]}.",
