@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from luhuo import doctor
+from luhuo.core.errors import LuhuoError
 from luhuo.kernels import crossover
 from luhuo.kernels.crossover import ROWS, measure, measured, most_rows
 from luhuo.kernels.low_bit import product, quantise
@@ -36,6 +38,22 @@ def test_what_was_measured_counts_for_every_process_from_then_on(monkeypatch: py
     assert set(found) == {"int8", "int4", "fp8", "sparse"} and set(found.values()) <= {0, 2, 4}
     measured.cache_clear()  # as another process would see it
     assert measured() == found and most_rows("int4") == found["int4"]
+
+
+@pytest.mark.skipif(library() is None, reason="no C++ compiler here")
+def test_the_doctor_measures_when_asked_and_tells_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--measure" in doctor._crossover().detail
+    monkeypatch.setattr(crossover, "SHAPE", (64, 64))
+    monkeypatch.setattr(crossover, "TRIED", (2,))
+    doctor.measure()
+    assert all(f"{form} {rows}" in doctor._crossover().detail for form, rows in measured().items())
+
+
+def test_the_doctor_has_nothing_to_measure_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luhuo.kernels.native.library", lambda: None)
+    with pytest.raises(LuhuoError):
+        doctor.measure()
+    assert not crossover.file().exists()
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", '{"int4": "many", "int8": -1, "other": 5}'])
