@@ -29,6 +29,7 @@ from luhuo.report.compression.plot import LOSSES, Point, picture
 from luhuo.report.compression.write import write_page
 from luhuo.stages import STAGES, stage_class
 from tests.compression_cases import model_folder, write_texts
+from tests.evaluation_cases import data, task_file
 from tests.test_report import Strict
 
 SIZES = {"layers": 4, "intermediate_size": 96}
@@ -375,6 +376,29 @@ def test_candidates_of_every_sort_are_made_and_measured(folder: Path, tmp_path: 
     assert kl["rtn-4-bit--lqer"] < kl["rtn-4-bit"]
 
 
+def test_tasks_are_compared_item_by_item_with_the_original(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
+    task, place = task_file(tmp_path), data(tmp_path, count=40)
+    settings = {"tasks": [str(task)], "task_data": {"quiz": str(place)}, "methods": ["rtn-8-bit", "rtn-3-bit"]}
+    compress_report(request(folder, tmp_path / "out", limit="accuracy>-90%, loss<900%", **settings))
+    found = read(tmp_path / "out")
+    assert found["original"]["tasks"]["quiz"]["difference"]["mean"] == 0.0
+    assert found["original"]["accuracy"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    rows = {
+        name: [json.loads(line) for line in (tmp_path / f"out/measures/{name}/tasks/quiz.jsonl").open()]
+        for name in ("original", "rtn-3-bit")
+    }
+    right = {name: {row["id"]: row["scores"]["acc"] for row in some} for name, some in rows.items()}
+    change = sum(right["rtn-3-bit"][i] - right["original"][i] for i in right["original"]) / 40
+    three = next(one["figures"] for one in found["candidates"] if one["name"] == "rtn-3-bit")
+    assert three["tasks"]["quiz"]["n"] == 40 and three["accuracy"]["mean"] == pytest.approx(change)
+    assert three["tasks"]["quiz"]["difference"]["low"] <= change <= three["tasks"]["quiz"]["difference"]["high"]
+    assert found["recommendation"]["fits"]
+    assert '<th class="n">quiz</th>' in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
 def test_with_no_time_at_all_there_is_a_page_that_says_so(folder: Path, tmp_path: Path) -> None:
     compress_report(request(folder, tmp_path / "out", budget="0.01s"))
     found = read(tmp_path / "out")
@@ -488,6 +512,8 @@ def test_few_bits_already_are_refused_before_anything_is_made(folder: Path, tmp_
         ({"budget": "1e15"}, "is a time"),
         ({"budget": "soon"}, "not a budget"),
         ({"methods": ["gpqt"]}, "gpqt"),
+        ({"limit": "accuracy>-1%"}, "accuracy, which would not be measured"),
+        ({"limit": "decode>2x"}, "decode, which would not be measured"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_made(

@@ -61,6 +61,7 @@ def compress_report(request: Request) -> Path:
     """Make, measure, and write the report; the page's path. Raises `LuhuoError` before anything is made where the
     request, the model, the text, the memory or the disk will not do."""
     limits = parse_limits(request.limit or DEFAULT_LIMIT)
+    _check_measured(limits, request)
     seconds = _seconds(request.budget)
     found = {name: stage_class(name) for name, entry in STAGES.items() if entry.target.startswith(ROOM)}
     subject = open_subject(request.model, request.tokens)
@@ -68,6 +69,23 @@ def compress_report(request: Request) -> Path:
     subject.check_memory()
     subject.check_disk(request.out, candidates)
     return Search(request, limits, seconds, candidates, subject).run()
+
+
+def _check_measured(limits: Sequence[Limit], request: Request) -> None:
+    """Raise `LuhuoError` for a limit on what would not be measured."""
+    for limit in limits:
+        timed = limit.measure in ("memory", "decode", "prefill") and request.turns == 0
+        if timed or (limit.measure == "accuracy" and not request.tasks):
+            raise LuhuoError(
+                tr(
+                    f"There is a limit on {limit.measure}, which would not be measured.",
+                    f"限制了 {limit.measure}，但不会测量它。",
+                ),
+                where="--limit",
+                fix="--turns 5"
+                if timed
+                else tr("--tasks NAME --task-data NAME=DIR", "--tasks 名称 --task-data 名称=目录"),
+            )
 
 
 def _seconds(budget: str | None) -> float | None:
