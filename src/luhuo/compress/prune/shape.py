@@ -60,13 +60,15 @@ def _heads(shape: SmallerShape, whole: ModelConfig) -> tuple[int, int]:
     options = [n for n in range(whole.kv_heads, 0, -1) if heads % n == 0 and heads // n <= each]
     kv_heads = shape.kv_heads or (options[0] if options else 0)
     if kv_heads not in options:
+        possible = sorted({groups * n for groups in range(1, whole.kv_heads + 1) for n in range(1, each + 1)})
+        told = f"heads={heads}, kv_heads={options}" if options else f"heads={possible}"
         raise LuhuoError(
             tr("These heads cannot be taken out evenly.", "无法均匀地取出这些头。"),
             expected=tr(
-                f"kv_heads that divide heads, with at most {each} query heads each: {options or '-'}",
-                f"kv_heads 须整除 heads，且每组至多 {each} 个查询头：{options or '-'}",
+                f"whole groups of at most {each} query heads, each as large: {told}",
+                f"若干同样大小的组，每组至多 {each} 个查询头：{told}",
             ),
-            found=f"heads={heads}, kv_heads={shape.kv_heads or '-'}",
+            found=f"heads={heads}" if shape.kv_heads is None else f"heads={heads}, kv_heads={shape.kv_heads}",
             where="prune",
         )
     return heads, kv_heads
