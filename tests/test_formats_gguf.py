@@ -93,7 +93,7 @@ def test_blocks_of_zeros_equal_numbers_and_tiny_ones_are_written(kind: TensorTyp
     alone = torch.zeros(1, 256)
     alone[0, 100] = -3.0
     found = written(alone, kind)
-    assert float((found - alone).abs().max()) < 0.1 and int((found != 0).sum()) < 32
+    assert float((found - alone).abs().max()) < 0.1 and int((found != 0).sum()) <= 32
 
 
 @pytest.mark.parametrize("kind", K, ids=named)

@@ -71,8 +71,7 @@ def quantise_k(blocks: Tensor, kind: TensorType, importance: Tensor | None = Non
 
 def _weights(blocks: Tensor, importance: Tensor | None) -> Tensor:
     """How much the square of each number's error counts: more for large numbers, and for large activations."""
-    mean = blocks.square().mean(1, keepdim=True)
-    weight = (blocks.square() + mean).sqrt() + TINY
+    weight = blocks.abs() + blocks.square().mean(1, keepdim=True).sqrt() + TINY
     return weight if importance is None else weight * (importance + 1e-6 * importance.mean(1, keepdim=True) + TINY)
 
 
