@@ -198,8 +198,8 @@ def _crossover() -> Check:
     name, found = tr("weights of few bits", "低位数权重"), measured()
     if not found:
         detail = tr(
-            f"unpacked while multiplied up to {ROWS} rows; `luhuo doctor --measure` finds what is fastest here",
-            f"行数不超过 {ROWS} 时边乘边解包；`luhuo doctor --measure` 可测出本机最快的界限",
+            f"unpacked while multiplied up to {ROWS['int4']} rows; `luhuo doctor --measure` finds what is best here",
+            f"行数不超过 {ROWS['int4']} 时边乘边解包；`luhuo doctor --measure` 可测出本机最快的界限",
         )
         return Check(name, True, detail)
     rows = ", ".join(f"{form} {count}" for form, count in found.items())

@@ -1,7 +1,7 @@
 """Up to how many rows of activations a product unpacks weights as it goes; above, the matrix is made dense first.
 
 Which is faster depends on the processor. `luhuo doctor --measure` finds out and keeps it beside the compiled kernels;
-until then `ROWS` counts. Nothing is measured while a model runs: the two ways round differently in the last digits, so
+until then `ROWS` count. Nothing is measured while a model runs: the two ways round differently in the last digits, so
 what a request gets would depend on how busy the machine was when somebody first asked.
 """
 
@@ -24,15 +24,15 @@ from luhuo.kernels.native.build import processor
 
 Form = Literal["int8", "int4", "fp8", "sparse"]
 
-ROWS = 160
-"""Of all forms, where nothing was measured."""
+ROWS: dict[Form, int] = {"int8": 160, "int4": 160, "fp8": 160, "sparse": 512}
+"""Where nothing was measured."""
 TRIED = (32, 64, 96, 128, 160, 192, 256, 320, 384, 512)
 SHAPE, REPEATS = (1536, 1536), 3
 
 
 def most_rows(form: Form) -> int:
     """Rows up to which products with weights in this form unpack as they go, on this machine."""
-    return measured().get(form, ROWS)
+    return measured().get(form, ROWS[form])
 
 
 @functools.cache
