@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from luhuo.core.artifact import produce
 from luhuo.stages import configured
@@ -28,7 +29,7 @@ def test_both_languages_show_the_same_commands() -> None:
 def test_the_command_works(command: str, tmp_path: Path) -> None:
     words = shlex.split(command)
     assert words[:2] == ["luhuo", "quantize"] and words[-2] == "--out"
-    values: dict[str, object] = dict(word.split("=", 1) for word in words[2:-2])
+    values = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words[2:-2])}
     values |= {"model": str(small_directory(tmp_path / "model")), "data": str(calibration_text(tmp_path))}
     produce("quantize", configured("quantize", values | {"sequences": 4, "length": 48, "threads": 1}), tmp_path / "o")
     assert len(report_of(tmp_path / "o")) == 8
