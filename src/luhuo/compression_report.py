@@ -140,7 +140,7 @@ class Search:
             )
             try:
                 self._try(outcome)
-            except LuhuoError as error:
+            except (LuhuoError, RuntimeError, MemoryError) as error:  # the latter two: mostly too little memory
                 outcome.fail(error)
                 say(tr(f"{outcome.candidate.label} failed: {error}", f"{outcome.candidate.label} 失败：{error}"))
             self._write()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from luhuo.compress.report.candidates import Candidate
-from luhuo.core.errors import LuhuoError
 
 NOT_REACHED = {"en": "The run ended before.", "zh": "运行在此之前结束。"}
 HOPELESS = 5.0
@@ -40,9 +39,10 @@ class Outcome:
         """It was not tried."""
         self.status, self.reason = "skipped", {"en": english, "zh": chinese}
 
-    def fail(self, error: LuhuoError) -> None:
+    def fail(self, error: Exception) -> None:
         """It could not be made or measured."""
-        self.status, self.reason = "failed", {"en": str(error), "zh": str(error)}
+        said = str(error) or type(error).__name__
+        self.status, self.reason = "failed", {"en": said, "zh": said}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
