@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from luhuo.core.errors import LuhuoError
@@ -58,6 +60,7 @@ def module_of(model: Decoder, name: str) -> nn.Module:
     return model.get_submodule(name)
 
 
+DOWN = "model.layers.1.mlp.down_proj.weight"
 NAMES = [
     f"blocks.{i}.{name}" for i in range(2) for name in ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down")
 ]
@@ -110,6 +113,29 @@ def test_each_matrix_keeps_its_own_bits_and_floats_stay_floats(tmp_path: Path) -
             assert torch.equal(ours.dense(torch.float32), theirs.dense(torch.float32))
 
 
+def test_fp8_in_tiles_is_kept_and_published_as_floats(tmp_path: Path) -> None:
+    save(small(), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in [name for name in tensors if "_proj.weight" in name]:
+        tiles = tensors[name].unflatten(0, (-1, 16)).unflatten(2, (-1, 16))
+        scale = tiles.abs().amax((1, 3)) / 448
+        wide = scale.repeat_interleave(16, 0).repeat_interleave(16, 1)
+        tensors[name] = (tensors[name] / wide).to(torch.float8_e4m3fn)
+        tensors[name + "_scale_inv"] = scale
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    settings = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    found, wide = load_decoder(tmp_path, device="cpu"), load_decoder(tmp_path, dtype="fp32", device="cpu")
+    save(found, tmp_path / "again")
+    again = load_decoder(tmp_path / "again", dtype="fp32", device="cpu")
+    for name in NAMES:
+        module, exact = module_of(found, name), wide.get_parameter(f"{name}.weight")
+        assert isinstance(module, QuantisedLinear) and module.floats and module.group == 16
+        assert torch.equal(module.dense(torch.float32), exact)
+        torch.testing.assert_close(again.get_parameter(f"{name}.weight"), exact, rtol=2**-8, atol=0)
+
+
 def pruned(_: str, weight: Tensor) -> None:
     fours = weight.view(len(weight), -1, 4)
     fours.scatter_(-1, fours.abs().argsort(-1)[..., :2], 0)
@@ -128,6 +154,9 @@ def test_a_model_pruned_two_of_four_is_kept_so_where_that_is_asked_for(tmp_path:
     export_gguf(dense, tmp_path / "pruned.gguf", "bf16", note=lambda _: None)
     other = load_decoder(tmp_path / "pruned.gguf", dtype="sparse", device="cpu")
     assert isinstance(module_of(other, NAMES[3]), SparseLinear)
+    save(found, tmp_path / "again")
+    published = [load_file(tmp_path / folder / "model.safetensors")[DOWN] for folder in ("again", "pruned")]
+    assert torch.equal(*published)
     save(small(), tmp_path / "dense")
     with pytest.raises(LuhuoError, match="2:4"):
         load_decoder(tmp_path / "dense", dtype="sparse", device="cpu")

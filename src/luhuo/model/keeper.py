@@ -89,7 +89,7 @@ class Keeper:
             return False
         floats = _joined_floats(link, [self.source.float8(name) for name in names])
         if floats is not None:
-            group = -(-floats.values.shape[1] // 8) * 8
+            group = floats.group or -(-floats.values.shape[1] // 8) * 8
             self._place(link.ours, QuantisedLinear(pack(floats.values, floats.scale, bits=8, group=group)))
             return True
         if self.bits is not None:
@@ -140,14 +140,15 @@ def _alike(parts: Sequence[Rounded]) -> list[Rounded]:
 
 
 def _joined_floats(link: Link, parts: Sequence[Float8 | None]) -> Float8 | None:
-    """What `link` makes of matrices in FP8, with a scale for each row."""
+    """What `link` makes of matrices in FP8, with scales for each row."""
     found = [part for part in parts if part is not None]
-    places = _row_order(link, [len(part.values) for part in found]) if len(found) == len(parts) else None
+    alike = len(found) == len(parts) and len({(part.group, part.values.shape[1]) for part in found}) == 1
+    places = _row_order(link, [len(part.values) for part in found]) if alike else None
     if places is None:
         return None
     values = torch.cat([part.values.view(torch.int8) for part in found])[places]
-    scale = torch.cat([part.scale.float().expand(len(part.values), 1) for part in found])[places]
-    return Float8(values.view(torch.float8_e4m3fn), scale)
+    scale = torch.cat([part.scale.float().expand(len(part.values), -1) for part in found])[places]
+    return Float8(values.view(torch.float8_e4m3fn), scale, found[0].group)
 
 
 def _joined(link: Link, parts: Sequence[Rounded], count: int) -> Rounded | None:

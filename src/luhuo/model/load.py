@@ -19,10 +19,9 @@ from luhuo.model.encoder_decoder import EncoderDecoder
 from luhuo.model.encoder_decoder_config import EncoderDecoderConfig
 from luhuo.model.factorised import FactorisedWeights, Factoriser
 from luhuo.model.families import fit, links, read_config
-from luhuo.model.keeper import Keeper
+from luhuo.model.keeper import Keeper, KeptSource
 from luhuo.model.packed import unpacked
 from luhuo.model.quantised import SCHEMES, computed_in, quantise_model
-from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY, Model
 from luhuo.model.sentence import encoder_folder, read_sentence
 from luhuo.model.sharing import tie
@@ -65,7 +64,7 @@ def load(reference: str | Path, dtype: str = "auto", device: str = "auto", *, mt
         config, unused = _prediction(fit(config, weights.shapes()), weights, mtp)
         with torch.device("meta"):
             model = MODELS[type(config)](config)
-        published = dtype == "auto" and isinstance(weights, RoundedWeights) and place.type == "cpu"
+        published = dtype == "auto" and isinstance(weights, KeptSource) and place.type == "cpu"
         kept = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         large = sum(parameter.numel() for parameter in model.parameters()) > 50_000_000
         if dtype == "auto" and not (fast_bf16(place) and (large or kept == "bfloat16")):

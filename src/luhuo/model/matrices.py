@@ -17,7 +17,9 @@ class Float8:
     values: Tensor
     """(rows, columns) float8_e4m3fn."""
     scale: Tensor
-    """(rows, 1), or (1, 1) for the whole matrix; fp32 or bf16."""
+    """(rows, groups), or (1, 1) for the whole matrix; fp32 or bf16."""
+    group: int | None = None
+    """Columns that share a scale; None: all."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from luhuo.core.errors import LuhuoError
@@ -16,6 +17,7 @@ from luhuo.core.language import tr
 from luhuo.kernels.block_floats import dequantise_fp8, dequantise_mxfp4
 from luhuo.model.factorised import METHOD as LOW_RANK
 from luhuo.model.factorised import FactorisedWeights
+from luhuo.model.matrices import Activations, Float8
 from luhuo.model.quantised_files import METHODS, read_rounded
 from luhuo.model.weights import Weights
 
@@ -96,6 +98,23 @@ class FP8Weights:
         if name not in self._packed:
             return found
         return dequantise_fp8(found, self._weights.tensor(name + SCALE), self._tile)
+
+    def rounded(self, name: str) -> None:
+        """No tensor is on a grid of integers."""
+
+    def float8(self, name: str) -> Float8 | None:
+        """One tensor as it is kept; None if it is not kept in E4M3, or its tiles are no whole numbers of lanes."""
+        if name not in self._packed or len(self._shapes[name]) != 2 or self._tile[1] % 8:
+            return None
+        values = self._weights.tensor(name)
+        if values.dtype != torch.float8_e4m3fn:
+            return None
+        scale = self._weights.tensor(name + SCALE).float().repeat_interleave(self._tile[0], 0)
+        return Float8(values, scale[: len(values)], self._tile[1])
+
+    def activations(self, name: str) -> Activations:
+        """Inputs are rounded to FP8, by token and tile."""
+        return Activations("float")
 
 
 def _misfit(name: str, shape: tuple[int, ...], scales: tuple[int, ...] | None, where: object) -> LuhuoError:

@@ -37,18 +37,19 @@ NORM = re.compile(r"norm[^.]*\.weight$")
 
 
 def has_rounded(model: nn.Module) -> bool:
-    """Whether any matrix of a model is kept in few bits."""
-    return any(isinstance(module, QuantisedLinear | EightBitLinear) for module in model.modules())
+    """Whether any matrix of a model is no parameter."""
+    return any(isinstance(module, KeptLinear) for module in model.modules())
 
 
 def kept_of(model: nn.Module, config: Any) -> Mapping[str, Kept]:
     """The matrices of a model's blocks that are kept in few bits, by the name of the parameter they stand for; each is
-    unpacked when it is asked for."""
+    unpacked when it is asked for. FP8 in tiles has no layout here and is published dense, as 2:4 is."""
     modules = dict(model.named_modules())
     found = {}
     for link in links(config):
         module = modules.get(link.ours.removesuffix(".weight"))
-        if isinstance(module, QuantisedLinear | EightBitLinear) and link.ours.startswith("blocks."):
+        tiles = isinstance(module, QuantisedLinear) and module.floats and module.group < module.columns
+        if isinstance(module, QuantisedLinear | EightBitLinear) and link.ours.startswith("blocks.") and not tiles:
             found[link.ours] = module
     return _Unpacked(found)
 

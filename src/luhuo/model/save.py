@@ -64,7 +64,8 @@ def save(
         parts = published_factorised(model, model.config)
         write_shards(root, sizes, ((n, t.to("cpu", dtype).contiguous()) for n, t in parts), metadata, shard_bytes)
     elif rounded:
-        extra = quantisation_config(kept_of(model, model.config), model.config)
+        kept = kept_of(model, model.config)
+        extra = quantisation_config(kept, model.config) if kept else None
         sizes = [(name, tensor.nbytes) for name, tensor in published_rounded(model, model.config)]
         tensors = ((name, tensor.contiguous()) for name, tensor in published_rounded(model, model.config))
         write_shards(root, sizes, tensors, metadata, shard_bytes)
