@@ -178,8 +178,9 @@ def logits(model: Decoder) -> Tensor:
         return model(IDS)
 
 
-@pytest.mark.parametrize("method", ["svd", "asvd", "svd-llm"])
-@pytest.mark.parametrize("allocation", ["uniform", "energy", "outputs"])
+@pytest.mark.parametrize(
+    ("method", "allocation"), [("svd", "uniform"), ("asvd", "energy"), ("svd-llm", "energy"), ("svd-llm", "outputs")]
+)
 def test_the_stage_keeps_its_share_and_says_what_was_lost(made: Path, method: str, allocation: str):
     path = run(made, f"{method}-{allocation}", method=method, allocation=allocation, ratio=0.6)
     figures = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["metrics"]
@@ -203,7 +204,7 @@ def test_svd_llm_loses_less_of_the_outputs_than_asvd_and_svd(made: Path):
 
 
 def test_a_factorised_directory_is_written_again_with_the_same_bytes_of_logits(made: Path, tmp_path: Path):
-    model = load_decoder(run(made, "again", ratio=0.6), dtype="fp32", device="cpu")
+    model = load_decoder(run(made, "some", ratio=0.6), dtype="fp32", device="cpu")
     save(model, tmp_path / "copy")
     copy = load_decoder(tmp_path / "copy", dtype="fp32", device="cpu")
     assert torch.equal(logits(copy), logits(model)) and len(factorised(copy)) == len(factorised(model)) > 0
@@ -212,7 +213,7 @@ def test_a_factorised_directory_is_written_again_with_the_same_bytes_of_logits(m
 def test_other_programs_refuse_the_layout_and_load_the_export(made: Path, tmp_path: Path):
     from transformers import AutoModelForCausalLM
 
-    path = run(made, "exported", ratio=0.6)
+    path = run(made, "some", ratio=0.6)
     with pytest.raises((ValueError, KeyError), match="luhuo-low-rank"):
         AutoModelForCausalLM.from_pretrained(path)
     export(str(path), "hf", None, tmp_path / "hf")
@@ -227,7 +228,7 @@ def test_other_programs_refuse_the_layout_and_load_the_export(made: Path, tmp_pa
 
 
 def test_factors_can_be_trained_and_kept_in_few_bits(made: Path):
-    path = run(made, "trained", ratio=0.6)
+    path = run(made, "some", ratio=0.6)
     model = load_decoder(path, dtype="fp32", device="cpu")
     model(IDS).logsumexp(-1).sum().backward()
     part = next(iter(factorised(model).values()))
@@ -243,7 +244,7 @@ def test_factors_can_be_trained_and_kept_in_few_bits(made: Path):
 @pytest.mark.skipif(library() is None, reason="the compiled step needs a C++ compiler")
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "int8", "int4"])
 def test_the_compiled_step_decodes_from_the_factors(made: Path, dtype: str):
-    model = load_decoder(run(made, "stepped", ratio=0.6), dtype=dtype, device="cpu")
+    model = load_decoder(run(made, "some", ratio=0.6), dtype=dtype, device="cpu")
     step = DecodeStep.of(model)
     assert step is not None
     caches = [KVCache(model.config, 3, 16, model.dtype, model.device) for _ in range(2)]
@@ -258,7 +259,7 @@ def test_the_compiled_step_decodes_from_the_factors(made: Path, dtype: str):
 
 
 def test_what_does_not_fit_is_said(made: Path, tmp_path: Path):
-    path = run(made, "checked", ratio=0.6)
+    path = run(made, "some", ratio=0.6)
     with pytest.raises(LuhuoError, match="factorised"):
         produce(
             "factorise", FactoriseStage.parse({"model": str(path), "data": str(made / "text.txt")}), tmp_path / "x"
