@@ -49,6 +49,10 @@ def arms(bits: list[int], groups: list[int]) -> Iterator[Arm]:
                 yield Arm(f"gptq minmax w{width} g{group}", {"method": "gptq", "search": False, **grid}, drawn=True)
             yield Arm(f"gptq w{width} g{group}", {"method": "gptq", **grid}, drawn=True)
             yield Arm(f"awq w{width} g{group}", {"method": "awq", **grid}, drawn=True)
+            if 2 < width < 8:
+                mixed = {"method": "gptq", "average_bits": width, "group": group}
+                yield Arm(f"awq_gptq w{width} g{group}", {"method": "awq_gptq", **grid}, drawn=True)
+                yield Arm(f"gptq mixed w{width} g{group}", mixed, drawn=True)
     yield Arm("w8a8", {"method": "w8a8"}, drawn=False)
     yield Arm("w8a8 per tensor", {"method": "w8a8", "activations": "tensor"}, drawn=True)
     yield Arm("smoothquant", {"method": "smoothquant"}, drawn=True)
