@@ -1,13 +1,15 @@
 """Our GGUF files in few bits beside those that llama.cpp's own quantiser makes of the same weights.
 
     python bench/gguf_quants.py --model TRAINED --text TEXT --peer-python PATH [--importance] [--kinds q4_k_m,q6_k]
+    python bench/gguf_quants.py --random --peer-python PATH
 
 TEXT is a plain file, or a corpus (its test documents). Of each kind both write a file from our F32 file; with
 `--importance` both are given the same table, measured on the first quarter of the text, which is then not scored.
 Printed: bytes, tensors that were given another format, the error of the matrices' outputs on the text (squared,
 weighed by the inputs' mean squares; mean over matrices), perplexity of both files read here in fp32, the difference
 with a 95% interval (bootstrap over chunks of 512 tokens), the perplexity llama.cpp computes of both, how many greedy
-tokens of the engine here and of llama.cpp agree on our file (and on the F32 file), and seconds.
+tokens of the engine here and of llama.cpp agree on our file, and seconds. `--random`: root mean square errors of two
+million random numbers in each k-quant, as a share of the numbers', and processor time.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from torch import Tensor
 
 from luhuo.files.gguf import GGUF
 from luhuo.kernels.gguf_dequantise import dequantise
+from luhuo.kernels.gguf_quantise import quantise
+from luhuo.kernels.gguf_quantise_k import KINDS_K
 from luhuo.model.decoder import Decoder
 from luhuo.model.gguf import export_gguf, find_layout, load_gguf
 from luhuo.model.gguf_importance import measure_importance
@@ -110,10 +114,30 @@ def row_of(
     }  # fmt: skip
 
 
+def random_numbers(peer: Peer, folder: Path) -> None:
+    torch.manual_seed(0)
+    numbers = {
+        "normal": torch.randn(8192, 256),
+        "Student's t, 4": torch.distributions.StudentT(4.0).sample((8192, 256)),
+    }
+    for title, x in numbers.items():
+        np.save(folder / "x.npy", x.numpy())
+        for kind in sorted(KINDS_K):
+            start = time.process_time()
+            ours = torch.cat(list(quantise(x, kind)))
+            spent = (time.process_time() - start) / x.numel() * 1e9
+            peer("blocks", path=folder / "x.npy", out=folder / "q.npy", kind=int(kind), bytes=kind.bytes)
+            theirs = torch.from_numpy(np.load(folder / "q.npy"))
+            lost = [(dequantise(data, kind, tuple(x.shape)) - x).square().mean().sqrt() for data in (ours, theirs)]
+            share = [float(one / x.square().mean().sqrt()) for one in lost]
+            print(f"{title}, {kind.name}: {share[0]:.4f} (theirs {share[1]:.4f}), {spent:.0f} ns a number")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--model")
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--random", action="store_true")
     parser.add_argument("--peer-python", required=True, help="Python of the environment with llama-cpp-python")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--kb", type=int, default=60, help="kilobytes of each source of a corpus")
@@ -122,6 +146,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="rows as JSON lines; those that are there are not made again")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    if given.random:
+        with tempfile.TemporaryDirectory() as name:
+            random_numbers(Peer(given.peer_python, given.threads), Path(name))
+        return
     model = load_decoder(given.model, dtype="fp32", device="cpu")
     text = "".join(texts(given.text, given.kb).values()) if given.text.is_dir() else given.text.read_text("utf-8")
     ids = model.tokenizer.encode(text)

@@ -1,8 +1,8 @@
 """llama.cpp, asked by JSON lines on standard input; runs in an environment of its own with `llama-cpp-python`.
 
-Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "batched" | "tokenize" | "quantise" | "version",
-"path": FILE, …}. One answer a line. Everything is computed on the CPU, but for "speed" and "batched" with keys and
-values in float32 and without flash attention.
+Requests: {"do": "logits" | "perplexity" | "greedy" | "speed" | "batched" | "tokenize" | "quantise" | "blocks" |
+"version", "path": FILE, …}. One answer a line. Everything is computed on the CPU, but for "speed" and "batched" with
+keys and values in float32 and without flash attention.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -228,13 +229,24 @@ def quantise(request: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
+def blocks(request: dict[str, Any]) -> dict[str, Any]:
+    """The numbers (rows, 256) in the file `path` (.npy) as blocks of ggml's type `kind`, in the file `out`."""
+    library = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so"))
+    chunk, rows = library.ggml_quantize_chunk, np.ascontiguousarray(np.load(request["path"]))
+    chunk.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3 + [ctypes.c_void_p]
+    found = np.zeros(len(rows) * request["bytes"], np.uint8)
+    chunk(request["kind"], rows.ctypes.data, found.ctypes.data, 0, len(rows), rows.shape[1], None)
+    np.save(request["out"], found)
+    return {}
+
+
 def version(_: dict[str, Any]) -> dict[str, Any]:
     return {"llama-cpp-python": llama_cpp.__version__}
 
 
 ACTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     function.__name__: function
-    for function in (logits, perplexity, greedy, quantise, speed, batched, tokenize, version)
+    for function in (logits, perplexity, greedy, quantise, blocks, speed, batched, tokenize, version)
 }
 
 

@@ -258,3 +258,17 @@ def test_an_expression_that_could_take_for_ever_is_not_tried(pattern: str) -> No
     groups = {"a": {"targets": [f"re:{pattern}"], "weights": {}}, "b": {"targets": ["Linear"], "weights": {}}}
     with pytest.raises(LuhuoError, match="target"):
         Schemes({"config_groups": groups}, Path("model")).of("a" * 60)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_output_matrix_of_its_own_may_be_rounded_too(tmp_path: Path, bits: int) -> None:
+    model = small()
+    kept = kept_by(model, lambda _, weight: Kept(rounded(weight, Grid(4, 32))))
+    head = model.get_parameter("unembedding.weight").detach()
+    kept["unembedding.weight"] = Kept(rounded(head, Grid(bits, 32)))  # pyright: ignore[reportArgumentType]
+    write(model, kept, tmp_path)
+    assert "lm_head" not in settings_of(tmp_path)["ignore"]
+    expected = logits(dense_model(model, kept))
+    torch.testing.assert_close(logits(theirs(tmp_path)), expected, atol=1e-5, rtol=1e-5)
+    ours = load_decoder(tmp_path, dtype="fp32", device="cpu")
+    torch.testing.assert_close(logits(ours), expected, atol=1e-5, rtol=1e-5)

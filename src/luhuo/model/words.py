@@ -1,7 +1,7 @@
 """Integers of few bits in 32-bit words, lowest bits first: what compressed-tensors, GPTQ and AWQ have in common.
 
 Integers of 8, 4 and 2 bits fill words. Those of 3 bits follow one another without gaps, so that some lie in two words
-and 32 take three; compressed-tensors left two bits of each word free before version 0.14, ten to a word ("loose").
+and 32 take three; older versions of compressed-tensors leave two bits of each word free, ten to a word ("loose").
 """
 
 from __future__ import annotations
