@@ -129,16 +129,21 @@ def effect(options: argparse.Namespace) -> None:
     print(f"MODEL: perplexity {perplexity:.3f} on {len(given)} documents, {counts.sum():,} tokens", flush=True)
     print(f"{'bits':>4}  {'arm':12} {'perplexity':>10} {'change and interval':>32}  by seed", flush=True)
     for bits in (int(bits) for bits in options.bits.split(",")):
+        means: dict[str, np.ndarray] = {}
         for arm in options.arms.split(","):
             by_seed = []
             for seed in seeds[:1] if arm in SEEDLESS else seeds:
                 folder = directory(arm, bits, seed, options)
                 by_seed.append(bits_of(folder, f"{arm}-{bits}-{seed}", given, options)[0])
             mean = np.array([statistics.mean(values) for values in zip(*by_seed, strict=True)])
+            means[arm] = mean
             middle, low, high = change(mean, base, counts)
             each = ", ".join(f"{2 ** (math.fsum(one) / counts.sum()):.3f}" for one in by_seed)
             told = f"{middle:+.2%} [{low:+.2%}, {high:+.2%}]"
             print(f"{bits:>4}  {arm:12} {perplexity * (1 + middle):>10.3f} {told:>32}  {each}", flush=True)
+        for arm in [arm for arm in means if arm in TRAINED and "gptq" in means]:
+            middle, low, high = change(means[arm], means["gptq"], counts)
+            print(f"{bits:>4}  {arm} against gptq: {middle:+.2%} [{low:+.2%}, {high:+.2%}]", flush=True)
 
 
 def main() -> None:
