@@ -19,6 +19,7 @@ from luhuo.compress.inputs import Collector
 from luhuo.compress.parts import dense_of, read_notes, read_part, write_part
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.core.memory import give_back
 from luhuo.core.progress import Progress
 from luhuo.files.references import resolve
 from luhuo.model.config import ModelConfig
@@ -177,6 +178,7 @@ class Walk:
                     write_part(self.part(index), step.changed, step.notes, step.factors)
                 self.states = self._passed(step, into=self.states) if after is None else after
                 block.to_empty(device="meta")
+                give_back()
                 progress.advance(1)
 
     def tokenizer(self) -> Tokenizer:

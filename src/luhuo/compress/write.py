@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from luhuo.compress.walk import Walk
+from luhuo.core.memory import give_back
 from luhuo.model.matrices import Kept
 from luhuo.model.quantised_save import published, quantisation_config
 from luhuo.model.save import describe, save_tokenizer, write_shards
@@ -31,6 +32,7 @@ def write_model(walk: Walk, root: Path, changed: Mapping[str, Kept]) -> None:
 
 def _tensors(walk: Walk, changed: Mapping[str, Kept]) -> Iterator[tuple[str, Tensor]]:
     for link, names in walk.links:
+        give_back()
         kept = changed.get(link.ours)
         if kept is None:
             yield from zip(link.theirs, (walk.weights.tensor(name) for name in names), strict=True)

@@ -27,3 +27,13 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(MMAP_MAX, 0), mallopt(TRIM_THRESHOLD, 2**31 - 1), mallopt(TOP_PAD, 64 << 20)])
+
+
+def give_back() -> None:
+    """Return what was freed to the system (glibc's malloc_trim(3)); does nothing elsewhere.
+
+    Work that goes through a model part by part frees tensors of many sizes, and what is freed between two that are
+    still used stays with the process: half a gigabyte over a model of 135M parameters.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
