@@ -27,7 +27,7 @@ from luhuo.model.quantised import Rounded
 from luhuo.model.quantised_awq import awq_config, of_awq
 from luhuo.model.quantised_bitsandbytes import bitsandbytes_config, of_bitsandbytes
 from luhuo.model.quantised_files import RoundedWeights
-from luhuo.model.quantised_gptq import gptq_config, has_zero, of_gptq
+from luhuo.model.quantised_gptq import gptq_config, of_gptq
 from luhuo.model.quantised_save import NORM, config_of, published
 from luhuo.model.save import write_shards
 from luhuo.model.weights import SafetensorsWeights, matched
@@ -83,8 +83,6 @@ class Outline:
 
     shape: Rounded
     """The matrix without its integers."""
-    zero: bool
-    """Whether any of its zeros is 0."""
     halves: bool
     """Whether its scales are numbers of half precision."""
 
@@ -99,7 +97,7 @@ def _outline(weights: RoundedWeights, name: str) -> Outline:
         )
     halves = torch.equal(found.scale.half().float(), found.scale.float())
     empty = torch.empty(found.q.shape, dtype=torch.int8, device="meta")
-    return Outline(replace(found, q=empty), has_zero(found, name), halves)
+    return Outline(replace(found, q=empty), halves)
 
 
 def _dense(weights: RoundedWeights, values: dict[str, Any], source: Path) -> list[str]:
@@ -142,11 +140,11 @@ def _layout(
         )
     if to == "awq":
         return (lambda name, one: of_awq(one, name)), awq_config(first, [name for name in dense if name != "lm_head"])
-    second = any(one.zero for one in outline.values())
+    second = any(one.low is not None for one in bases.values())
     settings = gptq_config(
         first,
         [name for name in dense if name != "lm_head"],
-        symmetric=all(one.low is None for one in bases.values()),
+        symmetric=not second,
         moved=any(one.order is not None for one in bases.values()),
         second=second,
     )

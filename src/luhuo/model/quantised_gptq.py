@@ -1,8 +1,9 @@
 """Writing the layout of GPTQ (Frantar et al. 2022) as AutoGPTQ and GPTQModel have it: `qweight`, `qzeros`, `scales`
 and `g_idx`, the matrix as (columns, rows).
 
-Zeros are stored less one ("gptq"); a zero of 0 would then run into its neighbour when readers add the one again, so
-matrices that have one need the second form of the layout ("gptq_v2"), which stores zeros as they are.
+Zeros are stored less one ("gptq"); a zero of 0 would then run into its neighbour when readers add the one again, and
+GPTQModel refuses other zeros than the middle in this form. So matrices with zeros take the second form ("gptq_v2"),
+which stores them as they are.
 """
 
 from __future__ import annotations
@@ -48,12 +49,6 @@ def of_gptq(matrix: Rounded, name: str, *, second: bool) -> dict[str, Tensor]:
         ".scales": matrix.scale.t().half(),
         ".g_idx": index,
     }
-
-
-def has_zero(matrix: Rounded, name: str) -> bool:
-    """Whether any zero of a matrix is 0, which the first form of the layout cannot store."""
-    zero = unsigned(matrix, torch.arange(len(matrix.q)), name)[1]
-    return zero is not None and not bool(zero.all())
 
 
 def gptq_config(first: Rounded, dense: Sequence[str], *, symmetric: bool, moved: bool, second: bool) -> dict[str, Any]:
