@@ -30,7 +30,7 @@ class FactoriseStage(Stage):
         0.8, "Share of the numbers of the blocks' matrices that is kept.", "保留的块内矩阵参数比例。", gt=0, lt=1
     )
     allocation: Literal["uniform", "energy", "outputs"] = field(
-        "energy",
+        "outputs",
         "uniform: the same share of every matrix; energy: where least of the outputs' energy is lost; outputs: the "
         "same, weighed by how much the block's output suffers.",
         "uniform：各矩阵同比例；energy：使损失的输出能量最小；outputs：再按块输出受损程度加权。",
