@@ -1,6 +1,6 @@
 """What a compressing stage takes in time and memory as models grow, and what that makes for 7B and 175B parameters.
 
-    python bench/compression_scaling.py --out DIR --data TEXT [--methods rtn,gptq] [--sizes 10,30,80] \\
+    python bench/compression_scaling.py --out DIR --data TEXT [--methods gptq,awq] [--sizes 10,30,80] \\
         [--tokens 4096,16384] [--model DIR …]
 
 Models of random weights (and those named with --model) are compressed, each in a process of its own, with one thread.
@@ -11,8 +11,9 @@ Finished runs are kept in DIR/runs.jsonl and not repeated.
 Fitted, by least squares with coefficients that are not negative:
     seconds = a + P (b + c T + d W)      P weights in the blocks' matrices, T calibration tokens,
                                          W columns of a matrix, mean over the weights
-    bytes   = e + f B + g M + h S        B numbers of the largest block, M numbers of its second moments,
-                                         S numbers of the states (T times hidden size)
+    bytes   = e + f N + g A              N what the walk holds: 4 (2 B + 3 M + 2 S + O), A what a batch makes
+B numbers of the largest block, M of its second moments, S of the states (T times hidden size), O outside of the
+blocks; A is 4 bytes for each of 4,096 tokens and each row of the matrix with the most rows.
 c is the text's way through the blocks and the second moments (T columns² a matrix), d the Cholesky factor and the
 updates of the columns behind (rows columns² a matrix); a run over text sees nothing that grows faster.
 """
@@ -37,10 +38,13 @@ SHAPES = {
     300: (1024, 24, 16, 8, 2816),
 }
 LARGE = {
-    "7B": {"hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "head_dim": 128, "intermediate_size": 11_008},
+    "7B": {
+        "hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "head_dim": 128, "intermediate_size": 11_008,
+        "outside": 2 * 32_000 * 4096,
+    },
     "175B": {
         "hidden_size": 12288, "layers": 96, "heads": 96, "kv_heads": 96, "head_dim": 128, "intermediate_size": 49152,
-        "gated": False,
+        "gated": False, "outside": 50_257 * 12288,
     },
 }  # fmt: skip
 """Shapes of Llama-2-7B and of GPT-3."""
@@ -75,7 +79,8 @@ with torch.device("meta"):
 found = []
 for block in model.blocks:
     found.append([list(p.shape) for p in block.parameters() if p.ndim == 2])
-print(json.dumps({"hidden": model.config.hidden_size, "blocks": found}))
+outside = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.blocks.parameters())
+print(json.dumps({"hidden": model.config.hidden_size, "blocks": found, "outside": outside}))
 """
 
 
@@ -89,17 +94,20 @@ def ran(command: list[str]) -> tuple[float, float, int]:
     return usage.ru_utime + usage.ru_stime, time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def shape_of(blocks: list[list[list[int]]], hidden: int, tokens: int) -> dict[str, float]:
-    """P, W, B, M, S, T."""
+def shape_of(blocks: list[list[list[int]]], hidden: int, outside: int, tokens: int) -> dict[str, float]:
+    """P, W, T, N, A and the states' part of N."""
     matrices = [matrix for block in blocks for matrix in block]
     weights = sum(rows * columns for rows, columns in matrices)
+    block = max(sum(rows * columns for rows, columns in block) for block in blocks)
+    moments = max(sum(columns * columns for _, columns in block) for block in blocks)
+    states = tokens * hidden
     return {
         "P": weights,
         "W": sum(rows * columns * columns for rows, columns in matrices) / weights,
-        "B": max(sum(rows * columns for rows, columns in block) for block in blocks),
-        "M": max(sum(columns * columns for _, columns in block) for block in blocks),
-        "S": tokens * hidden,
         "T": tokens,
+        "N": 4 * (2 * block + 3 * moments + 2 * states + outside),
+        "A": 4 * min(tokens, 4096) * max(rows for rows, _ in matrices),
+        "states": 8 * states,
     }
 
 
@@ -110,7 +118,7 @@ def large(name: str, tokens: int) -> dict[str, float]:
     own, shared = shape["heads"] * shape["head_dim"], shape["kv_heads"] * shape["head_dim"]
     first = inner * (2 if shape.get("gated", True) else 1)
     block = [[own + 2 * shared, hidden], [hidden, own], [first, hidden], [hidden, inner]]
-    return shape_of([block] * shape["layers"], hidden, tokens)
+    return shape_of([block] * shape["layers"], hidden, shape["outside"], tokens)
 
 
 def fitted(rows: list[list[float]], values: list[float]) -> list[float]:
@@ -136,7 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--tokenizer", required=True, help="a model whose tokenizer the random ones get")
-    parser.add_argument("--methods", default="rtn,gptq")
+    parser.add_argument("--methods", default="gptq", help="that read text")
     parser.add_argument("--sizes", default="10,30,80")
     parser.add_argument("--tokens", default="4096,16384")
     parser.add_argument("--model", action="append", default=[], help="a model directory, too")
@@ -153,26 +161,32 @@ def main() -> None:
             request = [shape | {"intermediate_size": inner}, given.tokenizer, str(folders[f"{size}M"])]
             subprocess.run([sys.executable, "-c", MAKE, json.dumps(request)], check=True)
     folders |= {Path(model).name: Path(model) for model in given.model}
+    counted = {name: count(folder) for name, folder in folders.items()}
     for (name, folder), method, tokens in itertools.product(
         folders.items(), given.methods.split(","), map(int, given.tokens.split(","))
     ):
         if any((run["name"], run["method"], run["T"]) == (name, method, tokens) for run in runs):
             continue
-        told = subprocess.run([sys.executable, "-c", COUNT, str(folder)], check=True, capture_output=True, text=True)
-        counted = json.loads(told.stdout)
         settings = [f"model={folder}", f"method={method}", "threads=1"]
-        if method != "rtn":
-            settings += [f"data={given.data}", f"length={LENGTH}", f"sequences={tokens // LENGTH}"]
+        settings += [f"data={given.data}", f"length={LENGTH}", f"sequences={tokens // LENGTH}"]
         command = [sys.executable, "-m", "luhuo", "quantize", *settings, "--out", str(given.out / "made"), "--force"]
         processor, seconds, peak = ran(command)
         run = {"name": name, "method": method, "processor": processor, "seconds": seconds, "peak": peak}
-        run |= shape_of(counted["blocks"], counted["hidden"], tokens)
+        run["T"] = tokens
         runs.append(run)
         with log.open("a") as handle:
             handle.write(json.dumps(run) + "\n")
         print(f"{name} {method} T={tokens}: {processor:.1f} s, peak {peak / 1e6:.0f} MB", flush=True)
-    for method in dict.fromkeys(run["method"] for run in runs):
-        report(method, [run for run in runs if run["method"] == method])
+    known = [run | shape_of(*counted[run["name"]], run["T"]) for run in runs if run["name"] in counted]
+    for method in dict.fromkeys(run["method"] for run in known):
+        report(method, [run for run in known if run["method"] == method])
+
+
+def count(folder: Path) -> tuple[list[list[list[int]]], int, int]:
+    """Shapes of the matrices by block, the hidden size, and the numbers outside of the blocks."""
+    told = subprocess.run([sys.executable, "-c", COUNT, str(folder)], check=True, capture_output=True, text=True)
+    found = json.loads(told.stdout)
+    return found["blocks"], found["hidden"], found["outside"]
 
 
 def report(method: str, runs: list[dict[str, Any]]) -> None:
@@ -185,11 +199,15 @@ def report(method: str, runs: list[dict[str, Any]]) -> None:
             f"  {each:8.1f} ns a weight  peak {run['peak'] / 1e6:6.0f} MB"
         )
 
+    if len({r["P"] for r in runs}) < 3:
+        print("  fewer than three sizes: no fit")
+        return
+
     def row(r: dict[str, Any]) -> list[float]:
         return [1.0, r["P"], r["P"] * r["T"], r["P"] * r["W"]]
 
     def held(r: dict[str, Any]) -> list[float]:
-        return [1.0, r["B"], r["M"], r["S"]]
+        return [1.0, r["N"], r["A"]]
 
     time_fit = fitted([row(r) for r in runs], [r["processor"] for r in runs])
     room_fit = fitted([held(r) for r in runs], [r["peak"] for r in runs])
@@ -197,15 +215,15 @@ def report(method: str, runs: list[dict[str, Any]]) -> None:
     far = max(abs(sum(a * b for a, b in zip(room_fit, held(r), strict=True)) / r["peak"] - 1) for r in runs)
     a, b, c, d = time_fit
     print(f"  seconds = {a:.1f} + P ({b:.2e} + {c:.2e} T + {d:.2e} W), off by at most {off:.0%} over {len(runs)} runs")
-    e, f, g, h = room_fit
-    print(f"  bytes = {e / 1e6:.0f}M + {f:.1f} B + {g:.1f} M + {h:.1f} S, off by at most {far:.0%}")
+    e, f, g = room_fit
+    print(f"  bytes = {e / 1e6:.0f}M + {f:.2f} N + {g:.2f} A, off by at most {far:.0%}")
     for name in LARGE:
-        shape = large(name, LARGE_TOKENS if method != "rtn" else 0)
+        shape = large(name, LARGE_TOKENS)
         seconds = sum(x * y for x, y in zip(time_fit, row(shape), strict=True))
         room = sum(x * y for x, y in zip(room_fit, held(shape), strict=True))
         print(
             f"  {name}: P={shape['P'] / 1e9:.1f}G, T={shape['T']:,}: {seconds / 3600:.1f} h on one such core, "
-            f"{room / 1e9:.1f} GB (of which {h * shape['S'] / 1e9:.1f} GB states, a file)"
+            f"{room / 1e9:.1f} GB (of which {f * shape['states'] / 1e9:.1f} GB states, a file)"
         )
 
 
