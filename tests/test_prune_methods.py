@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from luhuo.model.grid import Grid, dense
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.allocation import outliers, owl
 from luhuo.compress.prune.magnitude import global_threshold, magnitude
@@ -17,6 +16,7 @@ from luhuo.compress.prune.target import Target, share_of_zeros
 from luhuo.compress.prune.wanda import wanda
 from luhuo.core.errors import LuhuoError
 from luhuo.kernels.sparsity import Pattern
+from luhuo.model.grid import Grid, dense
 
 HALF, TWO_OF_FOUR = Target(0.5), Target(0.5, Pattern(2, 4))
 
