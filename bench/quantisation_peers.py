@@ -29,6 +29,8 @@ from datasets import Dataset
 from llmcompressor import oneshot
 from safetensors.torch import load_file, save_file
 
+if not torch.accelerator.is_available():
+    torch.Tensor.pin_memory = lambda tensor, *ignored: tensor  # its AWQ pins memory on a CPU too, which fails there
 told = json.loads(sys.argv[1])
 torch.manual_seed(told["seed"])
 model = transformers.AutoModelForCausalLM.from_pretrained(told["model"], dtype=torch.float32)
