@@ -55,7 +55,8 @@ with torch.no_grad():
     off = float((model(told["ids"]).logits.float() - told["logits"]).abs().max())
 weight = None
 if method == "bitsandbytes":
-    weight = layer.weight.data.float() * layer.weight.SCB[:, None] / 127
+    scales = layer.state.SCB if layer.weight.SCB is None else layer.weight.SCB  # moved by the first pass
+    weight = layer.weight.data.float() * scales[:, None] / 127
 elif hasattr(layer, "dequantize_weight"):
     weight = layer.dequantize_weight().float().T
 exact = "not asked" if weight is None else float((weight - told["weight"]).abs().max())
