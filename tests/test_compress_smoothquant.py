@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from luhuo.model.grid import dense
 from luhuo.compress.smoothquant import search, smoothing
 from luhuo.compress.w8a8 import by_tensor, by_token, round_weight, rounded_inputs
+from luhuo.model.grid import dense
 
 
 def layer(outliers: float = 40.0, columns: int = 64, rows: int = 32) -> tuple[Tensor, Tensor]:
