@@ -32,7 +32,8 @@ def outer(walk: Walk, embedding: Outer, head: Outer) -> dict[str, Kept]:
             found=f"head_bits={head}",
             fix=f"embedding_bits={head}",
         )
-    for ours, bits in (("embedding", embedding), ("unembedding.weight", head)):
+    wanted: list[tuple[str, Outer]] = [("embedding", embedding), ("unembedding.weight", head)]
+    for ours, bits in wanted:
         if bits == 16:
             continue
         link, names = links[ours]
