@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from luhuo.model.grid import Grid, dense
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.model.grid import Grid, dense
 from luhuo.model.quantised import Rounded
 
 Order = Literal["given", "static", "activation"]

@@ -89,7 +89,7 @@ def describe(root: Path, config: Any, dtype: torch.dtype, quantisation: Mapping[
     write_json(root / "generation_config.json", {k: v for k, v in generation.items() if v not in (None, [])})
     if isinstance(config, EncoderConfig) and config.sentence is not None:
         write_sentence(root, config.sentence, config.hidden_size)
-    extra = {} if quantisation is None else {"quantization_config": quantisation}
+    extra: dict[str, Any] = {} if quantisation is None else {"quantization_config": quantisation}
     if quantisation is not None and quantisation["quant_method"] == LOW_RANK:
         extra["model_type"] = LOW_RANK  # others would pass over a method they do not know, and start from noise
     write_json(root / "config.json", write_config(config, dtype) | extra)
