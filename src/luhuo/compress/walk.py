@@ -178,6 +178,7 @@ class Walk:
                     write_part(self.part(index), step.changed, step.notes, step.factors)
                 self.states = self._passed(step, into=self.states) if after is None else after
                 block.to_empty(device="meta")
+                self._files.release()
                 give_back()
                 progress.advance(1)
 
@@ -218,6 +219,7 @@ class Walk:
             self.states[rows] = self.model.hidden(self.sequences[rows])
             assert gate.context is not None
             self._contexts.append((rows, gate.context))
+        self.model.to_empty(device="meta")  # the embedding, which nothing asks for any more
         self.model.blocks, self.model.norm = blocks, norm
 
     def _buffer(self, name: str) -> Tensor:
@@ -245,7 +247,7 @@ class Walk:
             if outside and link.ours.startswith(AFTER):
                 continue
             owner, _, last = link.ours.rpartition(".")
-            value = link.join([self.weights.tensor(name) for name in names]).float().clone()
+            value = link.join([self.weights.tensor(name) for name in names]).to(torch.float32, copy=True)
             setattr(self.model.get_submodule(owner), last, nn.Parameter(value, requires_grad=False))
 
     def finished(self) -> dict[str, Kept]:

@@ -119,6 +119,14 @@ class Safetensors:
             return torch.frombuffer(bytearray(self._map[offset : offset + count]), dtype=kind).view(shape)
         return torch.frombuffer(self._map, dtype=kind, count=count // size, offset=offset).view(shape)
 
+    def release(self) -> None:
+        """Take what was read out of memory, where the system can; it is read again when it is touched.
+
+        What was written to a tensor is lost.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
 
 class _Header:
     """The header's grammar over the mapped bytes."""

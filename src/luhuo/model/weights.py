@@ -65,6 +65,11 @@ class SafetensorsWeights:
         """One tensor, read from the file as it is used."""
         return self._files[self._places[name]].tensor(name)
 
+    def release(self) -> None:
+        """Take what was read out of memory; it is read again when it is touched."""
+        for file in self._files.values():
+            file.release()
+
 
 def weight_files(root: Path) -> list[Path]:
     """The safetensors files of a directory. Raises `LuhuoError` if some are missing or there are pickles only."""
