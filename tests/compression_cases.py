@@ -7,11 +7,15 @@ import random
 from pathlib import Path
 from typing import Any
 
+from luhuo.core.stage import Stage
 from luhuo.model.save import save
+from luhuo.stages import STAGES, stage_class
 from tests.small_chat import small_model
 
 EN = "hello world how are you today the answer is a good apple and the sky stays blue"
 ZH = "你好 世界 今天 天气 很好 苹果 答案 是 我们 学习 语言 的 人"
+SIZES = {"layers": 4, "intermediate_size": 96}
+"""Of a model whose smaller versions are candidates."""
 WORDS = {"en": EN.split(), "zh": ZH.split()}
 
 
@@ -36,3 +40,8 @@ def model_folder(path: Path, **changes: Any) -> Path:
     """A directory of the small model."""
     save(small_model(**changes), path)
     return path
+
+
+def compressing() -> dict[str, type[Stage]]:
+    """The stages of the room, by name."""
+    return {n: stage_class(n) for n, entry in STAGES.items() if entry.target.startswith("luhuo.compress.")}

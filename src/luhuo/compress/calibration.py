@@ -8,7 +8,7 @@ times as many as are wanted.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from luhuo.compress.calibrated_stage import CalibratedStage
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.corpus.documents import documents_path, read_documents
@@ -61,6 +62,14 @@ def sequences(data: str | Sequence[str], tokenizer: Tokenizer, count: int, lengt
             fix=tr("Give more text, or a smaller length.", "请提供更多文本，或减小 length。"),
         )
     return torch.tensor(kept)
+
+
+def drawn(stage: CalibratedStage) -> Callable[[Tokenizer], Tensor] | None:
+    """What draws the sequences that a stage asks for; None without data."""
+    data = stage.data
+    if data is None:
+        return None
+    return lambda tokenizer: sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
 
 
 def _windows(data: Sequence[str], tokenizer: Tokenizer, length: int, generator: random.Random) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from luhuo.compress.awq_blocks import awq_block, round_cut
-from luhuo.compress.calibration import sequences
+from luhuo.compress.calibration import drawn
 from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
@@ -32,7 +32,6 @@ from luhuo.kernels.packed import Width
 from luhuo.model.grid import Grid, dense
 from luhuo.model.matrices import Kept
 from luhuo.model.quantised import Rounded
-from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from luhuo.compress.quantise_stage import QuantizeStage
@@ -48,13 +47,7 @@ Row = dict[str, Any]
 def quantise(stage: QuantizeStage, out: Workspace) -> None:
     """Write the quantised model directory and `report.json`, a row for each matrix."""
     scratch = out.path / SCRATCH
-    data = stage.data
-
-    def read(tokenizer: Tokenizer) -> Tensor:
-        assert data is not None
-        return sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
-
-    with Walk(stage.model, None if data is None else read, scratch, title=f"quantize {stage.method}") as walk:
+    with Walk(stage.model, drawn(stage), scratch, title=f"quantize {stage.method}") as walk:
         grid = grid_for(stage, walk)
         besides = outer(walk, stage.embedding_bits, stage.head_bits)
         check_memory(needed_bytes(walk), what=stage.method)

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from luhuo.compress.calibrated_stage import CalibratedStage
 from luhuo.core.artifact import Workspace
-from luhuo.core.config import Input, field
+from luhuo.core.config import field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 
 Method = Literal["rtn", "gptq", "awq", "awq_gptq", "w8a8", "smoothquant", "llm_int8", "fp8"]
 NEEDS_DATA = ("gptq", "awq", "awq_gptq", "smoothquant")
@@ -17,13 +17,12 @@ EIGHT_BITS = ("w8a8", "smoothquant", "llm_int8", "fp8")
 """Methods that have no other number of bits."""
 
 
-class QuantizeStage(Stage):
+class QuantizeStage(CalibratedStage):
     """Keep the matrices of a decoder in few bits, block by block: a model directory in the layout of
     compressed-tensors, which our engine, transformers and vLLM load."""
 
     resumable: ClassVar[bool] = True
 
-    model: Input = field(..., "The model: a directory or a reference.", "模型：目录或引用。")
     method: Method = field("gptq", "How matrices are rounded.", "量化方法。")
     bits: Literal[8, 4, 3, 2] = field(4, "Bits of a weight.", "每个权重的位数。")
     group: int | Literal["auto", "row"] = field(
@@ -37,13 +36,6 @@ class QuantizeStage(Stage):
         "Whether a group's range is searched for the least squared error; otherwise smallest to largest.",
         "是否搜索使平方误差最小的范围；否则取最小到最大。",
     )
-    data: list[Input] | Input | None = field(
-        None,
-        "Calibration text: shards, a corpus, text files or conversations.",
-        "校准文本：分片、语料、文本文件或对话。",
-    )
-    sequences: int = field(128, "Calibration sequences.", "校准序列数。", ge=1)
-    length: int = field(512, "Tokens of a sequence.", "每个序列的词元数。", ge=2)
     order: Literal["given", "static", "activation"] = field(
         "static",
         "gptq: columns are rounded as they stand, by the size of their inputs with groups of neighbours, or with "
@@ -107,7 +99,6 @@ class QuantizeStage(Stage):
         "llm_int8：输入中幅值更大的列不取整相乘。",
         gt=0,
     )
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:

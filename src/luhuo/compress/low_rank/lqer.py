@@ -16,7 +16,7 @@ from luhuo.adapter.attach import attach
 from luhuo.adapter.config import AdapterConfig
 from luhuo.adapter.files import save
 from luhuo.adapter.open import open_decoder
-from luhuo.compress.calibration import sequences
+from luhuo.compress.calibration import drawn
 from luhuo.compress.gptq import relative_error
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.low_rank.asvd import root_of_magnitudes
@@ -34,7 +34,6 @@ from luhuo.model.load import read_values
 from luhuo.model.packed import unpacked
 from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.weights import SafetensorsWeights, Weights, matched
-from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from luhuo.compress.low_rank.lqer_stage import LqerStage
@@ -51,13 +50,12 @@ def residual(weight: Tensor, rounded: Tensor, rank: int, root: Tensor | None = N
 def correct(stage: LqerStage, out: Workspace) -> None:
     """Write the adapter and `report.json`."""
     scratch = out.path / SCRATCH
-
-    def read(tokenizer: Tokenizer) -> Tensor:
-        return sequences(stage.data, tokenizer, stage.sequences, stage.length, stage.seed)
-
     found: dict[str, Factors] = {}
     report: list[dict[str, Any]] = []
-    with Walk(stage.model, read, scratch, through="original", title="lqer") as walk, _quantised(stage) as files:
+    with (
+        Walk(stage.model, drawn(stage), scratch, through="original", title="lqer") as walk,
+        _quantised(stage) as files,
+    ):
         rounded = unpacked(files, read_values(files.where))
         _check(rounded)
         spelled = {link.ours: (link, names) for link, names in matched(walk.model, walk.config, rounded)}

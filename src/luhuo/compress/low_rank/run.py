@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from luhuo.compress.calibration import sequences
+from luhuo.compress.calibration import drawn
 from luhuo.compress.gptq import relative_error
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.low_rank.asvd import root_of_magnitudes
@@ -27,7 +27,6 @@ from luhuo.core.progress import say
 from luhuo.model.factorised import Factors, low_rank_config
 from luhuo.model.layers import Linear
 from luhuo.model.save import describe, save_tokenizer, write_shards
-from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from luhuo.compress.low_rank.stage import FactoriseStage
@@ -63,14 +62,8 @@ def factorise(stage: FactoriseStage, out: Workspace) -> None:
 
 
 def _walk(stage: FactoriseStage, scratch: Path, through: Any) -> Walk:
-    data = stage.data
-
-    def read(tokenizer: Tokenizer) -> Tensor:
-        assert data is not None
-        return sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
-
     title = tr("ranks", "秩") if through == "original" else f"factorise {stage.method}"
-    return Walk(stage.model, None if data is None else read, scratch, through=through, title=title)
+    return Walk(stage.model, drawn(stage), scratch, through=through, title=title)
 
 
 def shapes_of(walk: Walk) -> dict[str, Shape]:

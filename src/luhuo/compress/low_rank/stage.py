@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from luhuo.core.config import Input, field
+from luhuo.compress.calibrated_stage import CalibratedStage
+from luhuo.core.config import field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 
 if TYPE_CHECKING:
     from luhuo.core.artifact import Workspace
 
 
-class FactoriseStage(Stage):
+class FactoriseStage(CalibratedStage):
     """Keep the matrices of a decoder's blocks as two factors each, block by block. Our engine decodes from them;
     `luhuo export` multiplies them out for other programs."""
 
     resumable: ClassVar[bool] = True
 
-    model: Input = field(..., "The model: a directory or a reference.", "模型：目录或引用。")
     method: Literal["svd", "asvd", "svd-llm"] = field(
         "svd-llm",
         "svd: nearest matrix; asvd: columns count by the size of their inputs; svd-llm: least error of the outputs.",
@@ -42,14 +41,6 @@ class FactoriseStage(Stage):
         "svd、asvd：以最小二乘使第二个因子适应输入（svd-llm 本已如此）。",
     )
     multiple: int = field(8, "Ranks are multiples of this.", "秩是此数的倍数。", ge=1)
-    data: list[Input] | Input | None = field(
-        None,
-        "Calibration text: shards, a corpus, text files or conversations.",
-        "校准文本：分片、语料、文本文件或对话。",
-    )
-    sequences: int = field(128, "Calibration sequences.", "校准序列数。", ge=1)
-    length: int = field(512, "Tokens of a sequence.", "每个序列的词元数。", ge=2)
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from luhuo.compress.calibration import sequences
+from luhuo.compress.calibration import drawn
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.allocation import outliers, owl
 from luhuo.compress.prune.magnitude import global_threshold, magnitude
@@ -27,7 +27,6 @@ from luhuo.kernels.sparsity import Pattern
 from luhuo.model.grid import Grid
 from luhuo.model.layers import Linear
 from luhuo.model.matrices import Kept
-from luhuo.tokenizer.tokenizer import Tokenizer
 from luhuo.train.optimisers.groups import fused_rows, parts
 from luhuo.train.sparsity import cubic
 
@@ -41,13 +40,7 @@ SCRATCH = ".walk"
 def prune_weights(stage: PruneStage, out: Workspace) -> None:
     """Write the model directory and `report.json`, a row for each matrix with its share of zeros."""
     scratch = out.path / SCRATCH
-    data = stage.data
-
-    def read(tokenizer: Tokenizer) -> Tensor:
-        assert data is not None
-        return sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
-
-    given = read if stage.needs_data else None
+    given = drawn(stage) if stage.needs_data else None
     shares = []
     if stage.allocation == "owl":
         shutil.rmtree(scratch / "owl", ignore_errors=True)  # measured again where a run was cut off

@@ -7,24 +7,23 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from luhuo.compress.calibrated_stage import CalibratedStage
 from luhuo.compress.prune.config import SmallerShape
 from luhuo.core.artifact import Workspace
-from luhuo.core.config import Input, field
+from luhuo.core.config import field
 from luhuo.core.language import tr
-from luhuo.core.stage import Stage
 from luhuo.train.sparsity_config import pattern_text
 
 Method = Literal["magnitude", "wanda", "sparsegpt", "structured"]
 DEFAULT_SHARE = 0.5
 
 
-class PruneStage(Stage, SmallerShape):
+class PruneStage(SmallerShape, CalibratedStage):
     """Take away what a decoder needs least: single weights, which become zero (magnitude, wanda, sparsegpt), or whole
     layers, heads, channels and features (structured), which gives a smaller dense model."""
 
     resumable: ClassVar[bool] = True
 
-    model: Input = field(..., "The model: a directory or a reference.", "模型：目录或引用。")
     method: Method = field("wanda", "How it is chosen what goes.", "选择剪去内容的方法。")
     sparsity: float | None = field(
         None,
@@ -76,13 +75,6 @@ class PruneStage(Stage, SmallerShape):
         "structured: fit the weights that read what stays to the outputs of the whole.",
         "structured：重新拟合读取保留部分的权重，使输出接近原模型。",
     )
-    data: list[Input] | Input | None = field(
-        None,
-        "Calibration text: shards, a corpus, text files or conversations.",
-        "校准文本：分片、语料、文本文件或对话。",
-    )
-    sequences: int = field(128, "Calibration sequences.", "校准序列数。", ge=1)
-    length: int = field(512, "Tokens of a sequence.", "每个序列的词元数。", ge=2)
     damping: float = field(
         0.01,
         "sparsegpt: share of the mean diagonal added to the second moment; raised by itself where that is needed.",
@@ -90,7 +82,6 @@ class PruneStage(Stage, SmallerShape):
         gt=0,
         le=1,
     )
-    threads: int = field(0, "CPU threads; 0: one a core.", "CPU 线程数；0 为每核一个。", ge=0)
 
     @property
     def share(self) -> float:

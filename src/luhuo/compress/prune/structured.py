@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from luhuo.adapter.open import open_decoder
-from luhuo.compress.calibration import sequences
+from luhuo.compress.calibration import drawn
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.prune.depth import SAMPLE, Influence, by_influence, by_loss, contiguous
 from luhuo.compress.prune.heads import choose_heads, columns_of
@@ -32,7 +32,6 @@ from luhuo.core.language import tr
 from luhuo.model.config import ModelConfig
 from luhuo.model.count import parameters
 from luhuo.model.matrices import Kept
-from luhuo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from luhuo.compress.prune.stages import PruneStage
@@ -156,16 +155,10 @@ class _Work:
 
     def _walk(self, name: str, title: str) -> Walk:
         stage = self.stage
-        assert stage.data is not None
-        data = stage.data
-
-        def read(tokenizer: Tokenizer) -> Tensor:
-            return sequences(data, tokenizer, stage.sequences, stage.length, stage.seed)
-
         folder = self.scratch / name
         if name != "blocks":  # what was only measured is not kept, so that a run that was cut off measures again
             shutil.rmtree(folder, ignore_errors=True)
-        walk = Walk(self.reference, read, folder, title=f"prune: {title}")
+        walk = Walk(self.reference, drawn(stage), folder, title=f"prune: {title}")
         check_room(walk, "structured", whole=name == "depth" and stage.depth == "loss")
         return walk
 
