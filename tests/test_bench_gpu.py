@@ -11,6 +11,7 @@ from bench import gpu_train
 GIB = 2**30
 
 
+@pytest.mark.slow
 def test_a_toy_run_prints_a_table_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gpu_train.main(["--toy", "--shapes", "moe", "--seconds", "0.01", "--out", str(tmp_path / "gpu.json")])
     told = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))

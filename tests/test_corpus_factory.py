@@ -264,7 +264,7 @@ filtered(root, annotated(root, root / "raw.jsonl", executor=sys.argv[2], workers
 """
 
 
-@pytest.mark.parametrize("executor", ["inline", "process"])
+@pytest.mark.parametrize("executor", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_goes_on_to_the_same_bytes(
     tmp_path: Path, small_units: None, executor: str
 ) -> None:
