@@ -11,9 +11,9 @@ Finished runs are kept in DIR/runs.jsonl and not repeated.
 Fitted, by least squares with coefficients that are not negative:
     seconds = a + P (b + c T + d W)      P weights in the blocks' matrices, T calibration tokens,
                                          W columns of a matrix, mean over the weights
-    bytes   = e + f N + g A              N what the walk holds: 4 (2 B + 3 M + 2 S + O), A what a batch makes
-B numbers of the largest block, M of its second moments, S of the states (T times hidden size), O outside of the
-blocks; A is 4 bytes for each of 4,096 tokens and each row of the matrix with the most rows.
+    bytes   = e + f N + g A              N what the walk holds: 4 (2 B + 3 M + S), A what a batch makes
+B numbers of the largest block, M of its second moments, S of the states (T times hidden size); A is 4 bytes for
+each of 4,096 tokens and each row of the matrix with the most rows.
 c is the text's way through the blocks and the second moments (T columns² a matrix), d the Cholesky factor and the
 updates of the columns behind (rows columns² a matrix); a run over text sees nothing that grows faster.
 """
@@ -40,11 +40,10 @@ SHAPES = {
 LARGE = {
     "7B": {
         "hidden_size": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "head_dim": 128, "intermediate_size": 11_008,
-        "outside": 2 * 32_000 * 4096,
     },
     "175B": {
         "hidden_size": 12288, "layers": 96, "heads": 96, "kv_heads": 96, "head_dim": 128, "intermediate_size": 49152,
-        "gated": False, "outside": 50_257 * 12288,
+        "gated": False,
     },
 }  # fmt: skip
 """Shapes of Llama-2-7B and of GPT-3."""
@@ -79,8 +78,7 @@ with torch.device("meta"):
 found = []
 for block in model.blocks:
     found.append([list(p.shape) for p in block.parameters() if p.ndim == 2])
-outside = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in model.blocks.parameters())
-print(json.dumps({"hidden": model.config.hidden_size, "blocks": found, "outside": outside}))
+print(json.dumps({"hidden": model.config.hidden_size, "blocks": found}))
 """
 
 
@@ -94,7 +92,7 @@ def ran(command: list[str]) -> tuple[float, float, int]:
     return usage.ru_utime + usage.ru_stime, time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def shape_of(blocks: list[list[list[int]]], hidden: int, outside: int, tokens: int) -> dict[str, float]:
+def shape_of(blocks: list[list[list[int]]], hidden: int, tokens: int) -> dict[str, float]:
     """P, W, T, N, A and the states' part of N."""
     matrices = [matrix for block in blocks for matrix in block]
     weights = sum(rows * columns for rows, columns in matrices)
@@ -105,9 +103,9 @@ def shape_of(blocks: list[list[list[int]]], hidden: int, outside: int, tokens: i
         "P": weights,
         "W": sum(rows * columns * columns for rows, columns in matrices) / weights,
         "T": tokens,
-        "N": 4 * (2 * block + 3 * moments + 2 * states + outside),
+        "N": 4 * (2 * block + 3 * moments + states),
         "A": 4 * min(tokens, 4096) * max(rows for rows, _ in matrices),
-        "states": 8 * states,
+        "states": 4 * states,
     }
 
 
@@ -118,7 +116,7 @@ def large(name: str, tokens: int) -> dict[str, float]:
     own, shared = shape["heads"] * shape["head_dim"], shape["kv_heads"] * shape["head_dim"]
     first = inner * (2 if shape.get("gated", True) else 1)
     block = [[own + 2 * shared, hidden], [hidden, own], [first, hidden], [hidden, inner]]
-    return shape_of([block] * shape["layers"], hidden, shape["outside"], tokens)
+    return shape_of([block] * shape["layers"], hidden, tokens)
 
 
 def fitted(rows: list[list[float]], values: list[float]) -> list[float]:
@@ -182,11 +180,11 @@ def main() -> None:
         report(method, [run for run in known if run["method"] == method])
 
 
-def count(folder: Path) -> tuple[list[list[list[int]]], int, int]:
-    """Shapes of the matrices by block, the hidden size, and the numbers outside of the blocks."""
+def count(folder: Path) -> tuple[list[list[list[int]]], int]:
+    """Shapes of the matrices by block, and the hidden size."""
     told = subprocess.run([sys.executable, "-c", COUNT, str(folder)], check=True, capture_output=True, text=True)
     found = json.loads(told.stdout)
-    return found["blocks"], found["hidden"], found["outside"]
+    return found["blocks"], found["hidden"]
 
 
 def report(method: str, runs: list[dict[str, Any]]) -> None:
