@@ -226,7 +226,7 @@ def test_other_work_counts_what_this_process_did_not_do() -> None:
     with OtherWork() as work:
         for _ in range(50):
             _ = torch.randn(64, 64) @ torch.randn(64, 64)
-    assert work.share is None or 0 <= work.share <= 1.05
+    assert work.share is None or 0 <= work.share <= 1
     work.share, work.drift = 0.5, 1.0
     assert work.noticed
     work.share, work.drift = None, 2.0

@@ -53,7 +53,9 @@ class OtherWork:
         if self._begin is not None and end is not None:
             whole, own = end[0] - self._begin[0], end[1] - self._begin[1]
             seconds = end[2] - self._begin[2]
-            self.share = max(0.0, whole - own) / max(seconds * (os.cpu_count() or cpu_threads()), 1e-9)
+            share = (whole - own) / max(seconds * (os.cpu_count() or cpu_threads()), 1e-9)
+            # The system counts in hundredths of a second: within a short while it can come out as more than all.
+            self.share = min(1.0, max(0.0, share))
 
     @property
     def noticed(self) -> bool:
