@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
-
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
+from luhuo.core.pages import templates
 from luhuo.report import alignment, collect
 
 
@@ -20,13 +19,7 @@ def write_report(run_dir: Path, title: str) -> Path:
     parts = collect.parts_of(run_dir)
     found = collect.evaluations(parts)
     summary = collect.read_summary(run_dir)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.report")
     page = environment.get_template("report.html.jinja").render(
         tr=tr,
         language="zh-CN" if language() == "zh" else "en",

@@ -6,12 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from luhuo.align.data_check.check import Report
 from luhuo.align.data_check.findings import Finding
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
+from luhuo.core.pages import templates
 from luhuo.dialogue.preview import preview, printable, runs
 from luhuo.tokenizer.tokenizer import Tokenizer
 
@@ -86,13 +85,7 @@ def figures(report: Report) -> list[tuple[str, str]]:
 
 def write_page(report: Report, tokenizer: Tokenizer, title: str, path: Path) -> Path:
     """Write the report as one HTML page; all text of the data is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.align.data_check", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.align.data_check")
     bars = report.statistics.histogram()
     most = max((count for _, count in bars), default=1)
     values: dict[str, Any] = {

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import jinja2
-
 from luhuo.core.language import language, tr
+from luhuo.core.pages import templates
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,7 @@ class Section:
 
 def page(title: str, sections: Sequence[Section]) -> str:
     """The HTML of tables. Sections without rows are left out."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.evaluation.judges", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.evaluation.judges")
     shown = [one for one in sections if one.rows]
     lang = "zh-Hans" if language() == "zh" else "en"
     return environment.get_template("page.html.jinja").render(

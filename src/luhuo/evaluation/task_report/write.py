@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
+from luhuo.core.pages import templates
 from luhuo.evaluation.task_report import table
 
 SAMPLES = 100
@@ -25,13 +24,7 @@ RADIUS = 150.0
 def write_reports(folder: Path, scores: Mapping[str, Any]) -> None:
     """Write both reports beside the scores, in the user's language. Text of models and data is escaped."""
     write_text(folder / "report.md", table.markdown(scores))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.evaluation.task_report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.evaluation.task_report")
     page = environment.get_template("report.html.jinja").render(
         tr=tr,
         language="zh-CN" if language() == "zh" else "en",

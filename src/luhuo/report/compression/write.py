@@ -7,24 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from luhuo.compress.report.limits import shown_bytes
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
+from luhuo.core.pages import templates
 from luhuo.core.progress import clock
 from luhuo.report.compression.plot import Picture, Point, picture
 
 
 def write_page(folder: Path, report: dict[str, Any]) -> Path:
     """Write `folder/report.html` in the user's language and return its path."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.report")
     page = environment.get_template("compression/page.html.jinja").render(
         tr=tr,
         language="zh-CN" if language() == "zh" else "en",

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
-
 from luhuo.core.artifact import read_manifest
 from luhuo.core.atomic import write_text
 from luhuo.core.language import language, tr
 from luhuo.core.lineage import lineage
+from luhuo.core.pages import templates
 from luhuo.report.corpus_card.card import Card
 from luhuo.report.corpus_card.family import Corpus, open_corpus
 from luhuo.report.corpus_card.gather import gather
@@ -39,13 +38,7 @@ def write_card(
 
 def page(card: Card, title: str) -> str:
     """The card as a page. Text of the corpus is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.report")
     corpus = card.corpus
     settings = [
         (stage, json.dumps(read_manifest(folder)["config"], ensure_ascii=False, indent=2))

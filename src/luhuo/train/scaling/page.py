@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import version
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from luhuo.core.language import language
+from luhuo.core.pages import templates
 from luhuo.train.scaling import words
 from luhuo.train.scaling.analyse import Analysis
 from luhuo.train.scaling.law import Array, effective_tokens
@@ -21,13 +21,7 @@ BITS = "bits / byte"
 
 def page(found: Analysis) -> str:
     """The HTML of an analysis. Everything comes from it; nothing is loaded from elsewhere."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("luhuo.train.scaling", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates("luhuo.train.scaling")
     return environment.get_template("page.html.jinja").render(
         first="zh" if language() == "zh" else "en",
         version=version("luhuo"),
