@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5% points of Student's t, by the number of seeds."""
+from intervals import spread
 
 
 @dataclass(frozen=True)
@@ -88,14 +85,6 @@ def measured(arm: Arm, seed: int, original: Any, options: argparse.Namespace) ->
     file.write_text(json.dumps(found, indent=1), encoding="utf-8")
     shutil.rmtree(done.path)
     return found
-
-
-def spread(values: list[float]) -> str:
-    """Mean and half the width of its interval over seeds."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ±{STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values)):.2f}"
 
 
 def row(arm: Arm, found: list[dict[str, Any]]) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from intervals import half_width
 from torch.nn import functional as F
 
 from luhuo.compress.calibration import sequences
@@ -36,8 +37,6 @@ from luhuo.model.initialise import initialise
 from luhuo.model.load import load_decoder
 from luhuo.stages import configured
 
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5% points of Student's t, by the number of seeds."""
 CALIBRATION = {"sequences": 64, "length": 256}
 LENGTH = 256
 SMOLLM2: dict[str, Any] = {
@@ -88,8 +87,7 @@ def told(values: list[float]) -> str:
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:9.3f}         "
-    half = STUDENT[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:9.3f} ± {half:6.3f}"
+    return f"{mean:9.3f} ± {half_width(values):6.3f}"
 
 
 def weights(bench: Bench, model: str, seeds: list[int]) -> None:

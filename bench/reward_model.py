@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import time
 from pathlib import Path
 from typing import Any
+
+from intervals import half_width
 
 from luhuo.align.reward_stage import RewardStage
 from luhuo.core.artifact import produce, read_manifest
@@ -23,8 +24,6 @@ from luhuo.world.stages import WorldStage
 
 SURFACE = ("broken_format", "repetition", "truncation", "wrong_language", "wrong_refusal")
 SEMANTIC = ("wrong_entity", "wrong_number")
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""The 97.5% quantile of Student's t by number of seeds."""
 
 
 def main() -> None:
@@ -98,7 +97,7 @@ def row(name: str, kind: str, shares: list[dict[str, Any]]) -> None:
     mean = statistics.mean(values)
     low, high = shares[0]["low"], shares[0]["high"]
     if values[1:]:
-        half = STUDENT.get(len(values), math.nan) * statistics.stdev(values) / math.sqrt(len(values))
+        half = half_width(values)
         low, high = max(0, mean - half), min(1, mean + half)
     bounds = f"{low:.1%} to {high:.1%}"
     print(f"| {name} | {kind} | {shares[0]['n']} | {mean:.1%} ({bounds}) | {min(values):.1%} |")
