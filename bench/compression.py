@@ -6,7 +6,8 @@
 Perplexity of held-out documents against the model in fp32 (relative change), KL divergence to it in thousandths of a
 nat, and the share of tokens at which both hold the same token to be the likeliest; by language for the perplexity.
 ± is a 95% interval: over seeds (Student's t) where a method draws calibration text, else over documents. "minmax" are
-grids from the smallest to the largest weight, the others are searched. What is finished in --out is not done again.
+grids from the smallest to the largest weight, the others are searched. bf16 is the model not rounded, computed in what
+8-bit inputs are computed in beside their products. What is finished in --out is not done again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from intervals import spread
+
+EIGHT_BIT_INPUTS = ("w8a8", "smoothquant", "llm_int8")
+"""Inputs are rounded only by a model that is kept as it was published; its other numbers are bf16 then."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def arms(bits: list[int], groups: list[int]) -> Iterator[Arm]:
                 mixed = {"method": "gptq", "average_bits": width, "group": group}
                 yield Arm(f"awq_gptq w{width} g{group}", {"method": "awq_gptq", **grid}, drawn=True)
                 yield Arm(f"gptq mixed w{width} g{group}", mixed, drawn=True)
+    yield Arm("bf16", {}, drawn=False)
     yield Arm("w8a8", {"method": "w8a8"}, drawn=False)
     yield Arm("w8a8 per tensor", {"method": "w8a8", "activations": "tensor"}, drawn=True)
     yield Arm("smoothquant", {"method": "smoothquant"}, drawn=True)
@@ -71,8 +76,14 @@ def measured(run: Path, arm: Arm, seed: int, original: Any, options: argparse.Na
     values = {"model": str(options.model or run / "base"), "seed": seed, **arm.values}
     if arm.drawn:
         values |= {"data": str(run / "shards"), "sequences": options.sequences, "length": options.length}
+    if not arm.values:
+        model = load_decoder(values["model"], "bf16", "cpu")
+        found = quality.figures(quality.compare(model, original), original)
+        found["bytes"] = 2 * sum(parameter.numel() for parameter in model.parameters())
+        file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return found
     folder = produce("quantize", configured("quantize", values), options.out / "models" / name)
-    model = load_decoder(folder.path, "fp32", "cpu")
+    model = load_decoder(folder.path, "auto" if arm.values["method"] in EIGHT_BIT_INPUTS else "fp32", "cpu")
     found = quality.figures(quality.compare(model, original), original)
     found["bytes"] = folder.manifest["metrics"]["bytes"]
     found["seconds"] = folder.manifest["duration_s"]
@@ -125,7 +136,7 @@ def main() -> None:
     wanted = [int(part) for part in options.bits.split(",")], [int(part) for part in options.groups.split(",")]
     lines = []
     for arm in arms(*wanted):
-        if chosen is not None and arm.values["method"] not in chosen:
+        if chosen is not None and arm.values.get("method", "bf16") not in chosen:
             continue
         seeds = [int(part) for part in options.seeds.split(",")] if arm.drawn else [0]
         found = [measured(options.run, arm, seed, original, options) for seed in seeds]

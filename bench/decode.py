@@ -9,7 +9,11 @@ Python of an environment that has llama-cpp-python, gets the same weights as BF1
 With `--text` the perplexity of each way to keep the weights is printed: chunks of 512 tokens, the second half counts.
 "rounded" is a model rounded to the nearest here; a GGUF file's own 4-bit numbers are kept when it is loaded.
 
+Directories of `--quantised` (what `luhuo quantize` made of the same model by any method) are run as they are, beside
+the others.
+
     python bench/decode.py [--model REF] [--peer-python PATH] [--compile] [--text FILE] [--threads 2]
+        [--quantised DIR …]
 """
 
 from __future__ import annotations
@@ -152,6 +156,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="a Python with llama-cpp-python")
     parser.add_argument("--compile", action="store_true", help="transformers compiled, too")
     parser.add_argument("--no-transformers", action="store_true")
+    parser.add_argument("--quantised", nargs="+", type=Path, default=[])
     parser.add_argument("--text", type=Path)
     parser.add_argument("--text-tokens", type=int, default=4096)
     parser.add_argument("--new", type=int, default=128)
@@ -166,6 +171,9 @@ def main() -> None:
         for kind in ("bf16", "int8", "int4"):
             model = load_decoder(wanted.model, kind, "cpu")
             runs[f"luhuo {kind}"], read[f"luhuo {kind}"] = ours(model, wanted.new), weight_bytes(model)
+        for place in wanted.quantised:
+            model = load_decoder(place, "auto", "cpu")
+            runs[f"luhuo {place.name}"], read[f"luhuo {place.name}"] = ours(model, wanted.new), weight_bytes(model)
         if not wanted.no_transformers or wanted.peer_python:
             whole = load_decoder(wanted.model, "bf16", "cpu")
             save(whole, folder)
