@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Arm:
     values: dict[str, Any]
     drawn: bool
     """Whether it draws calibration text."""
+
+    @property
+    def kind(self) -> str:
+        """Its name without bits and group."""
+        return re.sub(r" w\d g\d+$", "", self.name)
 
 
 def arms(bits: list[int], groups: list[int]) -> Iterator[Arm]:
@@ -118,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--bits", default="8,4,3,2")
     parser.add_argument("--groups", default="128,64")
-    parser.add_argument("--only", default="", help="methods, such as gptq,rtn")
+    parser.add_argument("--only", default="", help="names without bits and group, such as gptq,rtn minmax")
     parser.add_argument("--sequences", type=int, default=128)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=60_000, help="of held-out text")
@@ -136,7 +142,7 @@ def main() -> None:
     wanted = [int(part) for part in options.bits.split(",")], [int(part) for part in options.groups.split(",")]
     lines = []
     for arm in arms(*wanted):
-        if chosen is not None and arm.values.get("method", "bf16") not in chosen:
+        if chosen is not None and arm.kind not in chosen:
             continue
         seeds = [int(part) for part in options.seeds.split(",")] if arm.drawn else [0]
         found = [measured(options.run, arm, seed, original, options) for seed in seeds]
