@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.files.gguf_types import TensorType
 from luhuo.files.gguf_write import TensorPlan, write_gguf
@@ -21,7 +23,9 @@ from luhuo.model.initialise import initialise
 from luhuo.model.load import load
 from luhuo.model.save import save
 from luhuo.model.weights import published_tensors
+from luhuo.stages import configured
 from luhuo.tokenizer.training import train
+from tests.compress_cases import quantised, small_directory
 from tests.test_cli import luhuo
 
 PLAIN = ModelConfig(
@@ -237,3 +241,15 @@ def test_what_is_damaged_is_one_clear_error(folder: Path, file: str, content: by
     (folder / file).write_bytes(content)
     with pytest.raises(LuhuoError, match=message):
         info.describe(folder / file if file.endswith(".gguf") else folder)
+
+
+def test_how_matrices_are_kept_is_told(tmp_path: Path) -> None:
+    dense = small_directory(tmp_path / "dense")
+    quantised(dense, tmp_path / "few", method="rtn", bits=4, group=32)
+    low = tmp_path / "low"
+    even = {"method": "svd", "refit": False, "ratio": 0.5, "allocation": "uniform"}
+    produce("factorise", configured("factorise", {"model": str(dense), **even}), low)
+    told = {name: info.describe(tmp_path / name).compression for name in ("dense", "few", "low")}
+    assert told["dense"] is None
+    assert told["few"] == "compressed-tensors, 4 bits"
+    assert re.fullmatch(r"luhuo-low-rank, \d+ matrices, rank \d+ to \d+", told["low"] or "")

@@ -21,6 +21,7 @@ from luhuo.core.language import tr
 from luhuo.files.references import resolve
 from luhuo.model import count, count_stack
 from luhuo.model.config import ModelConfig
+from luhuo.model.factorised import METHOD as LOW_RANK
 from luhuo.model.families import fit, links, read_config
 from luhuo.model.info_gguf import read_gguf
 from luhuo.model.load import read_values
@@ -69,6 +70,8 @@ class Info:
     parts: dict[str, int]
     """Parameters by part of the model."""
     tokenizer: TokenizerInfo
+    compression: str | None = None
+    """How matrices are kept where they are not kept as plain numbers: method, bits, or ranks."""
     shape: dict[str, Any] = field(default_factory=dict)
     active: int | None = None
     context: int | None = None
@@ -137,8 +140,24 @@ def _read_folder(folder: Path, *, whole: bool) -> tuple[dict[str, Any], Any]:
         "stored": _stored(files),
         "parts": parts(config),
         "tokenizer": _tokenizer(root, getattr(config, "stop_ids", ())),
+        "compression": _compression(values.get("quantization_config")),
     }
     return facts, config
+
+
+def _compression(told: Any) -> str | None:
+    """What `quantization_config` says, in a line."""
+    if not isinstance(told, dict):
+        return None
+    method = str(told.get("quant_method", "?"))
+    if method == LOW_RANK and isinstance(told.get("ranks"), dict):
+        ranks = [rank for rank in told["ranks"].values() if isinstance(rank, int)]
+        return f"{method}, {len(ranks)} matrices, rank {min(ranks, default=0)} to {max(ranks, default=0)}"
+    groups = told.get("config_groups")
+    schemes = [group.get("weights") for group in groups.values()] if isinstance(groups, dict) else [told]
+    bits = {scheme.get("num_bits", scheme.get("bits")) for scheme in schemes if isinstance(scheme, dict)}
+    named = " / ".join(str(number) for number in sorted(bits - {None}))
+    return f"{method}, {named} bits" if named else method
 
 
 def _announced(root: Path) -> int | None:

@@ -74,6 +74,8 @@ def _facts(info: Info) -> Table:
         (tr("weights", "权重"), ", ".join(filter(None, [info.format, size(info.bytes) if info.bytes else "", types]))),
         (tr("parameters", "参数量"), f"{info.parameters:,} ({amount(info.parameters)})"),
     ]
+    if info.compression:
+        rows.append((tr("compression", "压缩"), info.compression))
     if info.active is not None and info.active != info.parameters:
         rows.append((tr("active per token", "每词元激活"), f"{info.active:,} ({amount(info.active)})"))
     if info.shape:
