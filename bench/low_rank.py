@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ratios", default="0.9,0.8,0.6")
     parser.add_argument("--bits", default="4,3")
+    parser.add_argument("--only", default="", help="names as in the table, such as svd 0.8,rtn w3")
     parser.add_argument("--rank", type=int, default=16, help="of LQER's corrections")
     parser.add_argument("--sequences", type=int, default=128)
     parser.add_argument("--length", type=int, default=512)
@@ -151,7 +152,10 @@ def table(options: argparse.Namespace) -> None:
     original = quality.read_original(model, held)
     ratios, bits = ([float(p) for p in options.ratios.split(",") if p], [int(p) for p in options.bits.split(",") if p])
     lines = ["| | perplexity, % | KL, mnat | agreement, % | share of the matrices |", "|---|---|---|---|---|"]
+    chosen = options.only.split(",") if options.only else None
     for arm in arms(ratios, bits, options.rank):
+        if chosen is not None and arm.name not in chosen:
+            continue
         seeds = [int(part) for part in options.seeds.split(",")] if arm.drawn else [0]
         lines.append(row(arm, [measured(arm, seed, original, options) for seed in seeds]))
         print(lines[-1], flush=True)
