@@ -5,27 +5,18 @@ from __future__ import annotations
 import pytest
 
 from luhuo.core.errors import LuhuoError
-from luhuo.files import transport
 from tests import evaluation_cases as cases
-from tests.hub_server import Hub, serve
+from tests.hub_cases import offered, set_apart
 from tests.small_chat import small_model
 
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """A stand-in hub with the quiz as a data set."""
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("LUHUO_OFFLINE", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
-    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transport, "PAUSE_S", 0.0)
+    set_apart(monkeypatch, tmp_path / "cache")
     files = {f"quiz/{path.name}": path.read_bytes() for path in cases.data(tmp_path / "original").iterdir()}
-    with serve(Hub({"datasets/owner/exams": files})) as offer:
-        monkeypatch.setenv("HF_ENDPOINT", offer.url)
-        monkeypatch.setenv("MODELSCOPE_ENDPOINT", offer.url)
-        yield offer
+    with offered(monkeypatch, {"datasets/owner/exams": files}) as hub:
+        yield hub
 
 
 @pytest.mark.parametrize("scheme", ["hf", "ms"])

@@ -1,64 +1,31 @@
-"""Model hubs over real HTTP: what is fetched, what is continued, what is checked, and what is said when it fails."""
+"""Model hubs over real HTTP: what is fetched, and what is said when it cannot be."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from luhuo.core.errors import LuhuoError
-from luhuo.files import aliases, hub, modelscope, pypi, transport
-from luhuo.files.download import Wanted, download
+from luhuo.files import aliases, hub, modelscope, pypi
 from luhuo.files.references import expand, resolve
-from tests.hub_server import Hub, serve, sha256
+from tests.hub_cases import MODEL, SCHEMES, WEIGHTS, offered, set_apart, tree
+from tests.hub_server import sha256
 
-WEIGHTS = os.urandom(300_000)
-MODEL = {
-    "config.json": b'{"model_type": "demo"}',
-    "model.safetensors": WEIGHTS,
-    "pytorch_model.bin": b"pickle" * 5_000,
-    "tokenizer.json": b'{"version": "1.0"}',
-    "chat_template.jinja": b"{{ messages }}",
-    "README.md": b"---\nlicense: apache-2.0\n---\n",
-    "model.Q4_0.gguf": b"GGUF" * 5_000,
-    "onnx/model.onnx": b"onnx" * 5_000,
-    "onnx/config.json": b"{}",
-    "modeling_demo.py": b"raise SystemExit",
-    "training/optimizer.pt": b"pickle" * 5_000,
-}
 FETCHED = ["README.md", "chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
-SCHEMES = ["hf", "ms"]
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
-    """An own cache, no settings and no tokens of the person who runs the tests, and no waiting between tries."""
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("LUHUO_OFFLINE", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
-    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transport, "PAUSE_S", 0.0)
+    set_apart(monkeypatch, tmp_path / "cache")
 
 
 @pytest.fixture
 def served(monkeypatch):
-    """The stand-in hub, with one model and one data set, named by the usual environment variables."""
-    with serve(Hub({"models/owner/demo": dict(MODEL)})) as offer:
-        monkeypatch.setenv("HF_ENDPOINT", offer.url)
-        monkeypatch.setenv("MODELSCOPE_ENDPOINT", offer.url)
-        yield offer
-
-
-def tree(folder: Path) -> list[str]:
-    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+    """The stand-in hub with one model."""
+    with offered(monkeypatch, {"models/owner/demo": dict(MODEL)}) as hub:
+        yield hub
 
 
 def test_a_reference_names_hub_repository_path_revision_and_kind():
@@ -118,114 +85,6 @@ def test_a_new_state_of_the_repository_is_fetched_and_the_old_one_stays(served, 
     new = resolve(f"{scheme}:owner/demo").path
     assert b"new" in (new / "config.json").read_bytes() and b"demo" in (old / "config.json").read_bytes()
     assert served.sent == len(WEIGHTS)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_connection_that_breaks_is_continued_where_it_broke(served, scheme, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)  # what its client keeps of a break
-    served.drop_after = [100_000, 50_000]
-    folder = resolve(f"{scheme}:owner/demo").path
-    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
-    assert [h.get("Range") for h in served.asked(sha256(WEIGHTS))] == [None, "bytes=100000-", "bytes=150000-"]
-    assert served.sent == len(WEIGHTS)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_server_that_ignores_ranges_costs_a_second_transfer_and_no_damage(served, scheme):
-    served.drop_after, served.ranges = [100_000], False
-    assert (resolve(f"{scheme}:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
-    assert served.sent == 100_000 + len(WEIGHTS)
-
-
-def test_a_download_that_was_killed_is_continued_by_the_next_process(served, tmp_path):
-    code = "from luhuo.files.references import resolve; resolve('ms:owner/demo')"
-    served.drop_after = [120_000]
-    kill = (
-        "import os, luhuo.files.download as d\n"
-        "inner = d._append\n"
-        "def die(*a):\n    inner(*a); os.kill(os.getpid(), 9)\n"
-        f"d._append = die\n{code}"
-    )
-    assert subprocess.run([sys.executable, "-c", kill], check=False).returncode == -9
-    blobs = tmp_path / "cache" / "modelscope" / "models" / "owner" / "demo" / "blobs"
-    assert not (blobs / sha256(WEIGHTS)).exists()
-    assert (resolve("ms:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
-    assert [h.get("Range") for h in served.asked(sha256(WEIGHTS))] == [None, "bytes=120000-"]
-    assert served.sent == len(WEIGHTS)
-
-
-def test_a_file_that_changed_while_it_was_fetched_is_fetched_anew(tmp_path, served):
-    target, old = tmp_path / "file", os.urandom(100_000)
-    new = served.repositories["models/owner/demo"]["model.safetensors"]
-    served.repositories["models/owner/old"] = {"old.safetensors": old}
-    (tmp_path / ".file.part").write_bytes(old[:60_000])
-    (tmp_path / ".file.part.json").write_text(f'{{"validator": "\\"{sha256(old)}\\""}}')
-    download(Wanted(f"{served.url}/lfs/{sha256(new)}", target))
-    assert target.read_bytes() == new
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_without_a_validator_a_part_is_continued_only_if_a_digest_will_tell(tmp_path, served, known):
-    served.validators, served.drop_after = False, [100_000]
-    digest = sha256(WEIGHTS)
-    download(Wanted(f"{served.url}/lfs/{digest}", tmp_path / "file", digest if known else None))
-    assert (tmp_path / "file").read_bytes() == WEIGHTS
-    assert [h.get("Range") for h in served.asked(digest)] == [None, "bytes=100000-" if known else None]
-
-
-def test_an_old_part_of_another_file_is_noticed_by_the_digest(tmp_path, served):
-    (tmp_path / ".file.part").write_bytes(b"x" * 1_000)
-    digest = sha256(WEIGHTS)
-    download(Wanted(f"{served.url}/lfs/{digest}", tmp_path / "file", digest))
-    assert (tmp_path / "file").read_bytes() == WEIGHTS
-    assert not (tmp_path / ".file.part").exists()
-
-
-def test_a_part_that_is_whole_already_is_not_sent_again(tmp_path, served):
-    (tmp_path / ".file.part").write_bytes(WEIGHTS)
-    digest = sha256(WEIGHTS)
-    download(Wanted(f"{served.url}/lfs/{digest}", tmp_path / "file", digest))
-    assert (tmp_path / "file").read_bytes() == WEIGHTS and served.sent == 0
-
-
-def test_a_server_that_neither_continues_nor_finishes_is_given_up(tmp_path, served):
-    served.ranges, served.drop_after = False, [9_000, 8_000, 9_000, 7_000, 9_000, 9_000, 9_000, 9_000]
-    with pytest.raises(LuhuoError, match="failed"):
-        download(Wanted(f"{served.url}/lfs/{sha256(WEIGHTS)}", tmp_path / "file", sha256(WEIGHTS)))
-    assert not (tmp_path / "file").exists() and len(served.drop_after) >= 3
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_file_with_a_flipped_bit_is_refused_and_nothing_of_it_is_kept(served, scheme, tmp_path):
-    served.corrupt = True
-    with pytest.raises(LuhuoError, match=r"asked for|digest"):
-        resolve(f"{scheme}:owner/demo")
-    assert not [f for f in (tmp_path / "cache").rglob("*") if f.is_file() and f.stat().st_size == len(WEIGHTS)]
-    served.corrupt = False
-    assert (resolve(f"{scheme}:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_file_damaged_in_the_cache_is_fetched_again(served, scheme):
-    file = resolve(f"{scheme}:owner/demo").path / "model.safetensors"
-    with file.resolve().open("r+b") as handle:
-        handle.write(b"damaged")
-    assert (resolve(f"{scheme}:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_server_that_never_delivers_ends_in_one_message_and_no_file(served, scheme, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-    served.drop_after = [0] * 50
-    with pytest.raises(LuhuoError) as error:
-        resolve(f"{scheme}:owner/demo")
-    assert "Traceback" not in str(error.value) and error.value.fix
-    assert not any(f.name == "model.safetensors" for f in (tmp_path / "cache").rglob("*"))
-
-
-def test_a_storage_that_fails_once_is_asked_again(served):
-    served.file_status = 503
-    assert (resolve("ms:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -304,41 +163,6 @@ def test_a_proxy_is_used_where_one_is_named(served, monkeypatch):
     with pytest.raises(LuhuoError):  # the stand-in answers a proxy's absolute address with "no such repository"
         resolve("ms:owner/none")
     assert served.requests[0][1].startswith("http://hub.invalid/api/v1/models/owner/none/repo/files")
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_two_processes_at_once_both_succeed(served, scheme):
-    code = f"from luhuo.files.references import resolve; print(resolve('{scheme}:owner/demo').path)"
-    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    paths = {run.communicate()[0].strip() for run in runs}
-    assert [run.returncode for run in runs] == [0, 0] and len(paths) == 1
-    assert (Path(paths.pop()) / "model.safetensors").read_bytes() == WEIGHTS
-    assert served.sent == len(WEIGHTS)
-
-
-def test_a_disk_without_room_stops_before_a_byte_is_written(served, monkeypatch, tmp_path):
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
-    with pytest.raises(OSError) as error:
-        resolve("ms:owner/demo")
-    assert error.value.errno == errno.ENOSPC
-    assert not list((tmp_path / "cache").rglob("*.part"))
-
-
-def test_a_disk_that_fills_up_leaves_nothing_under_the_final_name(served, monkeypatch, tmp_path):
-    code = (
-        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
-        "from luhuo.core.errors import from_os_error\n"
-        "from luhuo.files.references import resolve\n"
-        "try:\n    resolve('ms:owner/demo')\n"
-        "except OSError as error:\n    print(from_os_error(error))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "disk is full" in run.stdout
-    blobs = tmp_path / "cache" / "modelscope" / "models" / "owner" / "demo" / "blobs"
-    assert sha256(WEIGHTS) not in [f.name for f in blobs.iterdir()]
-    assert (resolve("ms:owner/demo").path / "model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_a_list_that_the_hub_cuts_off_is_asked_for_folder_by_folder(served, monkeypatch):

@@ -11,12 +11,9 @@ import zstandard
 from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.factory.stages import AnnotateStage
-from luhuo.files import transport
 from luhuo.files.records import Record
 from luhuo.files.remote import is_data_set, list_remote, read_reference
-from tests.hub_server import Hub, serve
-
-SCHEMES = ["hf", "ms"]
+from tests.hub_cases import SCHEMES, offered, set_apart
 
 
 def parquet(texts: list[str]) -> bytes:
@@ -35,17 +32,9 @@ ABOUT = {"README.md": b"# card", ".gitattributes": b"x", "load.py": b"raise Syst
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """The stand-in hub with one data set of six Parquet files."""
-    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("LUHUO_OFFLINE", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_TOKEN", "")
-    monkeypatch.setenv("LUHUO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(transport, "PAUSE_S", 0.0)
-    with serve(Hub({"datasets/owner/set": {**ABOUT, **FILES}})) as offer:
-        monkeypatch.setenv("HF_ENDPOINT", offer.url)
-        monkeypatch.setenv("MODELSCOPE_ENDPOINT", offer.url)
-        yield offer
+    set_apart(monkeypatch, tmp_path / "cache")
+    with offered(monkeypatch, {"datasets/owner/set": {**ABOUT, **FILES}}) as hub:
+        yield hub
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
