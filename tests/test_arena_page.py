@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import os
@@ -15,15 +14,16 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
 from luhuo.arena import sheet_app
-from luhuo.arena.app import create_app
+from luhuo.arena.app import PAGE, create_app
 from luhuo.arena.players import EndpointPlayer
 from luhuo.arena.sheet_run import make
 from luhuo.arena.sheets import Sheet
 from luhuo.arena.store import Store
+from luhuo.rank.local_app import local_app
+from tests.app_server import served
 from tests.arena_cases import SETTINGS, models
 from tests.page_browser import needs_browser, watched
 
@@ -35,19 +35,6 @@ LONG = {
     "fair": "Use vinegar, boil it, and rinse.",
     "dim": "Many people own a kettle. Some kettles are made of steel.",
 }
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """An application on a free port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
 
 
 @contextmanager
@@ -266,9 +253,9 @@ def test_an_expert_writes_a_reference_first_and_then_rates_blind(browser: Browse
         }
 
 
-@pytest.mark.parametrize("name", ["index.html", "sheet.html"])
-def test_the_pages_load_nothing_from_elsewhere_and_hold_no_script_of_their_own(name: str) -> None:
-    from luhuo.arena.app import PAGE
-
-    text = (PAGE / name).read_text(encoding="utf-8")
+@pytest.mark.parametrize(("body", "script"), [("body.html", "main.js"), ("sheet_body.html", "sheet.js")])
+def test_the_pages_load_nothing_from_elsewhere_and_hold_no_script_of_their_own(body: str, script: str) -> None:
+    with served(local_app(PAGE, (), "arena.css", body, script)) as address:
+        text = httpx2.get(address).text
     assert "http" not in text and "<script>" not in text and 'lang="en"' in text and "viewport" in text
+    assert f'src="/page/{script}"' in text and 'href="/page/arena.css"' in text and "&lt;" not in text

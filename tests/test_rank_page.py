@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
 from luhuo.rank.app import create_app
 from luhuo.rank.store import Judgement, NewItem, Store
+from tests.app_server import served
 from tests.page_browser import needs_browser, watched
 
 IMAGES = Path(os.environ.get("LUHUO_SCREENSHOTS", Path(__file__).parents[1] / "docs/images"))
@@ -55,20 +52,6 @@ class Breaking:
         if self.broken and scope["method"] == "POST":
             raise ConnectionError("broken on purpose")
         await self.app(scope, receive, send)
-
-
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The page of a project on a free port."""
-    config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
 
 
 @pytest.fixture

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import json
 import random
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.staticfiles import StaticFiles
+from starlette.responses import Response, StreamingResponse
 
 from luhuo.arena.battle import turn
 from luhuo.arena.board import board
@@ -32,15 +28,13 @@ from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
 from luhuo.evaluation.votes import Winner
 from luhuo.rank.app import NAME
-from luhuo.rank.guard import Guard
-from luhuo.serve.app import PAGE as CHAT_PAGE
+from luhuo.rank.local_app import Desk, local_app
 
 PAGE = Path(__file__).parent / "page"
 TURNS = 16
 """Most turns of a battle."""
 AT_ONCE = 16
 """Answers written at the same time."""
-T = TypeVar("T")
 
 
 class _Body(BaseModel):
@@ -70,11 +64,10 @@ def create_app(
     path: str | Path, players: Sequence[Player], hosts: tuple[str, ...] = (), seed: int | None = None, title: str = ""
 ) -> FastAPI:
     """The application over the votes in `path`; `seed` makes the pairing repeatable (for tests and demonstrations)."""
-    app = FastAPI(title="Luhuo", docs_url=None, redoc_url=None, openapi_url=None)
+    app = local_app(PAGE, hosts, "arena.css")
     desk, by_name = Desk(Store(path)), {player.name: player for player in players}
     chance, pool = random.Random(seed), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="arena")
     busy: set[str] = set()
-    errors(app)
 
     @app.get("/api/arena")
     async def arena() -> dict[str, Any]:
@@ -124,52 +117,4 @@ def create_app(
         votes = await desk.run(lambda store: list(store.votes()))
         return await run_in_threadpool(lambda: board(votes, style=style, names=sorted(by_name)))
 
-    @app.get("/")
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
-
-    static(app, PAGE, hosts)
     return app
-
-
-class Desk:
-    """Runs work on a file outside of the event loop, one at a time."""
-
-    def __init__(self, store: Any) -> None:
-        self._store, self._lock = store, threading.Lock()
-
-    async def run(self, work: Callable[[Any], T]) -> T:
-        """What `work` gives for the file."""
-
-        def locked() -> T:
-            with self._lock:
-                return work(self._store)
-
-        return await run_in_threadpool(locked)
-
-
-def static(app: FastAPI, folder: Path, hosts: tuple[str, ...]) -> None:
-    """The page's files, those it shares with the chat page, and the guard before everything."""
-
-    @app.get("/favicon.ico")
-    async def icon() -> Response:
-        return RedirectResponse("/chat/icon.svg")
-
-    app.mount("/page", StaticFiles(directory=folder), name="page")
-    app.mount("/chat", StaticFiles(directory=CHAT_PAGE), name="chat")
-    app.add_middleware(Guard, hosts=hosts)
-
-
-def errors(app: FastAPI) -> None:
-    """What is wrong with a request, as JSON with words."""
-
-    async def bad_input(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, 400)
-
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:4])
-        return JSONResponse({"error": tr("The request is not valid. ", "请求无效。") + told}, 422)
-
-    app.add_exception_handler(LuhuoError, bad_input)
-    app.add_exception_handler(RequestValidationError, invalid)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import FileResponse, Response
 
-from luhuo.arena.app import PAGE, Desk, errors, static
+from luhuo.arena.app import PAGE
 from luhuo.arena.sheets import Sheet
 from luhuo.rank.app import NAME
+from luhuo.rank.local_app import Desk, local_app
 
 Name = Annotated[str, Query(min_length=1, max_length=NAME, pattern=r"\S")]
 
@@ -37,9 +37,8 @@ class RatingBody(BaseModel):
 
 def create_app(path: str | Path, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The application over the sheet `path`; `hosts` are further names it may be called by."""
-    app = FastAPI(title="Luhuo", docs_url=None, redoc_url=None, openapi_url=None)
+    app = local_app(PAGE, hosts, "arena.css", body="sheet_body.html", script="sheet.js")
     desk = Desk(Sheet(path))
-    errors(app)
 
     @app.get("/api/sheet")
     async def sheet() -> dict[str, Any]:
@@ -68,11 +67,6 @@ def create_app(path: str | Path, hosts: tuple[str, ...] = ()) -> FastAPI:
 
         return await desk.run(work)
 
-    @app.get("/")
-    async def page() -> Response:
-        return FileResponse(PAGE / "sheet.html")
-
-    static(app, PAGE, hosts)
     return app
 
 

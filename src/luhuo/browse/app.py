@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, Response
 
-from luhuo.arena.app import errors, static
 from luhuo.browse.query import Query as Wanted
 from luhuo.browse.query import Range
 from luhuo.browse.worker import Searcher
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.rank.local_app import local_app
 
 PAGE = Path(__file__).parent / "page"
 MOST = 100
@@ -26,8 +25,7 @@ Place = Annotated[int, Query(ge=0)]
 
 def create_app(searcher: Searcher, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The application over a corpus; `hosts` are further names it may be called by."""
-    app = FastAPI(title="Luhuo", docs_url=None, redoc_url=None, openapi_url=None)
-    errors(app)
+    app = local_app(PAGE, hosts, "browse.css")
 
     @app.get("/api/corpus")
     async def corpus() -> dict[str, Any]:
@@ -62,11 +60,6 @@ def create_app(searcher: Searcher, hosts: tuple[str, ...] = ()) -> FastAPI:
     async def compare(part: Place, line: Place, other_part: Place, other_line: Place) -> dict[str, Any]:
         return await run_in_threadpool(lambda: searcher.compare((part, line), (other_part, other_line)))
 
-    @app.get("/")
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
-
-    static(app, PAGE, hosts)
     return app
 
 

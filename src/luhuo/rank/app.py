@@ -6,31 +6,20 @@ keeps their judgements together; it is a name, not a secret.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
 
-from luhuo.core.errors import LuhuoError
-from luhuo.core.language import tr
-from luhuo.rank.guard import Guard
+from luhuo.rank.local_app import Desk, local_app
 from luhuo.rank.order import next_item, shown
 from luhuo.rank.progress import progress
 from luhuo.rank.store import Judgement, Store, Verdict
-from luhuo.serve.app import PAGE as CHAT_PAGE
 
 PAGE = Path(__file__).parent / "page"
 NAME = 64
 """Longest name of an annotator."""
-T = TypeVar("T")
 Name = Annotated[str, Query(min_length=1, max_length=NAME, pattern=r"\S")]
 
 
@@ -49,10 +38,8 @@ class JudgementBody(BaseModel):
 
 def create_app(path: str | Path, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The application over the project file `path`; `hosts` are further names it may be called by."""
-    app = FastAPI(title="Luhuo", docs_url=None, redoc_url=None, openapi_url=None)
-    desk = _Desk(path)
-    app.add_exception_handler(LuhuoError, _bad_input)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app = local_app(PAGE, hosts, "rank.css")
+    desk = Desk(Store(path))
 
     @app.get("/api/project")
     async def project() -> dict[str, Any]:
@@ -85,34 +72,7 @@ def create_app(path: str | Path, hosts: tuple[str, ...] = ()) -> FastAPI:
     async def everybody() -> dict[str, Any]:
         return await desk.run(progress)
 
-    @app.get("/")
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
-
-    @app.get("/favicon.ico")
-    async def icon() -> Response:
-        return RedirectResponse("/chat/icon.svg")
-
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    app.mount("/chat", StaticFiles(directory=CHAT_PAGE), name="chat")
-    app.add_middleware(Guard, hosts=hosts)
     return app
-
-
-class _Desk:
-    """Runs work on the project outside of the event loop, one at a time."""
-
-    def __init__(self, path: str | Path) -> None:
-        self._store, self._lock = Store(path), threading.Lock()
-
-    async def run(self, work: Callable[[Store], T]) -> T:
-        """What `work` gives for the project."""
-
-        def locked() -> T:
-            with self._lock:
-                return work(self._store)
-
-        return await run_in_threadpool(locked)
 
 
 def _next(store: Store, annotator: str) -> dict[str, Any]:
@@ -142,14 +102,3 @@ def _history(store: Store, annotator: str) -> dict[str, Any]:
     """Items one person has judged, the newest first."""
     mine = sorted(store.judgements(annotator), key=lambda judgement: -judgement.at)
     return {"items": [{"item": judgement.item, "verdict": judgement.verdict} for judgement in mine]}
-
-
-async def _bad_input(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LuhuoError)
-    return JSONResponse({"error": str(error)}, 400)
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:4])
-    return JSONResponse({"error": tr("The request is not valid. ", "请求无效。") + told}, 422)
