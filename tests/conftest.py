@@ -1,4 +1,4 @@
-"""How test processes share the machine; shared fixtures: locale, chat page in a browser, small stages of recipes."""
+"""How test processes share the machine; fixtures of several files: chat page, corpus, kernels, stages."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from luhuo.browse.worker import Searcher
     from tests.page_server import PageServer
 
 
@@ -34,7 +35,7 @@ def take_cores() -> None:
 take_cores()
 os.environ["LUHUO_LANG"] = "en"
 # Processes of a run are copies of one that has imported torch: importing it anew takes each four seconds.
-multiprocessing.set_forkserver_preload(["pytest", "tests.fault_runs", "tests.parallel_cases"])
+multiprocessing.set_forkserver_preload(["pytest", "tests.fault_runs", "tests.parallel_cases", "tests.command_line"])
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,42 @@ def recipe_file(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def browse_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that the tests of one file have to themselves."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUHUO_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def clean_corpus(browse_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filter artifact with its ancestors beside it; paragraphs that repeat were cut."""
+    from tests.corpus_view_cases import make_corpus, village_with_notices
+
+    return make_corpus(tmp_path_factory.mktemp("browse"), documents=village_with_notices())
+
+
+@pytest.fixture(scope="module")
+def searcher(clean_corpus: Path) -> Iterator[Searcher]:
+    """The process that searches the corpus."""
+    from luhuo.browse.worker import Searcher
+
+    with Searcher(clean_corpus) as held:
+        yield held
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def low_bit_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Products of packed matrices by the compiled kernels, and as on a machine without a compiler."""
+    from luhuo.kernels import low_bit
+    from luhuo.kernels.native import library
+
+    if request.param == "plain":
+        monkeypatch.setattr(low_bit, "library", lambda: None)
+    elif library() is None:
+        pytest.skip("no C++ compiler here")
+    return request.param

@@ -81,6 +81,18 @@ def village(count: int) -> list[dict[str, Any]]:
     return found
 
 
+def village_with_notices() -> list[dict[str, Any]]:
+    """The village, with a paragraph that six documents share."""
+    notice = (
+        "\n\nThis tale was brought to you by the village council, and all rights of it are with those who tell it, "
+        "whoever they may be, in all of its versions.\n\n"
+    )
+    documents = village(40)
+    for number in range(6):
+        documents[4 * number + 20]["text"] += notice + english(3000 + number)
+    return documents
+
+
 def write(path: Path, documents: list[dict[str, Any]], more: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = (json.dumps(row, ensure_ascii=False) + "\n" for row in documents)

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from luhuo.kernels import low_bit
 from luhuo.kernels.low_bit import dense, product, rows_at
-from luhuo.kernels.native import library
 from luhuo.kernels.packed import Packed, pack
 
 SHAPES = [(48, 64), (37, 100), (16, 520)]
@@ -26,17 +24,7 @@ def made(rows: int, columns: int, group: int | None = None) -> tuple[Packed, Ten
     return pack(values, scale, bits=8, group=group), whole
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With the compiled kernels, and as on a machine without a compiler."""
-    if request.param == "plain":
-        monkeypatch.setattr(low_bit, "library", lambda: None)
-    elif library() is None:
-        pytest.skip("no C++ compiler here")
-    return request.param
-
-
-def test_all_numbers_of_the_format_are_read_as_pytorch_reads_them(way: str) -> None:
+def test_all_numbers_of_the_format_are_read_as_pytorch_reads_them(low_bit_kernels: str) -> None:
     codes = torch.arange(256, dtype=torch.uint8)
     codes = codes[(codes & 127) != 127]  # not the two NaNs
     values = codes.view(torch.float8_e4m3fn).repeat(16, 1)[:, : len(codes) // 8 * 8]
@@ -51,7 +39,9 @@ def test_all_numbers_of_the_format_are_read_as_pytorch_reads_them(way: str) -> N
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("group", [None, 8, 32])
-def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, int], group: int | None) -> None:
+def test_a_packed_matrix_is_the_one_it_was_made_of(
+    low_bit_kernels: str, shape: tuple[int, int], group: int | None
+) -> None:
     packed, whole = made(*shape, group)
     assert torch.equal(dense(packed, torch.float32), whole)
     assert torch.equal(dense(packed, torch.bfloat16), whole.bfloat16())
@@ -62,7 +52,9 @@ def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, i
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("group", [None, 32])
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 16, 200])
-def test_products_are_those_of_the_matrix(way: str, shape: tuple[int, int], group: int | None, count: int) -> None:
+def test_products_are_those_of_the_matrix(
+    low_bit_kernels: str, shape: tuple[int, int], group: int | None, count: int
+) -> None:
     packed, whole = made(*shape, group)
     x, bias = torch.randn(count, shape[1]).bfloat16().float(), torch.randn(shape[0])
     expected = F.linear(x.double(), whole.double(), bias.double())

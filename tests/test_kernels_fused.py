@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,11 +11,8 @@ from torch.nn import functional as F
 
 from luhuo.kernels import fused
 from luhuo.kernels.native import library, why_not
-from luhuo.model.config import ModelConfig
-from luhuo.model.decoder import Decoder
-from luhuo.model.initialise import initialise
 from luhuo.train.cross_entropy import linear_cross_entropy
-from luhuo.train.objective import CausalLM
+from tests.fused_cases import ABSENT, SHAPES, apart, gradients, library_is_there, step_in_pytorch
 
 compiled = pytest.mark.skipif(library() is None, reason=f"no compiled kernels here: {why_not()}")
 
@@ -98,29 +91,6 @@ def test_softmax_sees_from_the_first_key_to_its_own() -> None:
     assert (scores[wanted == -torch.inf] == 0).all()
 
 
-SHAPES = {
-    "plain": {"qk_norm": "none"},
-    "normed heads": {"qk_norm": "head"},
-    "a norm for each head": {"qk_norm": "heads"},
-    "windows": {"qk_norm": "none", "windows": (0, 70)},
-}
-
-
-def gradients(shape: dict[str, Any], dtype: torch.dtype, length: int, packed: bool) -> tuple[float, dict[str, Tensor]]:
-    config = ModelConfig(
-        family="llama", vocab_size=200, hidden_size=64, layers=2, heads=4, kv_heads=2, head_dim=16,
-        intermediate_size=96, **shape,
-    )  # fmt: skip
-    model = initialise(Decoder(config), 0).train().compute_in(dtype)
-    generator = torch.Generator().manual_seed(3)
-    batch = {"ids": torch.randint(0, 200, (3, length + 1), generator=generator)}
-    if packed:
-        batch["segments"] = torch.randint(1, 7, (3, length + 1), generator=generator).sort(1).values.int()
-    loss, weight, _ = CausalLM().loss(model, batch)
-    (loss / weight).backward()
-    return (loss / weight).item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
 @compiled
 @pytest.mark.parametrize("packed", [False, True], ids=["one document", "packed"])
 @pytest.mark.parametrize("length", [100, 600], ids=["kept", "computed again"])
@@ -151,32 +121,15 @@ def test_a_step_does_not_depend_on_the_number_of_threads() -> None:
 
 @pytest.mark.parametrize("setting", [{"LUHUO_NATIVE": "0"}, {"CXX": "no-such-compiler"}, {"CXX": "false"}])
 def test_without_a_compiler_the_same_step_runs_in_pytorch(setting: dict[str, str], tmp_path: Path) -> None:
-    program = (
-        "import torch, tests.test_kernels_fused as t\n"
-        "from luhuo.kernels.native import library, why_not\n"
-        "assert library() is None and why_not()\n"
-        "wide, _ = t.gradients(t.SHAPES['plain'], torch.float32, 100, True)\n"
-        "half, _ = t.gradients(t.SHAPES['plain'], torch.bfloat16, 100, True)\n"
-        "assert abs(wide - half) < 2e-3\n"
-    )
-    environment = {**os.environ, "LUHUO_CACHE": str(tmp_path), **setting}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert apart(step_in_pytorch, setting | {"LUHUO_CACHE": str(tmp_path)}) == 0
 
 
 @compiled
 def test_the_compiled_library_is_kept_and_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
-    program = "from luhuo.kernels.native import library; print(library() is not None)"
-    environment = {**os.environ, "LUHUO_CACHE": str(tmp_path)}
-
-    def run() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    assert run() == "True"
+    cache = {"LUHUO_CACHE": str(tmp_path)}
+    assert apart(library_is_there, cache) == 0
     (kept,) = (tmp_path / "native").glob("*.so")
     written = kept.stat().st_mtime_ns
-    assert run() == "True" and kept.stat().st_mtime_ns == written
+    assert apart(library_is_there, cache) == 0 and kept.stat().st_mtime_ns == written
     kept.write_bytes(b"no library")
-    assert run() == "False"  # PyTorch's own operations, and no crash
+    assert apart(library_is_there, cache) == ABSENT  # PyTorch's own operations, and no crash

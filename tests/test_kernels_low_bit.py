@@ -42,19 +42,9 @@ def made(rows: int, columns: int, kind: tuple[Bits, int, bool, bool]) -> tuple[P
     return found, whole
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With the compiled kernels, and as on a machine without a compiler."""
-    if request.param == "plain":
-        monkeypatch.setattr(low_bit, "library", lambda: None)
-    elif library() is None:
-        pytest.skip("no C++ compiler here")
-    return request.param
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, int], kind: tuple) -> None:
+def test_a_packed_matrix_is_the_one_it_was_made_of(low_bit_kernels: str, shape: tuple[int, int], kind: tuple) -> None:
     packed, whole = made(*shape, kind)
     assert torch.equal(dense(packed, torch.float32), whole)
     assert torch.equal(dense(packed, torch.bfloat16), whole.bfloat16())
@@ -65,7 +55,9 @@ def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, i
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 16, 40])
-def test_products_are_those_of_the_matrix(way: str, shape: tuple[int, int], kind: tuple, count: int) -> None:
+def test_products_are_those_of_the_matrix(
+    low_bit_kernels: str, shape: tuple[int, int], kind: tuple, count: int
+) -> None:
     packed, whole = made(*shape, kind)
     x, bias = torch.randn(count, shape[1]).bfloat16().float(), torch.randn(shape[0])
     expected = F.linear(x.double(), whole.double(), bias.double()).float()

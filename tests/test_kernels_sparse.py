@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from luhuo.inference.decode_step import DecodeStep
-from luhuo.kernels import low_bit
 from luhuo.kernels.native import library
 from luhuo.kernels.sparse import dense, is_sparse, pack, product
 from luhuo.model.cache import KVCache
@@ -32,19 +31,9 @@ def pruned(rows: int, columns: int, fewer: bool = False) -> Tensor:
     return whole
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """With the compiled kernels, and as on a machine without a compiler."""
-    if request.param == "plain":
-        monkeypatch.setattr(low_bit, "library", lambda: None)
-    elif library() is None:
-        pytest.skip("no C++ compiler here")
-    return request.param
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("fewer", [False, True])
-def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, int], fewer: bool) -> None:
+def test_a_packed_matrix_is_the_one_it_was_made_of(low_bit_kernels: str, shape: tuple[int, int], fewer: bool) -> None:
     whole = pruned(*shape, fewer)
     packed = pack(whole)
     assert torch.equal(dense(packed, torch.bfloat16), whole)
@@ -54,7 +43,7 @@ def test_a_packed_matrix_is_the_one_it_was_made_of(way: str, shape: tuple[int, i
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 16, 40, 600])
 def test_products_are_those_of_the_dense_matrix_but_for_the_order_of_sums(
-    way: str, shape: tuple[int, int], count: int
+    low_bit_kernels: str, shape: tuple[int, int], count: int
 ) -> None:
     whole = pruned(*shape)
     x, bias = torch.randn(count, shape[1]).bfloat16().float(), torch.randn(shape[0])
