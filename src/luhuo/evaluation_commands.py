@@ -21,11 +21,16 @@ Config = Annotated[Path | None, typer.Option("--config", help=tr("YAML file of f
 Force = Annotated[
     bool, typer.Option("--force", help=tr("Make it anew even if nothing changed.", "即使没有变化也重做。"))
 ]
-Help = Annotated[bool, typer.Option("--help", "-h", help=tr("Show the options.", "显示选项。"))]
 
 
 def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
     """Put the commands into the command line. `run_stage` runs a stage from `key=value` words."""
+    _add_evaluate(app, run_stage, panel)
+    _add_compare(app, run_stage, panel)
+    app.add_typer(_tasks(), name="tasks")
+
+
+def _add_evaluate(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
     summary = tr(
         "Measure a model: benchmarks, bits per byte, accuracy. Fields: luhuo explain evaluate.",
         "评测模型：基准任务、每字节比特数、准确率。字段说明：luhuo explain evaluate。",
@@ -87,6 +92,8 @@ def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
         done = run_stage("evaluate", pairs, config, target, force or _had_failures(target), show=False)
         raise typer.Exit(show_scores(done))
 
+
+def _add_compare(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
     @app.command(
         help=tr(
             "Compare evaluations item by item: luhuo compare A B … for tasks, before=A after=B for the rest.",
@@ -117,8 +124,6 @@ def add(app: typer.Typer, run_stage: RunStage, panel: str) -> None:
             write_text(out / "comparison.md", task_compare.markdown(found))
         print(json.dumps(found, ensure_ascii=False, indent=2) if as_json else task_compare.markdown(found))
 
-    app.add_typer(_tasks(), name="tasks")
-
 
 def stage_pairs(
     words: Sequence[str], tasks: Sequence[str], data: Sequence[str], ask: dict[str, Any], others: dict[str, Any]
@@ -130,22 +135,33 @@ def stage_pairs(
     if words and words[0].partition("=")[0] not in EvaluateStage.model_fields:
         pairs.append(f"model={json.dumps(words.pop(0), ensure_ascii=False)}")
     pairs += words
-    names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
+    names = separated(tasks)
     if names:
         pairs += [f"tasks={json.dumps(names)}", "on_failure=continue"]
+    places = task_places(data, "--data")
+    pairs += [f"data={json.dumps(places, ensure_ascii=False)}"] if places else []
+    pairs += [f"ask={json.dumps(ask)}"] if ask else []
+    return pairs + [f"{name}={json.dumps(value)}" for name, value in others.items() if value is not None]
+
+
+def separated(texts: Sequence[str]) -> list[str]:
+    """What stands between the commas of all texts."""
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def task_places(words: Sequence[str], option: str) -> dict[str, str]:
+    """Where the data of each task lie, out of words TASK=DIR given to an option. Raises `LuhuoError`."""
     places = {}
-    for text in data:
+    for text in words:
         name, equals, place = text.partition("=")
         if not equals or not place:
             raise LuhuoError(
                 tr("This does not say where a task's data lie.", "这里没有说明任务数据的位置。"),
-                expected="--data TASK=DIR",
+                expected=f"{option} TASK=DIR",
                 found=text,
             )
         places[name] = place
-    pairs += [f"data={json.dumps(places, ensure_ascii=False)}"] if places else []
-    pairs += [f"ask={json.dumps(ask)}"] if ask else []
-    return pairs + [f"{name}={json.dumps(value)}" for name, value in others.items() if value is not None]
+    return places
 
 
 def _had_failures(target: Path) -> bool:
