@@ -17,22 +17,16 @@ import torch
 from torch import Tensor
 
 from luhuo.compress.calibrated_stage import CalibratedStage
+from luhuo.compress.texts import read_written
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.corpus.documents import documents_path, read_documents
 from luhuo.corpus.shards import open_shards
-from luhuo.dialogue.layouts import LAYOUTS
 from luhuo.dialogue.render import render_all
-from luhuo.dialogue.rows import first_row, read_layout
-from luhuo.files.readers import list_files, read_file
-from luhuo.files.records import Record
 from luhuo.files.references import resolve
 from luhuo.tokenizer.tokenizer import Tokenizer
 
 LOOK_AT = 64
 """Sequences looked at for each that is drawn."""
-ROWS = (".jsonl", ".json", ".csv", ".parquet")
-PACKED = (".gz", ".zst")
 
 
 def sequences(data: str | Sequence[str], tokenizer: Tokenizer, count: int, length: int, seed: int = 0) -> Tensor:
@@ -113,25 +107,8 @@ def _cut(texts: Iterator[list[int]], length: int) -> Iterator[list[int]]:
 
 def _texts(path: Path, tokenizer: Tokenizer) -> Iterator[list[int]]:
     """The tokens of each text or conversation."""
-    if path.is_dir() and documents_path(path, "train").is_file():
-        for document in read_documents(path, "train"):
-            yield [*tokenizer.encode(document["text"]), tokenizer.eos_id]
-        return
-    for file in list_files(path):
-        if _is_dialogue(file):
-            _, found = read_layout(file, LAYOUTS, tr("conversation", "对话"), lambda row: None)
-            for one in found:
-                for rendered in render_all(one.value, tokenizer):
-                    yield list(rendered.ids)
+    for sample in read_written(path):
+        if sample.conversation is None:
+            yield [*tokenizer.encode(sample.text), tokenizer.eos_id]
         else:
-            for record in read_file(file):
-                if isinstance(record, Record):
-                    yield [*tokenizer.encode(record.text), tokenizer.eos_id]
-
-
-def _is_dialogue(file: Path) -> bool:
-    suffixes = [suffix for suffix in file.suffixes if suffix not in PACKED]
-    if not suffixes or suffixes[-1] not in ROWS:
-        return False
-    row = first_row(file)
-    return row is not None and any(layout.meant_by(row) for layout in LAYOUTS)
+            yield from (list(rendered.ids) for rendered in render_all(sample.conversation, tokenizer))

@@ -16,7 +16,7 @@ from luhuo.corpus.shards import open_shards
 from luhuo.dialogue.conversation import Conversation
 from luhuo.dialogue.layouts import read_conversations
 from luhuo.dialogue.render import render
-from luhuo.files.readers import list_files, read_records
+from luhuo.files.readers import list_files, read_file
 from luhuo.files.records import Broken, Record
 from luhuo.files.streams import format_of
 from luhuo.tokenizer.tokenizer import Tokenizer
@@ -51,6 +51,16 @@ def read_samples(path: str | Path, tokenizer: Tokenizer, limit: int = 0) -> Iter
         raise LuhuoError(tr("There is no text here.", "这里没有文本。"), where=path)
 
 
+def read_written(path: Path) -> Iterator[Sample]:
+    """The texts of a corpus's training split or of files as they are written there; `lang` is empty where it is not
+    known. Raises `LuhuoError` where there is no file."""
+    if documents_path(path, "train").is_file():
+        yield from (Sample(row["text"], row.get("lang") or "") for row in read_documents(path, "train"))
+        return
+    for file in list_files(path):
+        yield from _of_file(file)
+
+
 def encoded(samples: Iterable[Sample], tokenizer: Tokenizer) -> Iterator[tuple[Sample, list[int]]]:
     """Each sample with its ids; conversations through the chat template."""
     for group in _groups(samples):
@@ -62,13 +72,7 @@ def encoded(samples: Iterable[Sample], tokenizer: Tokenizer) -> Iterator[tuple[S
 def _of(root: Path, tokenizer: Tokenizer) -> Iterator[Sample]:
     """Samples whose language may be empty: not known yet."""
     shards = next((place for place in (root / "train", root) if (place / "header.json").is_file()), None)
-    if shards is not None:
-        yield from _decoded(shards, tokenizer)
-    elif documents_path(root, "train").is_file():
-        yield from (Sample(row["text"], row.get("lang") or "") for row in read_documents(root, "train"))
-    else:
-        for file in list_files(root):
-            yield from _of_file(file)
+    return read_written(root) if shards is None else _decoded(shards, tokenizer)
 
 
 def _decoded(folder: Path, tokenizer: Tokenizer) -> Iterator[Sample]:
@@ -84,7 +88,7 @@ def _of_file(file: Path) -> Iterator[Sample]:
         for one in conversations:
             yield Sample("\n".join(message.content for message in one.messages), "", one)
         return
-    yield from (Sample(record.text, "") for record in read_records(file) if isinstance(record, Record))
+    yield from (Sample(record.text, "") for record in read_file(file) if isinstance(record, Record))
 
 
 def _conversations(file: Path) -> Iterator[Conversation] | None:
