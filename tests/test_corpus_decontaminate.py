@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 
 from luhuo.core.errors import LuhuoError
 from luhuo.corpus.decontaminate import Benchmarks, Fields, Item, Rules
+from luhuo.corpus.decontaminate.align import NOWHERE, SPARE, placed
 from luhuo.corpus.decontaminate.items import item_of, read_items
 from luhuo.corpus.decontaminate.ngrams import Lookup, gram_hashes, hash_of, run_hashes, units_of
 
@@ -120,6 +122,52 @@ def test_every_exact_copy_and_95_in_a_hundred_lightly_edited_ones_are_found(make
         ]
         found = [[item.id] == hits.get("b") for item, hits in zip(items, index.hits(texts), strict=True)]
         assert sum(found) >= least * len(items), share
+
+
+@pytest.mark.parametrize("make", [english, chinese])
+def test_an_edit_near_the_ends_of_a_short_item_costs_itself_alone(make) -> None:
+    def with_more(question: str, place: int) -> str:
+        """A unit put in, so that what stands before it is shifted against what stands behind it."""
+        units = list(question) if make is chinese else question.split(" ")
+        return ("" if make is chinese else " ").join([*units[:place], "龘", *units[place:]])
+
+    items = [Item(str(n), question=make(n, 18)) for n in range(20)]
+    index = Benchmarks.of({"b": items})
+    for item, place in itertools.product(items, (2, 3, 15, 16)):
+        text = f"{make(500, 30)}。{with_more(item.question, place)}。{make(501, 30)}"
+        ((hit,),) = index.look([text])
+        assert (hit.items, hit.way, hit.share) == ((item.id,), "near", 1.0), (text, place)
+
+
+def test_an_edit_in_the_frame_of_many_items_hides_none_of_them() -> None:
+    frame = english(99, 25)
+    items = [Item(str(n), question=f"{frame} {english(n, 20)}") for n in range(30)]
+    index = Benchmarks.of({"b": items})
+    words = items[4].question.split()
+    for text in (" ".join(words[:12] + words[13:]), " ".join([*words[:12], "more", *words[12:]])):
+        assert index.hits([f"{english(700, 40)} {text} {english(701, 40)}"]) == [{"b": ["4"]}]
+
+
+def test_units_are_placed_as_a_table_of_the_longest_common_subsequence_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(2)
+    for _ in range(200):
+        item = np.array([*rng.choices(range(9), k=rng.randint(1, 14)), 90, 91, 92, 93])
+        text = np.array([*rng.choices(range(9), k=rng.randint(0, 14)), 90, 91, 92, 93])
+        at, inside = np.array([len(text) - 4]), np.array([len(item) - 4])
+        covered = np.arange(len(item)) >= inside[0]
+        monkeypatch.setattr("luhuo.corpus.decontaminate.align._reach", len)
+        found = placed(item.astype(np.uint32), text.astype(np.uint64), covered, at, inside)
+        there = found != NOWHERE
+        assert (item[there] == text[found[there]]).all()
+        assert (np.diff(found[there]) > 0).all()
+        gap = int(inside[0])
+        window = text[: at[0]].tolist()[-(gap + 1 + int(SPARE * gap)) :]
+        best = np.zeros((gap + 1, len(window) + 1), int)
+        for i, j in itertools.product(range(gap), range(len(window))):
+            best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], best[i, j] + (item[i] == window[j]))
+        assert there[:gap].sum() == best[-1, -1]
 
 
 def test_case_marks_width_and_line_breaks_do_not_hide_an_item() -> None:
@@ -293,7 +341,7 @@ def lines_of(name: str, key: str) -> list[str]:
 
 
 @real
-@pytest.mark.parametrize(("name", "least"), [("gsm8k", 0.99), ("cmmlu", 0.95), ("arc", 0.95)])
+@pytest.mark.parametrize(("name", "least"), [("gsm8k", 0.99), ("cmmlu", 0.97), ("arc", 0.97)])
 def test_real_items_planted_in_real_text_are_found(name: str, least: float) -> None:
     rng = random.Random(0)
     items = list(read_items(DATA / name))

@@ -2,10 +2,10 @@
 
 A run of four words, or of six Han characters, is a seed. An edit spoils only the seeds it lies in, so that of an item
 with 5% of its units changed some 90% are still covered by seeds (the q-gram lemma, Ukkonen 1992). Seeds that lie in
-the same order and distance in text and item are put together, what lies between them is compared unit by unit, and how
-much of the item is there decides. A seed that many
-items share says nothing of any of them (Brown et al. 2020, appendix C, leave common n-grams out too). What is too
-short for that is looked for whole. The index holds hashes and no text: it is no leak itself.
+the same order and distance in text and item are put together, what no seed covers is aligned with the text around
+them, and how much of the item is there decides. A seed that many items share says nothing of any of them (Brown et al.
+2020, appendix C, leave common n-grams out too). What is too short for that is looked for whole. The index holds hashes
+and no text: it is no leak itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from luhuo.core.atomic import atomic_path
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.corpus.decontaminate.align import NOWHERE, placed
 from luhuo.corpus.decontaminate.items import Fields, Item, read_items
 from luhuo.corpus.decontaminate.ngrams import Lookup, Units, hash_of, joined, units_of
 from luhuo.corpus.decontaminate.parts import HAN_SEED, WORD_SEED, Part, PartName, collect, coverage, seed_hashes
@@ -206,29 +207,24 @@ class Benchmarks:
         covered = coverage(inside, sizes, part.length)
         if covered.sum() < LEAST_TELLING * part.telling:
             return None
+        least = _least_share(self.rules.share, part.length)
         text = int(np.searchsorted(begins, units.starts[at[0]], "right"))
         low, high = np.searchsorted(units.starts, begins[text - 1 : text + 1]).tolist()
-        shift = _shifts(at - inside, inside, part.length)
-        same = covered.copy()
-        for one in shift:
-            there = np.arange(part.length) + one
-            equal = units.hashes[np.clip(there, low, high - 1)].astype(np.uint32) == self._columns["units"][mine]
-            same |= equal & (there >= low) & (there < high)
+        found = placed(self._columns["units"][mine], units.hashes[low:high], covered, at - low, inside)
+        same = found != NOWHERE
         share = int(same.sum()) / part.length
-        run, run_at = _longest_run(same, shift[0])
-        size = self.rules.han if units.han[min(run_at, len(units) - 1)] else self.rules.words
+        run, run_at = _longest_run(found)
+        size = self.rules.han if units.han[low + run_at] else self.rules.words
         way: Way
-        if share == 1 and (shift[0] == shift[0][0]).all():
+        if run == part.length:
             way = "exact"
-        elif share >= _least_share(self.rules.share, part.length):
+        elif share >= least:
             way = "near"
         elif run >= size and share >= self.rules.gram_share:
             way = "gram"
         else:
             return None
-        places = np.clip((np.arange(part.length) + shift[0])[same], low, high - 1)
-        start, last = int(places.min()), int(places.max())
-        return self._hit(part, way, share, units, start, last)
+        return self._hit(part, way, share, units, low + int(found[same].min()), low + int(found.max()))
 
     def _whole(self, part: Part, units: Units, begins: np.ndarray, starts: np.ndarray) -> Hit | None:
         for start in np.unique(starts).tolist():
@@ -245,26 +241,18 @@ class Benchmarks:
         return Hit(part.benchmark, part.items, part.name, way, round(share, 4), begin, end)
 
 
-def _shifts(shift: np.ndarray, inside: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each unit of an item, by how much the nearest seed before it is shifted in the text, and the one behind."""
-    order = np.argsort(inside, kind="stable")
-    inside, shift = inside[order], shift[order]
-    before = np.searchsorted(inside, np.arange(length), "right") - 1
-    behind = np.searchsorted(inside, np.arange(length), "left")
-    return shift[np.maximum(before, 0)], shift[np.minimum(behind, len(shift) - 1)]
-
-
 def _least_share(share: float, length: int) -> float:
     """Of a short item more must be there: a fifth of it missing is no light edit but another item."""
     return share + (1 - share) / 2 * max(0.0, 1 - length / SHORT)
 
 
-def _longest_run(same: np.ndarray, shift: np.ndarray) -> tuple[int, int]:
+def _longest_run(found: np.ndarray) -> tuple[int, int]:
     """Units of the longest piece of the item that stands in the text unchanged, and where there it begins."""
-    borders = np.flatnonzero(np.diff(np.where(same, shift + 1 - shift.min(), 0), prepend=0, append=0))
-    lengths = np.diff(borders) * same[borders[:-1]]
-    best = int(lengths.argmax())
-    return int(lengths[best]), int(borders[best] + shift[borders[best]])
+    joint = (np.diff(found) == 1) & (found[:-1] != NOWHERE)
+    borders = np.flatnonzero(np.diff(joint, prepend=False, append=False))
+    lengths = borders[1::2] - borders[::2]
+    best = int(lengths.argmax())  # a seed is a run, so that there is one
+    return int(lengths[best]) + 1, int(found[borders[::2][best]])
 
 
 def _together(arrays: list[np.ndarray], kind: Any) -> np.ndarray:
