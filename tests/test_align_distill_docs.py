@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 
 from luhuo.align.distill.config import AttentionConfig, StatesConfig
@@ -13,14 +11,10 @@ from luhuo.align.rollout_config import RolloutConfig
 from luhuo.align.stages import SftStage
 from luhuo.cli import parse_pairs
 from luhuo.stages import STAGES, configured
+from tests.docs_cases import commands, unexplained
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "distill.md", ROOT / "docs" / "distill.zh.md"]
-
-
-def commands(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
 def test_every_command_is_understood_and_both_languages_show_the_same() -> None:
@@ -37,9 +31,7 @@ def test_every_command_is_understood_and_both_languages_show_the_same() -> None:
 
 def test_settings_are_described_in_both_languages() -> None:
     kinds = (DistillStage, OnlineDistillStage, TeacherAnswersStage, TeacherLogitsStage)
-    for kind in (*kinds, EndpointConfig, StatesConfig, AttentionConfig):
-        for row in kind.model_fields.values():
-            assert row.description and row.json_schema_extra and row.json_schema_extra.get("zh"), kind.__name__  # type: ignore[union-attr]
+    assert not unexplained(*kinds, EndpointConfig, StatesConfig, AttentionConfig)
 
 
 def test_settings_that_only_distillation_has_are_explained_in_both_languages() -> None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,15 +12,11 @@ from luhuo.align.ppo_stage import PpoStage
 from luhuo.cli import parse_pairs
 from luhuo.recipe.schema import load_recipe, plan
 from luhuo.stages import configured
+from tests.command_line import ROOT, luhuo
+from tests.docs_cases import commands
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "ppo.md", ROOT / "docs" / "ppo.zh.md"]
 RECIPE = ROOT / "recipes" / "instructgpt.yaml"
-
-
-def commands(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
 def test_every_command_of_the_pages_is_understood_and_both_languages_show_the_same():
@@ -58,8 +50,7 @@ def test_the_recipe_is_valid_and_ppo_begins_where_the_reward_model_does(variant:
 
 @pytest.mark.slow
 def test_the_instructgpt_road_at_test_size(tmp_path: Path):
-    command = [sys.executable, "-m", "luhuo", "run", str(RECIPE), "--variant", "test", "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = luhuo("run", str(RECIPE), "--variant", "test", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr[-4000:]
     manifest = json.loads((tmp_path / "run" / "ppo" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["metrics"]["steps"] == 4 and "kl" in manifest["metrics"]

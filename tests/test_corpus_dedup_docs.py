@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,10 @@ from luhuo.corpus.dedup import verdicts
 from luhuo.corpus.dedup.stages import DeduplicateStage, Near
 from luhuo.stages import configured
 from tests.dedup_cases import annotated, record
+from tests.docs_cases import commands
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "corpus-dedup.md", ROOT / "docs" / "corpus-dedup.zh.md"]
-
-
-def commands(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
 def test_the_command_of_the_pages_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,10 @@ from luhuo.compress.prune.stages import PruneStage
 from luhuo.recipe.schema import load_recipe
 from luhuo.stages import configured
 from luhuo.train.sparsity_config import Sparsity
+from tests.docs_cases import commands, unexplained
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "docs" / "compression-pruning.md", ROOT / "docs" / "compression-pruning.zh.md"]
-
-
-def commands(page: Path) -> list[list[str]]:
-    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
 def test_every_command_is_understood_and_both_languages_show_the_same() -> None:
@@ -45,9 +40,7 @@ def test_a_pattern_without_quotes_is_read_as_it_is_written(text: str) -> None:
 
 
 def test_every_field_is_described_and_explained_in_both_languages() -> None:
-    for kind in (PruneStage, SmallerShape, Sparsity):
-        for row in kind.model_fields.values():
-            assert row.description and row.json_schema_extra and row.json_schema_extra.get("zh"), kind.__name__  # type: ignore[union-attr]
+    assert not unexplained(PruneStage, SmallerShape, Sparsity)
     own = {*PruneStage.model_fields, *Sparsity.model_fields} - {"model", "data", "seed", "threads"}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
