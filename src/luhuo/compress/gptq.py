@@ -64,31 +64,33 @@ def gptq(
         scale, zero = grid.scales(wide, diagonal)
     places = torch.arange(columns) if order == "given" else diagonal.argsort(descending=True, stable=True)
     upper, used = inverse_factor(hessian[places][:, places], damping)
-    wide = wide[:, places]
+    # (columns, rows): what is done column by column reads and writes neighbouring numbers.
+    wide = wide[:, places].T.contiguous()
     q = torch.empty_like(wide)
     scales, zeros = [], []
     for start in range(0, columns, block):
         end = min(start + block, columns)
-        errors = torch.empty(len(wide), end - start)
+        errors = torch.empty(end - start, wide.shape[1])
         for column in range(start, end):
             if scale is None or zero is None:
                 if column % group == 0:
                     importance = diagonal[places[column : column + group]]
                     own = Grid(grid.bits, None, grid.symmetric, grid.search, grid.scale_dtype)
                     ahead = _caught_up(wide, errors, upper, start, column, end, min(column + group, columns))
-                    found = own.scales(ahead, importance)
+                    found = own.scales(ahead.T, importance)
                     scales.append(found[0])
                     zeros.append(found[1])
                 own_scale, own_zero = scales[-1][:, 0], zeros[-1][:, 0]
             else:
                 at = int(places[column]) // group
                 own_scale, own_zero = scale[:, at], zero[:, at]
-            w = wide[:, column]
-            q[:, column] = grid.nearest(w, own_scale, own_zero)
-            error = (w - (q[:, column] - own_zero) * own_scale) / upper[column, column]
-            wide[:, column + 1 : end] -= error[:, None] * upper[column, column + 1 : end]
-            errors[:, column - start] = error
-        wide[:, end:] -= errors @ upper[start:end, end:]
+            w = wide[column]
+            q[column] = grid.nearest(w, own_scale, own_zero)
+            error = (w - (q[column] - own_zero) * own_scale) / upper[column, column]
+            wide[column + 1 : end].addr_(upper[column, column + 1 : end], error, alpha=-1)
+            errors[column - start] = error
+        wide[end:].addmm_(upper[start:end, end:].T, errors, alpha=-1)
+    q = q.T.contiguous()
     if scale is None or zero is None:
         order_of = places.to(torch.int32)
         rounded = grid.rounded(q, torch.cat(scales, 1), torch.cat(zeros, 1), order_of)
@@ -101,9 +103,9 @@ def gptq(
 
 def _caught_up(wide: Tensor, errors: Tensor, upper: Tensor, start: int, column: int, end: int, stop: int) -> Tensor:
     """Columns `column` … `stop` as they are after the columns before them: those behind the block lack its errors."""
-    ahead = wide[:, column:stop].clone()
+    ahead = wide[column:stop].clone()
     if stop > end and column > start:
-        ahead[:, end - column :] -= errors[:, : column - start] @ upper[start:column, end:stop]
+        ahead[end - column :] -= upper[start:column, end:stop].T @ errors[: column - start]
     return ahead
 
 

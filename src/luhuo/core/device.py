@@ -84,10 +84,12 @@ def cpu_threads() -> int:
 
 
 def use_threads(count: int = 0) -> None:
-    """Compute with `count` CPU threads (0: one a core), whatever an earlier stage of this process used.
+    """Compute with `count` CPU threads, whatever an earlier stage of this process used; 0: as many as OMP_NUM_THREADS
+    says, or one a core. Two processes with a thread for each core wait for each other in every small product.
 
     Sums of floats depend on how many threads share them: a resumed run must use as many as the first.
     """
     import torch
 
-    torch.set_num_threads(count or cpu_threads())
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(count or (int(told) if told.isdigit() else 0) or cpu_threads())

@@ -15,6 +15,8 @@ from luhuo.model.quantised import Rounded
 
 SHARES = tuple(1 - 0.025 * step for step in range(25))
 """Shares of a group's range that are tried as that of the integers."""
+CACHED = 1 << 20
+"""Numbers of a matrix that are searched at once."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,19 @@ class Grid:
         `importance` (columns,) weighs the squared errors of the search.
         """
         group = self.width(weight.shape[1])
-        wide = weight.float().unflatten(1, (-1, group))  # (rows, groups, group)
+        cost = None if importance is None else importance.float().view(-1, group)
+        # The search goes over the same numbers some hundred times: so few rows at once that they stay in a cache.
+        rows = max(1, CACHED // weight.shape[1])
+        found = [self._searched(part.float().unflatten(1, (-1, group)), cost) for part in weight.split(rows)]
+        return torch.cat([scale for scale, _ in found]), torch.cat([zero for _, zero in found])
+
+    def _searched(self, wide: Tensor, cost: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scales and zeros (rows, groups) of (rows, groups, group)."""
         low = wide.amin(-1).clamp(max=0)
         high = wide.amax(-1).clamp(min=0)
         scale, zero = self._of_range(low, high)
         if not self.search or self.bits == 8:
             return scale, zero
-        cost = None if importance is None else importance.float().view(-1, group)
         error = self._error(wide, scale, zero, cost)
         for share in SHARES[1:]:
             other_scale, other_zero = self._of_range(low * share, high * share)
