@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 import unicodedata
 
-FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
+_FULL_WIDTH = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
+FULL_WIDTH = re.compile(f"[{_FULL_WIDTH}]+")
 """０-９ Ａ-Ｚ ａ-ｚ, to half width; full-width punctuation stays."""
 
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufff9-\ufffb]")
+_CONTROL = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufff9-\ufffb"
+CONTROL = re.compile(f"[{_CONTROL}]")
 """Control characters but for tab and line feed, zero-width spaces, byte-order marks."""
 
 LINE_END = re.compile("\r\n?|[\x85\u2028\u2029]")
+UNUSUAL = re.compile(f"[\r\x85\u2028\u2029{_FULL_WIDTH}{_CONTROL}]")
+"""All of these: most texts have none, and one set of characters is looked for much faster than several expressions."""
 MANY_EMPTY = re.compile(r"\n{4,}")
 
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
@@ -24,11 +28,14 @@ LETTER = re.compile(r"[^\W\d_]")
 
 def normalise(text: str) -> str:
     """The text in the form it is trained on and compared in."""
-    text = LINE_END.sub("\n", text)
     if not text.isascii():
-        text = FULL_WIDTH.sub(_halved, unicodedata.normalize("NFC", text))
-    text = "\n".join(map(str.rstrip, CONTROL.sub("", text).split("\n")))
-    return MANY_EMPTY.sub("\n\n\n", text).strip()
+        text = unicodedata.normalize("NFC", text)
+    if UNUSUAL.search(text):
+        text = CONTROL.sub("", FULL_WIDTH.sub(_halved, LINE_END.sub("\n", text)))
+    text = "\n".join(map(str.rstrip, text.split("\n")))
+    if "\n\n\n\n" in text:
+        text = MANY_EMPTY.sub("\n\n\n", text)
+    return text.strip()
 
 
 def _halved(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect
 from collections.abc import Collection, Iterator
 
@@ -14,6 +15,8 @@ from luhuo.corpus.privacy.numbers import find_codes, find_numbers
 from luhuo.corpus.privacy.persons import find_persons
 from luhuo.corpus.privacy.secrets import find_secrets
 
+TELLING = re.compile(r"[A-Za-z:：\d]")
+"""Every kind has one of these: a letter, a digit, or the colon of a form."""
 _RANK = {name: place for place, name in enumerate(KINDS)}
 
 
@@ -25,7 +28,10 @@ def find(text: str, lang: str, kinds: Collection[str] = DEFAULT) -> list[Span]:
     for kind in kinds:
         if kind not in KINDS:
             raise unknown_key(kind, list(KINDS), None, tr("kind", "类别"))
-    spans = list(_candidates(folded(text), lang, kinds))
+    plain = folded(text)
+    if TELLING.search(plain) is None:  # short texts mostly
+        return []
+    spans = list(_candidates(plain, lang, kinds))
     return [span._replace(value=text[span.start : span.end]) for span in _apart(spans)] if spans else []
 
 

@@ -41,7 +41,7 @@ LEAST_DIFFERENT = 8
 def find_secrets(text: str) -> Iterator[Span]:
     """Tokens and private keys."""
     patterns = [pattern for needle, pattern in OTHERS if needle in text]
-    patterns += [BEHIND_UNDERSCORE] if UNDERSCORE.search(text) else []
+    patterns += [BEHIND_UNDERSCORE] if "_" in text and UNDERSCORE.search(text) else []
     patterns += [BEHIND_HYPHEN] if any(needle in text for needle in HYPHEN) else []
     for pattern in patterns:
         for match in pattern.finditer(text):

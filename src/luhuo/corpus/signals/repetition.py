@@ -6,8 +6,8 @@ languages written without blanks the units are characters, and `duplicate_13gram
 arXiv 2311.01149, section 3.1). Shares are of the characters in units: blanks, and in Chinese punctuation, do not
 count.
 
-The n-grams of a whole batch are sorted at once as 64-bit keys. Longer ones are looked at only where 5-grams repeat,
-since a repeated (n+1)-gram begins with a repeated n-gram and ends with another.
+The n-grams of a whole batch are sorted at once as 64-bit keys. Longer ones are looked at only where shorter ones
+repeat, since a repeated (n+1)-gram begins with a repeated n-gram and ends with another.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ STEP = np.uint64(0xFF51AFD7ED558CCD)
 DOCUMENT_BITS = np.uint64(48)
 """A key's upper 16 bits name the document: `MOST_DOCUMENTS` a batch."""
 MOST_DOCUMENTS = 1 << 16
-LAST = np.uint64((1 << 64) - 1)
 WORDS, EVALWEB = (5, 6, 7, 8, 9, 10), 13
-TABLE_BITS = np.uint64(18)
+TABLE_BITS = np.uint64(20)
 
 
 def measure(batch: Batch) -> Values:
@@ -62,73 +61,69 @@ def _keyed(hashes: Hashes, documents: Integers) -> Hashes:
 
 
 class _Grams:
-    """The n-grams of a batch's units, n by n."""
+    """The n-grams of a batch's units, n by n. Those that cannot occur twice in their document are let go of on the
+    way: an n-gram repeats only where the shorter ones at both of its ends do."""
 
     def __init__(self, batch: Batch) -> None:
         self.count = batch.count
         self.documents, self.words, self.lengths = batch.units.documents, batch.unit_hashes, batch.units.lengths
-        self.tags = self.documents.astype(np.uint64) << DOCUMENT_BITS
         self.chars: Integers = np.concatenate(([0], np.cumsum(self.lengths)))
         self.first = np.searchsorted(self.documents, np.arange(batch.count + 1))
         self.total = self.chars[self.first[1:]] - self.chars[self.first[:-1]]
-        self.n, self.rolled = 1, self.words * STEP
+        self.n = 2
+        self.places = np.flatnonzero(self.documents[1:] == self.documents[:-1])
+        self.rolled = ((self.words[:-1] * STEP + self.words[1:]) * STEP)[self.places]
+        self._alive = np.zeros(len(self.words) + 1, bool)
 
-    def _keys(self, n: int) -> tuple[Hashes, int]:
-        """Keys of the n-grams that begin at each unit but the last n-1, and how many of them cross into another
-        document: those are the largest number, and come last when the keys are sorted."""
-        while self.n < n:
-            ahead = self.words[self.n :]
-            self.rolled = (self.rolled[: len(ahead)] + ahead) * STEP
-            self.n += 1
-        size = len(self.rolled)
-        keys = self.tags[:size] | (_mixed(self.rolled) >> np.uint64(16))
-        crossing = (self.first[1:, None] - np.arange(1, n)).ravel()
-        crossing = np.unique(crossing[(crossing >= 0) & (crossing < size)])
-        crossing = crossing[self.documents[crossing] != self.documents[crossing + n - 1]]
-        keys[crossing] = LAST
-        return keys, len(crossing)
+    def _advance(self, n: int) -> None:
+        """Go on to longer n-grams."""
+        if n == self.n:
+            return
+        self._alive[self.places] = True
+        further = self._alive[np.minimum(self.places + (n - self.n), len(self.words))]
+        self._alive[self.places] = False
+        further &= self.places + n <= self.first[self.documents[self.places] + 1]
+        self._keep(further)
+        for m in range(self.n, n):
+            self.rolled = (self.rolled + self.words[self.places + m]) * STEP
+        self.n = n
+
+    def _keep(self, chosen: Mask) -> None:
+        self.places, self.rolled = self.places[chosen], self.rolled[chosen]
+
+    def _keys(self) -> Hashes:
+        tags = self.documents[self.places].astype(np.uint64) << DOCUMENT_BITS
+        return tags | (_mixed(self.rolled) >> np.uint64(16))
 
     def top(self, n: int) -> npt.NDArray[np.float64]:
         """The share of the text in its most frequent n-gram; of several equally frequent ones the longest counts.
         0 if none occurs twice."""
+        self._advance(n)
         best = np.zeros(self.count, np.int64)
-        keys, crossing = self._keys(n)
-        chars = np.minimum(self.chars[n:] - self.chars[:-n], 255).astype(np.uint64)
-        keys = np.sort((keys & ~np.uint64(255)) | chars)  # an n-gram has one length: it may stand in the key
-        keys = keys[: len(keys) - crossing]
-        starts = _starts(keys)
-        runs = np.diff(starts, append=len(keys))
+        chars = np.minimum(self.chars[self.places + n] - self.chars[self.places], 255).astype(np.uint64)
+        keys = (self._keys() & ~np.uint64(255)) | chars  # an n-gram has one length: it may stand in the key
+        ranked = np.sort(keys)
+        starts = _starts(ranked)
+        runs = np.diff(starts, append=len(ranked))
         many = np.flatnonzero(runs > 1)
+        firsts = ranked[starts[many]]
         if len(many):
-            firsts = keys[starts[many]]
             documents = (firsts >> DOCUMENT_BITS).astype(np.int64)
             borders = _starts(documents)
             weighed = (runs[many] << 8) | (firsts & np.uint64(255)).astype(np.int64)
             best[documents[borders]] = np.maximum.reduceat(weighed, borders)
+        self._keep(_perhaps_among(keys, firsts))
         return np.minimum(ratio((best >> 8) * (best & 255), self.total), 1.0)
 
     def duplicates(self, wanted: Sequence[int]) -> dict[int, npt.NDArray[np.float64]]:
         """By n, the share of the text in n-grams that occurred earlier in it, each character counted once."""
         shares = {n: np.zeros(self.count) for n in wanted}
-        before = wanted[0]
-        keys, crossing = self._keys(before)
-        places = _perhaps_repeated(keys, crossing)
-        rolled = self.rolled[places]
-        alive = np.zeros(len(self.documents) + 1, bool)
         for n in wanted:
-            if n > before:  # an n-gram can only repeat where the shorter ones at both of its ends do
-                alive[places] = True
-                further = alive[np.minimum(places + (n - before), len(self.documents))]
-                alive[places] = False
-                further &= places + n <= self.first[self.documents[places] + 1]
-                places, rolled = places[further], rolled[further]
-                for m in range(before, n):
-                    rolled = (rolled + self.words[places + m]) * STEP
-            keys = self.tags[places] | (_mixed(rolled) >> np.uint64(16))
-            repeated, again = _repeated(keys)
-            shares[n] = self._covered(places[again], n)
-            places, rolled, before = places[repeated], rolled[repeated], n
-            if not len(places):
+            self._advance(n)
+            repeated, again = _repeated(self._keys())
+            shares[n] = self._covered(self.places[again], n)
+            self._keep(repeated)
+            if not len(self.places):
                 break
         return shares
 
@@ -158,18 +153,12 @@ def _starts(ranked: npt.NDArray[Any]) -> Integers:
     return np.flatnonzero(fresh)
 
 
-def _perhaps_repeated(keys: Hashes, crossing: int) -> Integers:
-    """The places whose key occurs twice, and a few more: sorting values is several times cheaper than sorting places,
-    so the places are found through a small table of the repeated keys."""
-    ranked = np.sort(keys)
-    ranked = ranked[: len(ranked) - crossing]
-    twice = ranked[1:][ranked[1:] == ranked[:-1]]
+def _perhaps_among(keys: Hashes, wanted: Hashes) -> Mask:
+    """Which keys are among those wanted, and a few more: a small table of some bits is much faster than a search."""
     table = np.zeros(1 << int(TABLE_BITS), bool)
-    low = np.uint64((1 << int(TABLE_BITS)) - 1)
-    table[(twice & low).astype(np.int64)] = True
-    found = table[(keys & low).astype(np.int64)]
-    found &= keys != LAST
-    return np.flatnonzero(found)
+    low, shift = np.uint64((1 << int(TABLE_BITS)) - 1), np.uint64(8)
+    table[((wanted >> shift) & low).astype(np.int64)] = True
+    return table[((keys >> shift) & low).astype(np.int64)]
 
 
 def _repeated(keys: Hashes) -> tuple[Mask, Mask]:
