@@ -8,21 +8,17 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.command_line import ROOT, luhuo, start
+
 RECIPE = ROOT / "recipes" / "quickstart.yaml"
-STAGES = ("world", "text", "tokenizer", "shards", "base", "assistant", "control")
 KILLS = 10
-
-
-def luhuo(*words: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "luhuo", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, input=stdin, timeout=500)
 
 
 @pytest.fixture(scope="module")
@@ -96,20 +92,21 @@ def test_every_model_directory_has_a_card_that_names_licences(road: Path):
 
 def test_killed_at_random_moments_it_ends_with_the_same_weights(road: Path, tmp_path: Path):
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "luhuo", "run", str(RECIPE), "--variant", "test", "--out", str(out)]
+    command = ("run", str(RECIPE), "--variant", "test", "--out", str(out))
     chance = random.Random(0)
     kills = 0
     while kills < KILLS:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(chance.uniform(0.5, 4.0))
-        except subprocess.TimeoutExpired:
+        process = start(*command)
+        process.join(chance.uniform(0.1, 2.0))
+        if process.is_alive():
             process.kill()
             kills += 1
-        if process.wait() == 0:  # it got through before the kill: the next ones meet a new run
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if process.exitcode == 0:  # it got through before the kill: the next ones meet a new run
             assert weights(out) == weights(road)
             shutil.rmtree(out)
-    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    last = luhuo(*command)
     assert last.returncode == 0, last.stderr[-4000:]
     assert weights(out) == weights(road)
     assert not list(out.glob(".*.partial"))
@@ -154,7 +151,7 @@ def test_the_commands_of_the_readme_work(road: Path, tmp_path: Path):
             result = subprocess.run(["make", "-n", words[1]], cwd=ROOT, capture_output=True, text=True)
         elif words[0].endswith("luhuo"):
             words = words[:2] if words[1] == "pull" else words  # without a name it lists them: no network is needed
-            small = {"run": ["--dry-run"], "sft": ["steps=2"]}.get(words[1], [])
+            small = {"run": ["--dry-run"], "sft": ["steps=2"], "evaluate": ["--limit", "1"]}.get(words[1], [])
             call = served_and_stopped if words[1] == "serve" else luhuo
             result = call(*words[1:], *small, cwd=tmp_path, stdin="你好\n/exit\n")
         else:
@@ -170,8 +167,7 @@ def test_offline_once_the_inputs_are_cached(road: Path, tmp_path: Path):
         "PIP_FIND_LINKS": "",
         "PIP_EXTRA_INDEX_URL": "",
     }
-    command = [sys.executable, "-m", "luhuo", "run", str(RECIPE), "--variant", "test", "--out", str(tmp_path / "o")]
-    result = subprocess.run([*command, "--only", "world"], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
-    result = subprocess.run([*command, "--only", "text"], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
+    command = ("run", str(RECIPE), "--variant", "test", "--out", str(tmp_path / "o"))
+    for stage in ("world", "text"):
+        result = luhuo(*command, "--only", stage, environment=environment)
+        assert result.returncode == 0, result.stderr

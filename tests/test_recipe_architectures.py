@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,8 @@ import torch
 from luhuo.core.errors import LuhuoError
 from luhuo.model.load import load_decoder
 from luhuo.train.sizes import Shape, derive
+from tests.command_line import ROOT, luhuo
 
-ROOT = Path(__file__).parent.parent
 EXPERTS = {"experts": 12, "active": 3, "shared": 1, "intermediate_size": 128}
 
 
@@ -24,8 +22,8 @@ EXPERTS = {"experts": 12, "active": 3, "shared": 1, "intermediate_size": 128}
 def test_a_reference_recipe_ends_in_a_model_that_transformers_opens(name: str, family: str, tmp_path: Path):
     from transformers import AutoModelForCausalLM
 
-    command = [sys.executable, "-m", "luhuo", "run", str(ROOT / "recipes" / f"{name}.yaml"), "--variant", "test"]
-    done = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
+    recipe = str(ROOT / "recipes" / f"{name}.yaml")
+    done = luhuo("run", recipe, "--variant", "test", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr[-4000:]
     base = tmp_path / "run" / "base"
     theirs = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.command_line import ROOT, luhuo
+
 STEPS = (("base", "zero"), ("base", "cold"), ("cold", "reasoner"), ("reasoner", "second"), ("second", "aligned"))
 
 
 def test_the_road_ends_with_a_comparison_of_each_step_and_lessons_for_a_smaller_model(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "luhuo", "run", str(ROOT / "recipes/reasoner.yaml"), "--variant", "test"]
-    done = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, cwd=ROOT)
+    done = luhuo("run", str(ROOT / "recipes/reasoner.yaml"), "--variant", "test", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr[-4000:]
     for before, after in (*STEPS, ("small_alone", "small")):
         found = json.loads((tmp_path / "run" / f"{before}_to_{after}" / "comparison.json").read_text())
