@@ -4,7 +4,8 @@ Each client holds a conversation of two turns, over and over: a first message of
 length, and a short second message whose history the server knows already. Reported: tokens generated a second over
 all clients, time to the first token at p50 and p95, and the second turn's time to its first token against that of
 the first turn, both measured with one client alone. The server is a process of its own, with random weights of the
-given shape or with the model of `--model`.
+given shape or with the model of `--model`. The clients share its cores, so they are plain sockets that read JSON
+(serve_client.py): it is the server that is measured.
 Run: OMP_NUM_THREADS=2 python bench/serve_load.py [--model REF] [--seconds S]
 """
 
@@ -26,7 +27,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import openai
+from serve_client import Client, Refused
 
 WORDS = (
     "the",
@@ -94,28 +95,28 @@ async def served(model: str, *more: str, spins: int | None = None) -> AsyncItera
         process.wait()
 
 
-async def turn(client: openai.AsyncOpenAI, messages: list, most: int, seen: Seen) -> str:
+async def turn(client: Client, messages: list, most: int, seen: Seen) -> str:
     """One streamed answer; its time to the first token goes to those of its turn."""
     number = 1 if len(messages) == 1 else 2
     times = seen.first if number == 1 else seen.second
     begin, first, text = time.perf_counter(), None, []
-    stream = await client.chat.completions.create(
-        model="bench", messages=messages, max_tokens=most, temperature=0.8, stream=True,
-        stream_options={"include_usage": True}, extra_body={"ignore_eos": True},
+    stream = client.chat(
+        model="bench", messages=messages, max_tokens=most, temperature=0.8, ignore_eos=True,
+        stream_options={"include_usage": True},
     )  # fmt: skip
     async for chunk in stream:
-        if chunk.choices and first is None:
-            first = time.perf_counter() - begin
-            times.append(first)
-        if chunk.choices:
-            text.append(chunk.choices[0].delta.content or "")
-        if chunk.usage:
-            seen.tokens += chunk.usage.completion_tokens
-            seen.computed[number].append(chunk.usage.prompt_tokens - chunk.usage.prompt_tokens_details.cached_tokens)
+        if chunk["choices"]:
+            if first is None:
+                first = time.perf_counter() - begin
+                times.append(first)
+            text.append(chunk["choices"][0]["delta"].get("content") or "")
+        if usage := chunk["usage"]:
+            seen.tokens += usage["completion_tokens"]
+            seen.computed[number].append(usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"])
     return "".join(text)
 
 
-async def converse(client: openai.AsyncOpenAI, chance: random.Random, seen: Seen, words: list[int]) -> None:
+async def converse(client: Client, chance: random.Random, seen: Seen, words: list[int]) -> None:
     """Two turns, the first message with so many words."""
     question = " ".join(chance.choices(WORDS, k=chance.randrange(*words)))
     messages = [{"role": "user", "content": question}]
@@ -129,13 +130,13 @@ async def load(url: str, clients: int, seconds: float, words: list[int]) -> tupl
     seen, begin = Seen(), time.perf_counter()
 
     async def one(number: int) -> None:
-        chance = random.Random(number)
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=600) as client:
-            while time.perf_counter() - begin < seconds:
-                try:
-                    await converse(client, chance, seen, words)
-                except openai.APIError:
-                    seen.errors += 1
+        chance, client = random.Random(number), Client(url)
+        while time.perf_counter() - begin < seconds:
+            try:
+                await converse(client, chance, seen, words)
+            except Refused:
+                seen.errors += 1
+        client.close()
 
     await asyncio.gather(*(one(number) for number in range(clients)))
     return seen, time.perf_counter() - begin

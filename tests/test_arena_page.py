@@ -203,8 +203,7 @@ def test_the_arena_as_it_looks_in_both_languages_dark_and_on_a_phone(browser: Br
             expect(page.locator("#how")).to_have_text("哪个回答更好？也可以先继续追问。")
             expect(page.get_by_role("button", name="A 更好")).to_be_visible()
             page.screenshot(path=shot("arena-dark-chinese.png"))
-        phone = {"viewport": {"width": 390, "height": 780}}
-        with watched(browser, address, **phone) as page:
+        with watched(browser, address, viewport={"width": 390, "height": 780}) as page:
             begin(page)
             question(page)
             assert page.evaluate(fits)

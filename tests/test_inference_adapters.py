@@ -227,7 +227,7 @@ def test_scores_beams_and_log_probabilities_of_prompts_are_the_adapters(folders:
 
 @pytest.mark.parametrize("scheme", ["bf16", "int8", "int4"])
 def test_weights_kept_in_fewer_bits_take_adapters_too(folders: dict[str, Path], scheme: str):
-    model, attached, prompts = small_model(), small_model(), random_prompts(8)
+    model, attached, prompts = small_model(), small_model(), random_prompts(24)
     for one in (model, attached):
         if scheme == "bf16":
             one.bfloat16()
@@ -236,12 +236,12 @@ def test_weights_kept_in_fewer_bits_take_adapters_too(folders: dict[str, Path], 
     load(attached, folders["red"])
     engine = Engine(model)
     engine.adapters.load("red", folders["red"])
-    found = engine.generate(prompts * 2, GREEDY, adapter=["red"] * 8 + [None] * 8)
+    found = engine.generate(prompts * 2, GREEDY, adapter=["red"] * 24 + [None] * 24)
     alone = [Engine(attached).generate(prompts, GREEDY), engine.generate(prompts, GREEDY)]
-    for ours, theirs in zip((found[:8], found[8:]), alone, strict=True):
+    for ours, theirs in zip((found[:24], found[24:]), alone, strict=True):
         # Activations are rounded to bf16 in front of matrices, so near-ties fall differently.
         same = [a.token_ids[:6] == b.token_ids[:6] for a, b in zip(ours, theirs, strict=True)]
-        assert sum(same) >= 6
+        assert sum(same) >= 18
 
 
 def test_a_tokenizer_with_another_template_and_other_ends_is_the_adapters(folders: dict[str, Path], tmp_path: Path):

@@ -89,11 +89,40 @@ def test_the_compiled_step_gives_what_the_modules_give(
             assert step.fits(caches[1])
             real = torch.tensor(counts)[:, None]
             expected = model(token[:, None], segments=real, cache=caches[0])[:, 0].float()
-            found = step(token, caches[1], counts)
+            rows = [row for row in range(3) if counts[row]]
+            found = step.read(rows, [[int(token[row])] for row in rows], caches[1])
             assert caches[0].lengths == caches[1].lengths
     tolerance = 2e-4 if dtype == torch.float32 and scheme is None else 0.05  # few bits: activations in bf16
-    used = torch.tensor(counts, dtype=torch.bool)
-    torch.testing.assert_close(found[used], expected[used], atol=tolerance * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(found, expected[rows], atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_prompts_and_single_tokens_in_one_call_give_what_the_modules_give(
+    dtype: torch.dtype, changes: dict[str, Any]
+) -> None:
+    model = small(dtype, **changes)
+    step = DecodeStep.of(model)
+    assert step is not None
+    ids = torch.randint(96, (4, 40), generator=torch.Generator().manual_seed(3))
+    known, new = [20, 0, 7, 3], [1, 40, 17, 1]  # an answer, a new prompt, the end of one, an answer in front of others
+    with torch.inference_mode():
+        caches = [KVCache(model.config, 4, 64, dtype) for _ in range(2)]
+        segments = (torch.arange(40) < torch.tensor(known)[:, None]).int()
+        for cache in caches:
+            model(ids, segments=segments, cache=cache)
+        real = (torch.arange(40) < torch.tensor(new)[:, None]).int()
+        expected = model(ids, segments=real, cache=caches[0]).float()[range(4), [count - 1 for count in new]]
+        order = [3, 1, 0, 2]
+        assert step.fits(caches[1], sum(new[row] for row in order), 40) == (dtype == torch.bfloat16)  # fp32: 16 tokens
+        assert step.fits(caches[1], 16, 40)
+        found = step.read(order, [ids[row, : new[row]].tolist() for row in order], caches[1])
+        after = [model(ids[:, :1], cache=cache)[:, 0].float() for cache in caches]
+    assert caches[0].lengths == caches[1].lengths
+    atol = (2e-4 if dtype == torch.float32 else 0.05) * float(expected.abs().max())
+    torch.testing.assert_close(found, expected[order], atol=atol, rtol=0)
+    torch.testing.assert_close(after[1], after[0], atol=atol, rtol=0)
 
 
 @needs_compiler

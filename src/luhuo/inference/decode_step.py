@@ -1,4 +1,4 @@
-"""One token a row through a plain decoder in one call of compiled code (native/step.cpp).
+"""A few tokens through a plain decoder in one call of compiled code (native/step.cpp): one a row, or whole prompts.
 
 Decoding one token reads every weight once and computes little else; going through a model's modules costs a third of a
 millisecond a layer in Python and PyTorch alone. A decoder is plain if its config differs from the defaults in nothing
@@ -30,9 +30,11 @@ from luhuo.model.quantised import QuantisedLinear
 from luhuo.model.rope import tables
 from luhuo.model.sparse import SparseLinear
 
-MOST_ROWS = {torch.float32: 16, torch.bfloat16: 128}
-"""Rows up to which this is the faster way, by the format computed in: products of many rows are PyTorch's, which in
-bf16 needs some hundred of them to be fast."""
+MOST_TOKENS = {torch.float32: 16, torch.bfloat16: 192}
+"""Tokens up to which this is the faster way, by the format computed in: products of many are PyTorch's, which in bf16
+needs more than a hundred of them to be fast."""
+LONGEST = 1024
+"""Slots that the tokens of a prompt may look at: each does so by itself here, PyTorch lets them look together."""
 KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
 """Matrices that the compiled step multiplies by."""
 FEW = {torch.int8: 4, INT4: 5}
@@ -78,6 +80,15 @@ class _Cache(ctypes.Structure):
     )
 
 
+class _Tokens(ctypes.Structure):
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("x", "rows", "slots", "cos", "sin", "adapters")),
+        ("chosen_count", ctypes.c_int64),
+        ("chosen", ctypes.c_void_p),
+    )
+
+
 class _Stack(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("layers", "hidden", "inner", "heads", "kv_heads", "size")),
@@ -117,36 +128,47 @@ class DecodeStep:
         plain = is_plain(model.config) and model.device.type == "cpu" and len(kept) == 1 and kept <= FORMS.keys()
         return DecodeStep(model) if plain and library() is not None else None
 
-    def fits(self, cache: KVCache) -> bool:
-        """Whether a step with this cache can be taken, the model being what it is now. To be asked before each."""
-        most = MOST_ROWS.get(self._model.dtype, 0)
-        kept = type(cache) is KVCache and 0 < cache.batch <= most and cache.stored in (*FORMS, *FEW)
-        return kept and self._stack() is not None
+    def fits(self, cache: KVCache, tokens: int | None = None, longest: int = 1) -> bool:
+        """Whether a step with this cache can be taken, the model being what it is now. To be asked before each.
 
-    def __call__(
-        self, ids: Tensor, cache: KVCache, counts: int | Sequence[int] = 1, adapters: Sequence[int] = ()
+        `tokens`: how many come (one a row); `longest`: 1, or the length of the longest row that gets several of them.
+        """
+        tokens = cache.batch if tokens is None else tokens
+        known = type(cache) is KVCache and cache.stored in (*FORMS, *FEW)
+        # Of a cache in few bits each token would widen the whole row by itself.
+        short = longest == 1 or (longest <= LONGEST and cache.stored in FORMS)
+        return known and short and 0 < tokens <= MOST_TOKENS.get(self._model.dtype, 0) and self._stack() is not None
+
+    def __call__(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 of each row, which grow by it."""
+        return self.read(range(cache.batch), [[token] for token in ids.tolist()], cache)
+
+    def read(
+        self, rows: Sequence[int], texts: Sequence[Sequence[int]], cache: KVCache, adapters: Sequence[int] = ()
     ) -> Tensor:
-        """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 a row.
+        """Logits (rows, vocab) fp32 behind `texts`, one or more new tokens of each of these rows, which grow by them.
 
-        Rows grow by it where `counts` is 1; where it is 0 it is computed into the slot behind the row's end.
         `adapters` are their slots in `MultiLora`.
         """
         found, config = library(), self._model.config
         assert found is not None
-        cache.reserve(cache.longest + 1)
-        slots = cache.starts()
-        self._turn(cache.longest + 1)
-        cos, sin = self._cos[slots], self._sin[slots]
-        x = self._model.embedded(ids).float()
-        logits = torch.empty(len(ids), config.vocab_size)
+        starts, counts = [cache.lengths[row] for row in rows], torch.tensor([len(text) for text in texts])
+        longest = max(start + len(text) for start, text in zip(starts, texts, strict=True))
+        cache.reserve(longest)
+        self._turn(longest)
+        ids = torch.tensor([token for text in texts for token in text])
+        ends = counts.cumsum(0)
+        slots = torch.arange(len(ids)) + (torch.tensor(starts) - (ends - counts)).repeat_interleave(counts)
+        inputs = [self._model.embedded(ids).float(), torch.tensor(list(rows)).repeat_interleave(counts), slots]
+        inputs += [self._cos[slots], self._sin[slots]]
+        chosen, slot = ends - 1, torch.tensor(adapters).repeat_interleave(counts) if any(adapters) else None
+        tokens = _Tokens(len(ids), *map(_place, (*inputs, slot)), len(chosen), _place(chosen))
+        logits = torch.empty(len(chosen), config.vocab_size)
         kept, stack = self._caches(cache), self._table
         assert stack is not None, "fits was not asked"
-        chosen = torch.tensor(adapters) if any(adapters) else None
-        found.decode_step(
-            ctypes.addressof(stack), ctypes.addressof(kept), x.data_ptr(), slots.data_ptr(), cos.data_ptr(),
-            sin.data_ptr(), None if chosen is None else chosen.data_ptr(), logits.data_ptr(), len(ids),
-        )  # fmt: skip
-        cache.advance(counts)
+        found.decode_step(*map(ctypes.addressof, (stack, kept, tokens)), logits.data_ptr())
+        for row, text in zip(rows, texts, strict=True):
+            cache.lengths[row] += len(text)
         return logits
 
     def _caches(self, cache: KVCache) -> ctypes.Array[_Cache]:

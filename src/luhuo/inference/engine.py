@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, overload
 
 import torch
@@ -28,6 +28,7 @@ from luhuo.inference.sampling import Sampling
 from luhuo.inference.scheduler import Scheduler
 from luhuo.inference.scoring import loglikelihood, mean_states
 from luhuo.inference.speculative import Speculate
+from luhuo.inference.turns import Turns
 from luhuo.inference.weights import take_weights
 from luhuo.model.decoder import Decoder
 from luhuo.model.encoder import Encoder
@@ -69,7 +70,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.max_batch = max_batch
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self._listeners: dict[int, Callable[[Request], None]] = {}
         self._scheduler: Scheduler | None = None
         self.cache_tokens = 0
@@ -145,21 +146,21 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether no request is waiting or running."""
-        return self._scheduler is None or self._scheduler.idle
+        return self._scheduler is None or (self._scheduler.idle and not self._lock.waiting)
 
     def submit(self, request: Request, on_update: Callable[[Request], None], *, patient: bool = False) -> None:
-        """Take a request on; whoever calls `step` next works on it and calls `on_update`. Any thread.
+        """Take a request on; whoever calls `step` next works on it and calls `on_update`. Any thread, without waiting
+        for the step that another one may be taking.
 
         `patient`: only the whole answer matters, so that steps may be long.
         """
-        with self._lock:
-            self._listeners[id(request)] = on_update
-            self.scheduler.add(request, patient=patient)
+        add = partial(self.scheduler.add, request, patient=patient)
+        self._listeners[id(request)] = on_update
+        self._lock.soon(add)
 
     def cancel(self, request: Request) -> None:
-        """End a request with finish reason "cancelled". Any thread."""
-        with self._lock:
-            self.scheduler.cancel(request)
+        """End a request with finish reason "cancelled", at the latest when the next step begins. Any thread."""
+        self._lock.soon(partial(self.scheduler.cancel, request))
 
     def step(self) -> None:
         """Advance all requests by a token or a piece of their prompts, and tell those who asked. Any thread.

@@ -30,22 +30,40 @@ class Passes:
     def one_token(self, ready: Sequence[Running], cache: KVCache) -> tuple[Tensor, Tensor | None]:
         """Logits (ready, vocab) behind the last token of each of `ready`, and the states (ready, 1, hidden) if known.
 
-        `ready` stand in the order of their rows. Other rows compute into the slot behind their end.
+        `ready` stand in the order of their rows. Where modules compute it, other rows do into the slot behind their
+        end.
         """
+        if self.compiles(ready, cache):
+            return self.compiled(ready, cache), None
         ids, counts = [0] * cache.batch, [0] * cache.batch
         for one in ready:
             ids[one.row], counts[one.row] = one.ids[-1], 1
         column, rows = torch.tensor(ids, device=self.model.device), [one.row for one in ready]
-        some, all_ready = {one.row: one for one in ready}, len(ready) == cache.batch
-        slots = self._slots(some, cache.batch)
-        compiled = self._compiled_for(cache, slots)
-        if compiled is not None:
-            logits = compiled(column, cache, counts, slots)
-            return logits if all_ready else logits[rows], None
+        all_ready = len(ready) == cache.batch
         real = None if all_ready else torch.tensor(counts, device=column.device)[:, None]
-        hidden = self.hidden(column[:, None], real, cache, some)[:, -1]
+        hidden = self.hidden(column[:, None], real, cache, {one.row: one for one in ready})[:, -1]
         hidden = hidden if all_ready else hidden[rows]
         return self.head(hidden), hidden[:, None]
+
+    def compiles(self, some: Sequence[Running], cache: KVCache) -> bool:
+        """Whether all that is pending of some requests, one token or whole prompts, is one call of compiled code."""
+        if self._compiled is None:
+            return False
+        slots = self._slots(dict(enumerate(some)), len(some))
+        if self.adapters is not None and any(slots):
+            self.adapters.put(on=True)
+        prompts = [one for one in some if one.pending > 1]
+        if any(one.adapter is not None for one in prompts):  # what adapters add is computed token by token there
+            return False
+        longest = max((len(one.ids) for one in prompts), default=1)
+        return self._compiled.fits(cache, sum(one.pending for one in some), longest)
+
+    def compiled(self, some: Sequence[Running], cache: KVCache) -> Tensor:
+        """Logits (some, vocab) behind all that was pending of some requests; `compiles` was asked."""
+        assert self._compiled is not None
+        texts = [one.ids[one.filled :] for one in some]
+        slots = self._slots(dict(enumerate(some)), len(some))
+        return self._compiled.read([one.row for one in some], texts, cache, slots)
 
     def hidden(self, ids: Tensor, real: Tensor | None, cache: KVCache, some: Mapping[int, Running]) -> Tensor:
         """The last states (rows, time, hidden) of new tokens; `some` says whose the rows are that are in use."""
@@ -68,11 +86,3 @@ class Passes:
             if one.request.adapter is not None:
                 slots[row] = one.request.adapter.slot
         return slots
-
-    def _compiled_for(self, cache: KVCache, slots: Sequence[int]) -> DecodeStep | None:
-        """The compiled step, if it can take this pass."""
-        if self._compiled is None:
-            return None
-        if self.adapters is not None and any(slots):
-            self.adapters.put(on=True)
-        return self._compiled if self._compiled.fits(cache) else None

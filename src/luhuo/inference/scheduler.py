@@ -146,12 +146,16 @@ class Scheduler:
             self.lockstep.begin()
         updated, self._ended = self._ended, []
         self._admit()
-        ready = [one for one in self._running if one.pending == 1]
-        if ready:
-            updated += self._decode(ready)
         unready = [one for one in self._running if one.pending > 1]
-        if unready:
-            updated += self._fill(unready, len(ready))
+        if unready and self._are_few(unready) and self.passes.compiles(self._running, self.pool.cache):
+            updated += self._together()
+        else:
+            ready = [one for one in self._running if one.pending == 1]
+            if ready:
+                updated += self._decode(ready)
+            unready = [one for one in self._running if one.pending > 1]
+            if unready:
+                updated += self._fill(unready, len(ready))
         if not self._running and not self._waiting:
             self.pool.drop()
         self.passes.rest(self._running)
@@ -220,6 +224,22 @@ class Scheduler:
         self.preemptions += 1
 
     # Forward passes
+
+    def _are_few(self, unready: Sequence[Running]) -> bool:
+        """Whether a step may compute all that is pending of these prompts."""
+        budget = (self.step_tokens or STEP_TOKENS) - len(self._running) + len(unready)
+        return sum(one.pending for one in unready) <= budget
+
+    def _together(self) -> list[Request]:
+        """One pass over the rest of all prompts and the last token of each answer; every request gets a token."""
+        self._reserve(max(len(one.ids) for one in self._running))
+        group = list(self._running)
+        prompts = [one for one in group if one.pending > 1]
+        logits = self.passes.compiled(group, self.pool.cache)
+        for one in group:
+            one.filled = len(one.ids)
+        self.pool.save(prompts)
+        return self._give(group, logits)
 
     def _decode(self, ready: list[Running]) -> list[Request]:
         """One pass that gives each request a token, or several where they were guessed."""

@@ -19,6 +19,7 @@ class Worker:
         self._changed = threading.Condition()
         self._closing = self._cancelling = False
         self._open: dict[int, Request] = {}
+        self._after: dict[Callable[[], None], None] = {}
         self._thread = threading.Thread(target=self._run, name="luhuo-engine", daemon=True)
         self._thread.start()
 
@@ -59,6 +60,13 @@ class Worker:
             with self._changed:
                 self._changed.notify()
 
+    def after_step(self, call: Callable[[], None]) -> None:
+        """For an `on_update`: have `call` called once all requests of this step were told, however often it asks."""
+        if threading.current_thread() is self._thread:
+            self._after[call] = None
+        else:  # another thread steps the engine too; this one may never step again
+            call()
+
     def cancel(self, request: Request) -> None:
         """End a request with finish reason "cancelled"; its `on_update` is called once more. Any thread."""
         self.engine.cancel(request)
@@ -86,3 +94,6 @@ class Worker:
                 if self.engine.idle:
                     return
             self.engine.step()
+            for call in self._after:
+                call()
+            self._after.clear()

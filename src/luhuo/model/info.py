@@ -155,8 +155,8 @@ def _compression(told: Any) -> str | None:
         return f"{method}, {len(ranks)} matrices, rank {min(ranks, default=0)} to {max(ranks, default=0)}"
     groups = told.get("config_groups")
     schemes = [group.get("weights") for group in groups.values()] if isinstance(groups, dict) else [told]
-    bits = {scheme.get("num_bits", scheme.get("bits")) for scheme in schemes if isinstance(scheme, dict)}
-    named = " / ".join(str(number) for number in sorted(bits - {None}))
+    found = [scheme.get("num_bits", scheme.get("bits")) for scheme in schemes if isinstance(scheme, dict)]
+    named = " / ".join(str(bits) for bits in sorted({bits for bits in found if isinstance(bits, int)}))
     return f"{method}, {named} bits" if named else method
 
 

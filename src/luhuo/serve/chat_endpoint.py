@@ -48,13 +48,15 @@ async def _events(generation: Generation, served: Served, body: ChatBody) -> Asy
     begun: set[int] = set()
     async for update in generation.updates():
         reader = readers[update.index]
-        for choice in _choices(served, body, reader, update, update.index not in begun):
-            yield event(envelope.chunk([choice], **counted))
+        choices = _choices(served, body, reader, update, update.index not in begun)
+        if text := "".join(event(envelope.chunk([choice], **counted)) for choice in choices):
+            yield text
         begun.add(update.index)
+    text = ""
     if counted:
         tokens = usage(generation.prompt_tokens, generation.completion_tokens, generation.cached_tokens)
-        yield event(envelope.chunk([], usage=tokens))
-    yield DONE
+        text = event(envelope.chunk([], usage=tokens))
+    yield text + DONE
 
 
 def _choices(

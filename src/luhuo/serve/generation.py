@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -24,15 +26,36 @@ class Update:
     finish_reason: str | None
 
 
+class Post:
+    """Carries updates to an event loop, those of a step in one go: waking the loop costs more than an update."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._letters: deque[tuple[asyncio.Queue[Update | None], Update]] = deque()
+
+    def put(self, queue: asyncio.Queue[Update | None], update: Update) -> None:
+        """Take an update for a queue of the loop. Any thread."""
+        self._letters.append((queue, update))
+
+    def send(self) -> None:
+        """Bring what was put. Any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it all who waited
+            self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        while self._letters:
+            queue, update = self._letters.popleft()
+            queue.put_nowait(update)
+
+
 class Generation:
     """Runs requests on a worker and yields their updates in the order in which they come."""
 
-    def __init__(self, worker: Worker, requests: Sequence[Request], limit_s: float) -> None:
-        self._worker, self.requests, self.limit_s = worker, list(requests), limit_s
+    def __init__(self, worker: Worker, requests: Sequence[Request], limit_s: float, post: Post) -> None:
+        self._worker, self.requests, self.limit_s, self._post = worker, list(requests), limit_s, post
         self._index = {id(request): index for index, request in enumerate(self.requests)}
         self._given = [0] * len(self.requests)
-        self._waiting: asyncio.Queue[Update] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Queue[Update | None] = asyncio.Queue()
         self._open = set(range(len(self.requests)))
         self.started = time.monotonic()
         self.first_token_s: float | None = None
@@ -50,21 +73,25 @@ class Generation:
 
     async def updates(self) -> AsyncIterator[Update]:
         """Updates until every sequence has ended. Raises `ApiError` when the time is up or the engine fails."""
-        while self._open:
-            left = self.started + self.limit_s - time.monotonic()
-            try:
-                update = await asyncio.wait_for(self._waiting.get(), max(left, 0))
-            except TimeoutError:
-                self.cancel()
-                raise timed_out(self.limit_s) from None
-            if self.first_token_s is None:
-                self.first_token_s = time.monotonic() - self.started
-            if update.finish_reason:
-                self._open.discard(update.index)
-            if update.finish_reason == "error":
-                self.cancel()
-                raise failed(self.requests[update.index].error)
-            yield update
+        left = self.started + self.limit_s - time.monotonic()
+        # One timer for all updates; None says that the time is up.
+        timer = asyncio.get_running_loop().call_later(max(left, 0), self._waiting.put_nowait, None)
+        try:
+            while self._open:
+                update = await self._waiting.get()
+                if update is None:
+                    self.cancel()
+                    raise timed_out(self.limit_s)
+                if self.first_token_s is None:
+                    self.first_token_s = time.monotonic() - self.started
+                if update.finish_reason:
+                    self._open.discard(update.index)
+                if update.finish_reason == "error":
+                    self.cancel()
+                    raise failed(self.requests[update.index].error)
+                yield update
+        finally:
+            timer.cancel()
 
     @property
     def prompt_tokens(self) -> int:
@@ -95,4 +122,5 @@ class Generation:
             request.top_logprobs[start:] if reported else [],
             request.finish_reason,
         )
-        self._loop.call_soon_threadsafe(self._waiting.put_nowait, update)
+        self._post.put(self._waiting, update)
+        self._worker.after_step(self._post.send)

@@ -17,7 +17,7 @@ from luhuo.serve.admission import Admission
 from luhuo.serve.config import ServeConfig
 from luhuo.serve.errors import ApiError
 from luhuo.serve.feedback import Feedback
-from luhuo.serve.generation import Generation
+from luhuo.serve.generation import Generation, Post
 from luhuo.serve.keys import Caller, Keys
 from luhuo.serve.metrics import Metrics, resident_bytes
 from luhuo.serve.served import Models, Served
@@ -35,6 +35,7 @@ class House:
         self.metrics = Metrics()
         self.log = AccessLog(config.log, config.log_contents)
         self.feedback = Feedback(config.data) if config.data else None
+        self._post: Post | None = None
         # One thread: rendering and tokenising hold Python's lock anyway, and templates share a budget.
         self._preparing = ThreadPoolExecutor(1, "luhuo-prompts")
         for name, about, read in (
@@ -45,6 +46,14 @@ class House:
             ("process_resident_memory_bytes", "Resident memory.", resident_bytes),
         ):
             self.metrics.gauge(name, about, read)
+
+    @property
+    def post(self) -> Post:
+        """What brings updates to the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._post is None or self._post.loop is not loop:
+            self._post = Post(loop)
+        return self._post
 
     async def prepare(self, work: Callable[[], T]) -> T:
         """Run something that takes a while outside of the event loop."""
@@ -85,7 +94,7 @@ class Exchange:
         self._ended = False
         self._ticket = self._house.admission.enter(caller_of(request), len(requests))
         assert served.worker is not None  # requests are made by `served.writer`
-        self.generation = Generation(served.worker, requests, self._house.config.request_s)
+        self.generation = Generation(served.worker, requests, self._house.config.request_s, self._house.post)
 
     async def answer(self, whole: Callable[[Generation], Awaitable[dict[str, Any]]]) -> Response:
         """Generate, and answer with one JSON object; what runs is cancelled when the client leaves."""

@@ -54,7 +54,7 @@ class EventStream(Response):
     def __init__(self, events: AsyncIterator[str], close: Callable[[bool], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._close = events, close
+        self._events, self._close, self._sent = events, close, 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         whole = False
@@ -75,22 +75,30 @@ class EventStream(Response):
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        coming = asyncio.ensure_future(anext(self._events, None))
+        self._sent = asyncio.get_running_loop().time()
+        pulse = asyncio.ensure_future(self._keep_alive(send))
         try:
-            while True:
-                await asyncio.wait({coming}, timeout=KEEP_ALIVE_S)
-                text = coming.result() if coming.done() else ": waiting\n\n"
-                if text is None:
-                    break
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-                if coming.done():
-                    coming = asyncio.ensure_future(anext(self._events, None))
+            async for text in self._events:
+                await self._write(send, text)
         finally:
-            if not coming.done():
-                coming.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await coming
+            pulse.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await pulse
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, text: str) -> None:
+        self._sent = asyncio.get_running_loop().time()
+        await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Comments beside the events, which are not to have a task or a timer each."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            silent = clock() - self._sent
+            if silent < KEEP_ALIVE_S:
+                await asyncio.sleep(KEEP_ALIVE_S - silent)
+            else:
+                await self._write(send, ": waiting\n\n")
 
 
 async def _gone(receive: Receive) -> None:

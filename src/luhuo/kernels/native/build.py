@@ -36,7 +36,7 @@ SIGNATURES = {
     "matrix_product": (_Pointer, _Pointer, _Pointer, _Count),
     "unpack_matrix": (_Pointer, _Pointer),
     "unpack_sparse": (_Pointer, _Pointer),
-    "decode_step": (*(_Pointer,) * 8, _Count),
+    "decode_step": (_Pointer,) * 4,
     "adamw": (*(_Pointer,) * 4, _Count, *(_Number,) * 6),
 }
 
