@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,22 +19,29 @@ GREEDY = Sampling(max_tokens=6, temperature=0, ignore_eos=True)
 LONG_S = 30.0
 
 
-def test_a_change_waits_for_nobody_and_is_made_before_the_next_holder_goes_on():
-    turns, made = Turns(), []
+@contextmanager
+def held_elsewhere(turns: Turns) -> Iterator[None]:
+    """Another thread holds them meanwhile."""
     held, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
         with turns:
             held.set()
-            enough.wait(LONG_S)
+            assert enough.wait(LONG_S)
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(LONG_S)
-    turns.soon(lambda: made.append(1))
-    assert made == [] and turns.waiting and not enough.is_set()
+    yield
     enough.set()
     thread.join()
+
+
+def test_a_change_waits_for_nobody_and_is_made_before_the_next_holder_goes_on():
+    turns, made = Turns(), []
+    with held_elsewhere(turns):
+        turns.soon(lambda: made.append(1))
+        assert made == [] and turns.waiting
     with turns:
         assert made == [1] and not turns.waiting
         turns.soon(lambda: made.append(2))  # by the holder itself
@@ -42,19 +51,9 @@ def test_a_change_waits_for_nobody_and_is_made_before_the_next_holder_goes_on():
 
 
 def test_a_change_that_fails_lets_go_of_the_lock():
-    turns, held, enough = Turns(), threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with turns:
-            held.set()
-            enough.wait(LONG_S)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(LONG_S)
-    turns.soon(lambda: 1 // 0)
-    enough.set()
-    thread.join()
+    turns = Turns()
+    with held_elsewhere(turns):
+        turns.soon(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError), turns:
         pass
     other = threading.Thread(target=turns.__enter__)

@@ -310,7 +310,7 @@ struct Worker {
     }
 };
 
-// Meetings and shared works of a layer at most, each of which has a counter.
+// Pieces of shared work in a layer, each of which has a counter: eleven at most, with two factors everywhere.
 static const int64_t WORKS = 12;
 
 // logits (chosen_count, vocabulary) fp32.
