@@ -1,7 +1,7 @@
 """What pruning costs a model of real text, what recovery brings back, and how fast half the width is.
 
     python bench/pruning.py weights MODEL SHARDS --out DIR [--seeds 0,1,2]
-    python bench/pruning.py structured MODEL SHARDS --out DIR [--seeds 0,1,2] [--tokens 300000] [--keep 0.5]
+    python bench/pruning.py structured MODEL SHARDS --out DIR [--seeds 0,1,2] [--tokens 300000] [--keep 0.5] [--rate R]
     python bench/pruning.py speed --out DIR [--turns 7]
 
 `weights`: perplexity on the shards' test split of magnitude, Wanda and SparseGPT at 50% and 2:4; ± is a 95% interval
@@ -104,7 +104,7 @@ def weights(bench: Bench, model: str, seeds: list[int]) -> None:
             print(f"{label}  {method:<10} {told(found)}", flush=True)
 
 
-def structured(bench: Bench, model: str, seeds: list[int], tokens: int, keep: float) -> None:
+def structured(bench: Bench, model: str, seeds: list[int], tokens: int, keep: float, rate: float) -> None:
     """Pruned and taught, pruned and trained, trained from nothing: as many operations each."""
     config = load_decoder(model, dtype="fp32", device="cpu").config
     sizes: dict[str, Any] = {
@@ -134,7 +134,7 @@ def structured(bench: Bench, model: str, seeds: list[int], tokens: int, keep: fl
             **sizes,
             **CALIBRATION,
         )
-        after = {**given, "model": pruned, "seed": seed, "learning_rate": 2e-3}
+        after = {**given, "model": pruned, "seed": seed, "learning_rate": rate}
         taught = bench.made(
             f"taught-{seed}", "pretrain-distill", teacher=model, teacher_dtype="fp32", tokens=tokens, **after
         )
@@ -183,6 +183,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--keep", type=float, default=0.5, help="share of heads and channels that stays")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate after pruning")
     parser.add_argument("--test-sequences", type=int, default=128)
     parser.add_argument("--turns", type=int, default=7)
     given = parser.parse_args()
@@ -195,7 +196,7 @@ def main() -> None:
     if given.what == "weights":
         weights(bench, given.model, seeds)
     else:
-        structured(bench, given.model, seeds, given.tokens, given.keep)
+        structured(bench, given.model, seeds, given.tokens, given.keep, given.rate)
 
 
 if __name__ == "__main__":
