@@ -51,9 +51,12 @@ def test_a_change_waits_for_nobody_and_is_made_before_the_next_holder_goes_on():
 
 
 def test_a_change_that_fails_lets_go_of_the_lock():
+    def broken() -> None:
+        raise ZeroDivisionError
+
     turns = Turns()
     with held_elsewhere(turns):
-        turns.soon(lambda: 1 // 0)
+        turns.soon(broken)
     with pytest.raises(ZeroDivisionError), turns:
         pass
     other = threading.Thread(target=turns.__enter__)
