@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: setup ## raw text to a chatting, measured assistant (about 13 minutes on 2 CPU cores)
 	$(BIN)/luhuo run recipes/quickstart.yaml --out runs/quickstart
 
-test: setup ## the test suite, a process a core
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+# One process more than there are cores: some tests wait for a server, a browser or a limit of time.
+test: setup ## the test suite, in parallel
+	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))') --dist worksteal
 
 test-slow: setup ## faults, soak and effect runs
 	$(BIN)/python -m pytest -m slow

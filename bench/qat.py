@@ -1,8 +1,8 @@
 """Training with rounded matrices against rounding after training, at few bits and on equal data.
 
     python bench/qat.py MODEL RUN [--bits 3,2] [--group 64] [--seeds 0,1,2] [--steps 300] [--batch 4096]
-        [--rate 0.001] [--sequences 64] [--arms rtn,gptq,tuned,ste,lsq,lsq-taught] [--kb 60]
-        [--out DIR]
+        [--rate 0.001] [--embedding-rate 3] [--step-rate 1] [--share 0.5] [--sequences 64] [--kb 60] [--out DIR]
+        [--arms rtn,gptq,tuned,ste,lsq,lsq-taught,lsq-gptq,lsq-gptq-taught]
 
 MODEL is a trained model in full precision, RUN the folder of its recipe's run (shards, tokenizer, text). Arms:
 
@@ -10,7 +10,8 @@ MODEL is a trained model in full precision, RUN the folder of its recipe's run (
 - `tuned`: MODEL trained on for as many steps as the arms below on the same batches, then `gptq`: what further training
   alone brings;
 - `ste`, `lsq`: the same steps with rounded matrices (scales found anew in each step; learned);
-- `lsq-taught`: `lsq` with MODEL as the teacher beside it.
+- `lsq-taught`: `lsq` with MODEL as the teacher beside it;
+- `lsq-gptq`, `lsq-gptq-taught`: the same two, beginning with the directory of `gptq`: its integers and its scales.
 
 Perplexity of held-out documents (test split) of the directories as written. Seeds choose the order of the training
 data and the texts of calibration. Intervals are 95%, by bootstrap over the documents, whose values are means over the
@@ -38,7 +39,7 @@ from luhuo.files.records import Record
 from luhuo.model.load import load_decoder
 from luhuo.stages import configured
 
-TRAINED = ("ste", "lsq", "lsq-taught")
+TRAINED = ("ste", "lsq", "lsq-taught", "lsq-gptq", "lsq-gptq-taught")
 SEEDLESS = ("rtn",)
 RESAMPLES = 4000
 
@@ -70,6 +71,7 @@ def training(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         "length": options.length,
         "batch": options.batch,
         "learning_rate": options.rate,
+        "embedding_rate": options.embedding_rate,
         "schedule": "linear",
         "warmup": 0.05,
         "eval_tokens": 8192,
@@ -86,9 +88,13 @@ def directory(arm: str, bits: int, seed: int, options: argparse.Namespace) -> Pa
     rounding = {"bits": bits, "group": options.group}
     if arm in TRAINED:
         method = arm.partition("-")[0]
+        if method == "lsq":
+            rounding |= {"step_rate": options.step_rate}
         values = training(options, seed) | {"quantisation": rounding | {"method": method}}
-        if arm == "lsq-taught":
-            taught = {"teacher": str(options.model), "share": 0.5}
+        if "gptq" in arm:
+            values |= {"model": str(directory("gptq", bits, seed, options))}
+        if arm.endswith("taught"):
+            taught = {"teacher": str(options.model), "share": options.share}
             return made("pretrain-distill", values | taught, options.out / name)
         return made("pretrain", values, options.out / name)
     source = options.model
@@ -158,6 +164,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256, help="tokens a row")
     parser.add_argument("--sequences", type=int, default=64, help="of calibration, of as many tokens as a row")
     parser.add_argument("--rate", type=float, default=0.001, help="peak learning rate of all trained arms")
+    parser.add_argument("--embedding-rate", type=float, default=3.0, help="rate of embedding and norms over --rate")
+    parser.add_argument("--step-rate", type=float, default=1.0, help="rate of learned scales over --rate")
+    parser.add_argument("--share", type=float, default=0.5, help="of the teacher in the loss, where there is one")
     parser.add_argument("--arms", default="rtn,gptq,tuned,ste,lsq,lsq-taught")
     parser.add_argument("--kb", type=int, default=60, help="kilobytes of each source that are scored")
     parser.add_argument("--threads", type=int, default=1)

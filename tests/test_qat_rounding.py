@@ -89,6 +89,24 @@ def test_learned_steps_begin_with_the_least_error_or_as_the_paper_has_it() -> No
     torch.testing.assert_close(plain, first_steps(matrix.weight.detach(), GROUP, 2), rtol=0.005, atol=0)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("group", [GROUP, None])
+def test_learned_steps_of_a_matrix_that_was_rounded_before_are_those_it_was_rounded_with(
+    bits: int, group: int | None
+) -> None:
+    matrix, grid = linear(), Grid(bits, group)  # type: ignore[arg-type]
+    scale, zero = grid.scales(matrix.weight.detach())
+    # Other integers than the nearest, as GPTQ's are; of some groups the lowest does not occur, or nothing but zeros.
+    q = torch.randint(1, 2**bits, matrix.weight.shape, generator=torch.Generator().manual_seed(2)).float()
+    q[0], q[1, :GROUP] = 0, 2.0 ** (bits - 1)
+    with torch.no_grad():
+        matrix.weight.copy_(dense(grid.rounded(q, scale, zero)))
+    rounding = refreshed(matrix, bits=bits, group=group, method="lsq")
+    assert torch.equal(rounding.values(matrix.weight), matrix.weight)
+    searched = grid.scales(matrix.weight.detach())[0]
+    assert not torch.equal(grid.round(matrix.weight, searched, zero).q, rounding.rounded(matrix).q) or bits == 8
+
+
 def test_first_steps_are_twice_the_mean_size_over_the_root_of_the_largest_integer() -> None:
     weight = random(ROWS, COLUMNS)
     found = first_steps(weight, GROUP, 3)

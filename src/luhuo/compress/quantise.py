@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ from torch import Tensor
 from luhuo.compress.awq_blocks import awq_block, round_cut
 from luhuo.compress.calibration import drawn
 from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
+from luhuo.compress.experts import experts_at_once, round_experts
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
-from luhuo.compress.mixed_bits import average_bits, chosen_bits, matrices_of, size_besides, size_like
+from luhuo.compress.mixed_bits import average_bits, chosen_bits, matrices_of, size_besides, size_like, stacks_of
 from luhuo.compress.outer import outer
 from luhuo.compress.quantise_stage import EIGHT_BITS
 from luhuo.compress.rtn import rtn
@@ -53,9 +54,10 @@ def quantise(stage: QuantizeStage, out: Workspace) -> None:
         check_memory(needed_bytes(walk), what=stage.method)
         grids = _grids(stage, walk, grid, scratch, out)
         for step in walk:
-            step.notes["matrices"] = _block(
-                stage, step, {name: grids[f"{step.name}.{name}"] for name in step.matrices}
-            )
+            rows = _block(stage, step, {name: grids[f"{step.name}.{name}"] for name in step.matrices})
+            if any(grids[f"{step.name}.{name}"] for name in step.stacks):
+                rows += round_experts(step, grid, _of_experts(stage, grid))
+            step.notes["matrices"] = rows
         write_model(walk, out.path, walk.finished() | besides)
         bits = average_bits(walk, grids)
         report = [row for notes in walk.notes() for row in notes["matrices"]]
@@ -67,9 +69,9 @@ def quantise(stage: QuantizeStage, out: Workspace) -> None:
 def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
     """The grid of all matrices. Raises `LuhuoError` if its groups do not divide one of them."""
     columns = {
-        parameter.shape[1]
+        parameter.shape[-1]
         for name, parameter in walk.model.named_parameters()
-        if name.startswith("blocks.") and parameter.ndim == 2
+        if name.startswith("blocks.") and (parameter.ndim == 2 or walk.experts(name))
     }
     group = None if stage.group == "row" else stage.group
     if group == "auto":
@@ -84,8 +86,12 @@ def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
 
 def _grids(stage: QuantizeStage, walk: Walk, grid: Grid, scratch: Path, out: Workspace) -> dict[str, Grid | None]:
     """The grid of each matrix, by its name in the model; None: it stays as it is."""
+    stacks = stacks_of(walk)
+    kept = dict.fromkeys(stacks, None if stage.mixed or stage.method in EIGHT_BITS else grid)
+    if walk.config.moe is not None and not any(kept.values()):
+        say(tr("The experts' matrices stay as they are.", "专家的矩阵保持原样。"))
     if not stage.mixed:
-        return dict.fromkeys(matrices_of(walk), grid)
+        return {**dict.fromkeys(matrices_of(walk), grid), **kept}
     limit = size_like(walk, grid, stage.average_bits) if stage.average_bits is not None else 0
     if stage.megabytes is not None:
         limit = int(stage.megabytes * 8e6) - size_besides(walk)
@@ -93,7 +99,8 @@ def _grids(stage: QuantizeStage, walk: Walk, grid: Grid, scratch: Path, out: Wor
     bits, cost = chosen_bits(walk, walk.sequences, scratch, grid, stage.choices, limit, stage.seed)
     out.results["expected_kl"] = cost
     widths: dict[int, Width] = {2: 2, 3: 3, 4: 4, 8: 8}
-    return {name: replace(grid, bits=widths[one]) if one in widths else None for name, one in bits.items()}
+    found = {name: replace(grid, bits=widths[one]) if one in widths else None for name, one in bits.items()}
+    return {**found, **kept}
 
 
 def needed_bytes(walk: Walk) -> int:
@@ -102,6 +109,8 @@ def needed_bytes(walk: Walk) -> int:
     moments = [
         sum(p.shape[1] ** 2 for name, p in block.named_parameters() if p.ndim == 2) for block in walk.model.blocks
     ]
+    lots = [p.shape[2] for name, p in walk.model.named_parameters() if walk.experts(name)]
+    moments += [experts_at_once(columns) * columns**2 for columns in lots]
     states = 0 if walk.sequences is None else walk.sequences.numel() * walk.config.hidden_size
     return 4 * (2 * max(sizes) + 3 * max(moments) + states)
 
@@ -127,6 +136,22 @@ def _block(stage: QuantizeStage, step: Step, grids: Mapping[str, Grid | None]) -
         for name, moment in _moments(stage, step)
         if (grid := grids[name]) is not None
     ]
+
+
+def _of_experts(stage: QuantizeStage, grid: Grid) -> Callable[[Tensor, Tensor, float], Rounded] | None:
+    """How the matrices of experts are rounded, given their inputs; None: to the nearest.
+
+    With fewer inputs than columns the second moment is believed the less, so that an expert is not fitted to the few
+    tokens it saw. Its columns stay in order: experts that are multiplied together share what is known of them.
+    """
+    if stage.data is None:
+        return None
+    if stage.method == "rtn":
+        return lambda weight, moment, short: rtn(weight, grid)
+    if stage.method == "awq":
+        return lambda weight, moment, short: round_cut(weight, moment, grid)
+    order = "static" if stage.order == "activation" else stage.order
+    return lambda weight, moment, short: gptq(weight, moment, grid, damping=stage.damping * short, order=order).rounded
 
 
 def _moments(stage: QuantizeStage, step: Step) -> list[tuple[str, Tensor | None]]:

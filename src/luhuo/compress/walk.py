@@ -30,7 +30,9 @@ from luhuo.model.families.links import Link
 from luhuo.model.layers import Context, Linear
 from luhuo.model.load import read_tokenizer, read_values
 from luhuo.model.matrices import Kept
+from luhuo.model.moe import Experts, Stack, grouped_linear, ranges
 from luhuo.model.packed import unpacked
+from luhuo.model.quantised import Rounded
 from luhuo.model.quantised_files import RoundedWeights
 from luhuo.model.save import TOKENIZER_KEY
 from luhuo.model.weights import SafetensorsWeights, Weights, matched
@@ -66,6 +68,30 @@ class Step:
         """The block's matrices by their names in it, in the order in which they stand there."""
         return {name: module for name, module in self.block.named_modules() if type(module) is Linear}
 
+    @property
+    def stacks(self) -> dict[str, nn.Parameter]:
+        """The block's matrices of experts (experts, rows, columns) by their names in it, but for those of families
+        that publish them as one tensor, which no layout of few bits has."""
+        found = {}
+        for name, module in self.block.named_modules():
+            for kind in ("gate_up", "down") if type(module) is Experts else ():
+                if self._walk.experts(f"{self.name}.{name}.{kind}"):
+                    found[f"{name}.{kind}"] = getattr(module, kind)
+        return found
+
+    def collect_of_experts(self, name: str, collectors: Mapping[int, Collector]) -> None:
+        """Show the inputs of some experts' matrices in the stack `name`, over all sequences, to their collectors."""
+        owner, _, kind = name.rpartition(".")
+        experts, matrices = self.block.get_submodule(owner), self.stacks[name]
+        delattr(experts, kind)
+        setattr(experts, kind, _Shown(matrices, collectors))
+        try:
+            for _ in self.forward():
+                pass
+        finally:
+            delattr(experts, kind)
+            setattr(experts, kind, matrices)
+
     def collect(self, collectors: Mapping[str, Sequence[Collector]]) -> None:
         """Show the inputs of these matrices, over all sequences, to their collectors."""
         modules = self.matrices
@@ -98,6 +124,13 @@ class Step:
         """Put what a matrix has become in its place; the block then computes with its numbers."""
         self.changed[f"{name}.weight"] = kept
         self.matrices[name].weight.copy_(dense_of(kept.value))
+
+    @torch.no_grad()
+    def put_stack(self, name: str, rounded: Rounded) -> None:
+        """Put what the matrices of experts have become, their rows one expert after the other, in their place."""
+        matrices = self.stacks[name]
+        self.changed[name] = Kept(rounded)
+        matrices.copy_(dense_of(rounded).view_as(matrices))
 
     @torch.no_grad()
     def put_factors(self, name: str, factors: Factors) -> None:
@@ -147,6 +180,7 @@ class Walk:
         with torch.device("meta"):
             self.model = Decoder(self.config)
         self.links: list[tuple[Link, list[str]]] = matched(self.model, self.config, self.weights)
+        self._experts = {link.ours: link.experts for link, _ in self.links if link.experts}
         self.model.tokenizer = read_tokenizer(self.root, self._files.metadata.get(TOKENIZER_KEY))
         self.sequences = sequences if isinstance(sequences, Tensor | None) else sequences(self.tokenizer())
         self._contexts: list[tuple[slice, Context]] = []
@@ -172,7 +206,8 @@ class Walk:
                 after = self._passed(step) if self.through == "original" else None
                 if self.part(index).is_file():
                     for name, kept in read_part(self.part(index)).items():
-                        block.get_parameter(name).data.copy_(dense_of(kept.value))
+                        parameter = block.get_parameter(name)
+                        parameter.data.copy_(dense_of(kept.value).view_as(parameter))
                 else:
                     yield step
                     write_part(self.part(index), step.changed, step.notes, step.factors)
@@ -181,6 +216,10 @@ class Walk:
                 self._files.release()
                 give_back()
                 progress.advance(1)
+
+    def experts(self, name: str) -> int | None:
+        """How many experts' matrices a parameter of the model holds that are published as matrices."""
+        return self._experts.get(name)
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. Raises `LuhuoError` if it has none."""
@@ -261,6 +300,23 @@ class Walk:
     def notes(self) -> list[dict[str, Any]]:
         """What was said of each block."""
         return [read_notes(self.part(index)) for index in range(len(self.model.blocks))]
+
+
+class _Shown(Stack):
+    """Stands in the place of experts' matrices and shows their inputs to collectors."""
+
+    def __init__(self, matrices: nn.Parameter, collectors: Mapping[int, Collector]) -> None:
+        super().__init__()
+        self._matrices, self._collectors = (matrices,), collectors
+
+    def __len__(self) -> int:
+        return len(self._matrices[0])
+
+    def grouped(self, x: Tensor, counts: Tensor) -> Tensor:
+        for expert, start, end in ranges(counts.tolist()):
+            if expert in self._collectors:
+                self._collectors[expert].add(x[start:end])
+        return grouped_linear(x, self._matrices[0], counts)
 
 
 class _Gate(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -71,11 +72,12 @@ class GGUFWeights:
         return self.read(name)
 
     def rounded(self, name: str) -> Rounded | None:
-        """One tensor as it was rounded, if its format is one of `rounded_blocks`."""
+        """One tensor as it was rounded, if its format is one of `rounded_blocks`; of experts, their rows."""
         file, info = self._places[name]
-        if len(info.shape) != 2 or info.kind not in ROUNDED:
+        if len(info.shape) not in (2, 3) or info.kind not in ROUNDED:
             return None
-        q, scale, low = rounded_blocks(file.data(name), info.kind, info.shape)
+        shape = (math.prod(info.shape[:-1]), info.shape[-1])
+        q, scale, low = rounded_blocks(file.data(name), info.kind, shape)
         return Rounded(q, scale, low, 8 if info.kind == TensorType.Q8_0 else 4, info.kind.weights)
 
     def vector(self, name: str) -> list[float]:

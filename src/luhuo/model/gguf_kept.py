@@ -7,6 +7,7 @@ Scales in bf16 fit half precision exactly, those in fp32 are rounded to it.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from luhuo.files.gguf_types import TensorType
 from luhuo.kernels.gguf_quantise import of_integers
 from luhuo.kernels.packed import Width
 from luhuo.model.families.links import Link
-from luhuo.model.quantised import Rounded
+from luhuo.model.quantised import Rounded, joined_rows
 
 BLOCK = 32
 WANTED: dict[TensorType, Width] = {
@@ -98,27 +99,34 @@ class RoundedRows:
         self._found = {link.ours: (link, names) for link, names in found}
 
     def of(self, link: Link, index: int) -> Rounded | None:
-        """Tensor `index` that `link` makes of a parameter; None if its rows were not rounded in one matrix."""
+        """Tensor `index` that `link` makes of a parameter; None if its rows were not rounded alike.
+
+        Of experts it is the rows of all, one expert after the other.
+        """
         if link.ours not in self._found:
             return None
         ours, names = self._found[link.ours]
-        if any(len(self._shapes[name]) != 2 for name in names):
-            return None
-        sizes = [self._shapes[name][0] for name in names]
-        numbers = torch.arange(sum(sizes))[:, None]
+        shapes = [self._shapes[name][:-1] for name in names]
+        sizes = [math.prod(shape) for shape in shapes]
+        numbers = torch.arange(sum(sizes)).split(sizes)
         try:
-            rows = link.split(ours.join(numbers.split(sizes)))[index]
+            parts = [one.view(*shape, 1) for one, shape in zip(numbers, shapes, strict=True)]
+            rows = link.split(ours.join(parts))[index]
         except (RuntimeError, IndexError):  # they do more than move rows
             return None
-        if rows.dim() != 2 or rows.shape[1] != 1:
+        if rows.shape[-1] != 1:
             return None
         ends = torch.tensor(sizes).cumsum(0)
-        which = torch.bucketize(rows[:, 0], ends, right=True)
-        if len(which.unique()) != 1:
-            return None
-        part = int(which[0])
-        rounded = self._source(names[part])
-        return None if rounded is None else _rows(rounded, rows[:, 0] - (ends[part] - sizes[part]))
+        flat = rows.flatten()
+        found = []
+        which, counts = torch.bucketize(flat, ends, right=True).unique_consecutive(return_counts=True)
+        for part, mine in zip(which.tolist(), flat.split(counts.tolist()), strict=True):
+            rounded = self._source(names[part])
+            if rounded is None:
+                return None
+            found.append(_rows(rounded, mine - (ends[part] - sizes[part])))
+        kinds = {(one.bits, one.group, one.low is None, one.order is None) for one in found}
+        return joined_rows(found) if len(kinds) == 1 and (len(found) == 1 or found[0].order is None) else None
 
 
 def _rows(rounded: Rounded, rows: Tensor) -> Rounded:

@@ -63,6 +63,25 @@ class Grid:
         found = [self._searched(part.float().unflatten(1, (-1, group)), cost) for part in weight.split(rows)]
         return torch.cat([scale for scale, _ in found]), torch.cat([zero for _, zero in found])
 
+    def stands_on(self, weight: Tensor) -> Tensor | None:
+        """Scales (rows, groups) of the symmetric grid that a rounded matrix lies on; None for a matrix on none.
+
+        A group's largest magnitude is a whole multiple of its scale; the coarsest scale that fits is taken.
+        """
+        wide = weight.float().unflatten(1, (-1, self.width(weight.shape[1])))
+        # Most matrices were never rounded, which one row tells.
+        return None if self._multiples(wide[:1]) is None else self._multiples(wide)
+
+    def _multiples(self, wide: Tensor) -> Tensor | None:
+        largest = wide.abs().amax(-1)
+        scale, found = torch.ones_like(largest), largest == 0
+        for multiple in range(1, 2 ** (self.bits - 1) + 1):
+            other = torch.where(largest == 0, 1.0, (largest / multiple).to(self.scale_dtype).float())
+            zero = torch.full_like(other, 2.0 ** (self.bits - 1))
+            better = ~found & (self._error(wide, other, zero, None) == 0)
+            scale, found = torch.where(better, other, scale), found | better
+        return scale if bool(found.all()) else None
+
     def _searched(self, wide: Tensor, cost: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scales and zeros (rows, groups) of (rows, groups, group)."""
         low = wide.amin(-1).clamp(max=0)

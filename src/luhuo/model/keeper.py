@@ -15,7 +15,18 @@ from luhuo.model.eight_bit import EightBitLinear
 from luhuo.model.families.links import Link
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.matrices import Activations, Float8
-from luhuo.model.quantised import QuantisedLinear, Rounded, bits_of, group_of, put, round_matrix
+from luhuo.model.quantised import (
+    QuantisedLinear,
+    Rounded,
+    bits_of,
+    group_of,
+    is_stack,
+    joined_rows,
+    put,
+    put_stack,
+    round_matrices,
+)
+from luhuo.model.quantised_stack import QuantisedStack
 
 
 class Source(Protocol):
@@ -52,7 +63,7 @@ class Keeper:
     """Fills a model whose matrices of the blocks are to have `bits`, one parameter at a time.
 
     `bits` None: each is kept as it is published, in its bits, in FP8 or as floats, and its inputs are rounded to 8
-    bits where the directory says so. FP8 inputs are not rounded: no CPU multiplies them.
+    bits where the directory says so; those of experts are not. FP8 inputs are not rounded: no CPU multiplies them.
     """
 
     def __init__(self, model: nn.Module, source: Source, bits: Bits | None, dtype: torch.dtype) -> None:
@@ -69,43 +80,53 @@ class Keeper:
         if bits is None:
             return False
         inside = link.ours.startswith("blocks.")
-        if inside and self._put_as_published(link, names):
+        experts = len(self.model.get_parameter(link.ours)) if is_stack(link.ours, self.model) else None
+        if inside and self._put_as_published(link, names, experts):
             return True
         if inside and self.bits is None:
             return False
         parts = [self.source.rounded(name) for name in names] if isinstance(self.source, RoundedSource) else []
-        found = _joined(link, [part for part in parts if part is not None and part.in_bits(bits)], len(names))
+        known = [part for part in parts if part is not None and part.in_bits(bits)]
+        found = _joined(link, known, len(names), experts)
         if found is None:
-            whole = link.join([self.source.tensor(name).float() for name in names])
-            found = round_matrix(whole, bits, self.group if inside else None)
+            whole = link.join([self.source.tensor(name) for name in names])
+            found = round_matrices(whole, bits, self.group if inside else None)
         wanted = found.in_bits(bits)
         assert wanted is not None
         put(self.model, link.ours, wanted, self.dtype)
         return True
 
-    def _put_as_published(self, link: Link, names: Sequence[str]) -> bool:
+    def _put_as_published(self, link: Link, names: Sequence[str], experts: int | None) -> bool:
         """Keep a matrix of the blocks in FP8, or in whatever bits it has if none are asked for."""
         if not isinstance(self.source, KeptSource) or self.bits == 4:
             return False
-        floats = _joined_floats(link, [self.source.float8(name) for name in names])
+        floats = _joined_floats(link, [self.source.float8(name) for name in names], experts)
         if floats is not None:
-            group = floats.group or -(-floats.values.shape[1] // 8) * 8
-            self._place(link.ours, QuantisedLinear(pack(floats.values, floats.scale, bits=8, group=group)))
+            self._put_floats(link.ours, floats, experts)
             return True
         if self.bits is not None:
             return False
         rounded = [self.source.rounded(name) for name in names]
-        found = _joined(link, _alike([part for part in rounded if part is not None]), len(names))
+        found = _joined(link, _alike([part for part in rounded if part is not None]), len(names), experts)
         if found is None:
             return False
         inputs = _same_inputs([self.source.activations(name) for name in names])
         plain = found.bits == 8 and found.low is None and found.order is None and found.scale.shape[1] == 1
-        if inputs is None or not plain:
+        if inputs is None or not plain or experts:
             put(self.model, link.ours, found, self.dtype)
             return True
         matrix = eight_bit(found.q, found.scale, input_scale=inputs.scale, threshold=inputs.threshold)
         self._place(link.ours, EightBitLinear(matrix))
         return True
+
+    def _put_floats(self, name: str, floats: Float8, experts: int | None) -> None:
+        group = floats.group or -(-floats.values.shape[1] // 8) * 8
+        parts = zip(floats.values.chunk(experts or 1), floats.scale.chunk(experts or 1), strict=True)
+        packed = [pack(values, scale, bits=8, group=group) for values, scale in parts]
+        if experts:
+            put_stack(self.model, name, QuantisedStack(packed))
+        else:
+            self._place(name, QuantisedLinear(packed[0]))
 
     def _place(self, name: str, module: KeptLinear) -> None:
         """Put a module where the parameter `name` is, with the bias that is there."""
@@ -139,11 +160,11 @@ def _alike(parts: Sequence[Rounded]) -> list[Rounded]:
     return found
 
 
-def _joined_floats(link: Link, parts: Sequence[Float8 | None]) -> Float8 | None:
+def _joined_floats(link: Link, parts: Sequence[Float8 | None], experts: int | None) -> Float8 | None:
     """What `link` makes of matrices in FP8, with scales for each row."""
     found = [part for part in parts if part is not None]
     alike = len(found) == len(parts) and len({(part.group, part.values.shape[1]) for part in found}) == 1
-    places = _row_order(link, [len(part.values) for part in found]) if alike else None
+    places = _row_order(link, [len(part.values) for part in found], experts) if alike else None
     if places is None:
         return None
     values = torch.cat([part.values.view(torch.int8) for part in found])[places]
@@ -151,7 +172,7 @@ def _joined_floats(link: Link, parts: Sequence[Float8 | None]) -> Float8 | None:
     return Float8(values.view(torch.float8_e4m3fn), scale, found[0].group)
 
 
-def _joined(link: Link, parts: Sequence[Rounded], count: int) -> Rounded | None:
+def _joined(link: Link, parts: Sequence[Rounded], count: int, experts: int | None) -> Rounded | None:
     """What `link` makes of rounded matrices, if it only moves rows and all were rounded alike."""
     if len(parts) < count or len({(part.bits, part.group, part.low is None, part.q.shape[1]) for part in parts}) > 1:
         return None
@@ -161,21 +182,27 @@ def _joined(link: Link, parts: Sequence[Rounded], count: int) -> Rounded | None:
             return None
         if part.order is not None and first.order is not None and not torch.equal(part.order, first.order):
             return None
-    places = _row_order(link, [len(part.q) for part in parts])
-    if places is None:
+    places = _row_order(link, [len(part.q) for part in parts], experts)
+    if places is None or (experts and first.order is not None):
         return None
-    scale = torch.cat([part.scale for part in parts])[places]
-    lows = [part.low for part in parts if part.low is not None]
-    low = torch.cat(lows)[places] if lows else None
-    return replace(first, q=torch.cat([part.q for part in parts])[places], scale=scale, low=low)
+    whole = joined_rows(parts)
+    low = None if whole.low is None else whole.low[places]
+    return replace(whole, q=whole.q[places], scale=whole.scale[places], low=low)
 
 
-def _row_order(link: Link, sizes: Sequence[int]) -> Tensor | None:
-    """The rows of what `link` makes of matrices with so many rows, as numbers of all their rows; None: not so."""
+def _row_order(link: Link, sizes: Sequence[int], experts: int | None) -> Tensor | None:
+    """The rows of what `link` makes of matrices with so many rows, as numbers of all their rows; None: not so.
+
+    `experts`: it makes a matrix for each of them, out of matrices or of tensors that have one for each, too.
+    """
     numbers = torch.arange(sum(sizes))[:, None]
+    parts = list(numbers.split(list(sizes)))
+    if experts and not link.experts:
+        parts = [part.view(experts, -1, 1) for part in parts]
     try:
-        found = link.join(numbers.split(list(sizes)))
+        found = link.join(parts)
     except (RuntimeError, IndexError):  # it does more than move rows
         return None
+    found = found.flatten(0, 1) if experts else found
     same = found.shape == numbers.shape and torch.equal(found.sort(0).values, numbers)
     return found[:, 0] if same else None

@@ -5,6 +5,7 @@ Shapes: N tokens, C hidden size, E experts, k experts a token, I inner width of 
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -88,8 +89,23 @@ def _sparsemixer(logits: Tensor, moe: MoEConfig) -> tuple[Tensor, Tensor, Tensor
     return torch.cat(weights, 1) * moe.scale, torch.cat(chosen, 1), torch.softmax(logits, -1)
 
 
+class Stack(nn.Module):
+    """Matrices (rows, columns) of equal shape, one for each expert, that stand in the place of a parameter."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """How many."""
+
+    @abc.abstractmethod
+    def grouped(self, x: Tensor, counts: Tensor) -> Tensor:
+        """x (M, columns) times one of them: the first counts[0] rows the first, and so on: (M, rows)."""
+
+
 class Experts(nn.Module):
-    """The routed experts: gated MLPs, one behind the other in three-dimensional parameters."""
+    """The routed experts: gated MLPs, one behind the other in three-dimensional parameters or `Stack`s."""
+
+    gate_up: nn.Parameter | Stack
+    down: nn.Parameter | Stack
 
     def __init__(self, config: ModelConfig, moe: MoEConfig) -> None:
         super().__init__()
@@ -115,8 +131,8 @@ class Experts(nn.Module):
         ends = torch.searchsorted(experts, torch.arange(len(self.gate_up), device=flat.device), right=True)
         counts = ends.diff(prepend=ends.new_zeros(1))
         rows = _Spread.apply(x, order, back, chosen.shape[1])
-        inner = self._activated(_add_bias(grouped_linear(rows, self.gate_up, counts), self.gate_up_bias, experts))
-        answers = _add_bias(grouped_linear(inner, self.down, counts), self.down_bias, experts)
+        inner = self._activated(_add_bias(_grouped(rows, self.gate_up, counts), self.gate_up_bias, experts))
+        answers = _add_bias(_grouped(inner, self.down, counts), self.down_bias, experts)
         answers = _Spread.apply(answers, back, order, 1).view(*chosen.shape, -1)  # type: ignore[union-attr]
         return torch.einsum("nk,nkc->nc", weights.to(answers.dtype), answers)
 
@@ -155,6 +171,10 @@ class _Spread(torch.autograd.Function):
         return slope, None, None, None
 
 
+def _grouped(x: Tensor, matrices: Tensor | Stack, counts: Tensor) -> Tensor:
+    return matrices.grouped(x, counts) if isinstance(matrices, Stack) else grouped_linear(x, matrices, counts)
+
+
 def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     """x (M, columns) times one of weight (E, rows, columns): the first counts[0] rows the first, and so on."""
     weight = weight.to(x.dtype)
@@ -178,7 +198,7 @@ class _GroupedLinear(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.counts = counts
         result = x.new_empty(x.shape[0], weight.shape[1])
-        for expert, a, b in _ranges(counts):
+        for expert, a, b in ranges(counts):
             torch.mm(x[a:b], weight[expert].mT, out=result[a:b])
         return result
 
@@ -187,20 +207,20 @@ class _GroupedLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         slope, weight_slope = torch.empty_like(x), torch.zeros_like(weight)
-        for expert, a, b in _ranges(ctx.counts):
+        for expert, a, b in ranges(ctx.counts):
             torch.mm(gradient[a:b], weight[expert], out=slope[a:b])
             torch.mm(gradient[a:b].mT, x[a:b], out=weight_slope[expert])
         return slope, weight_slope, None
 
 
-def _ranges(counts: list[int]) -> list[tuple[int, int, int]]:
+def ranges(counts: list[int]) -> list[tuple[int, int, int]]:
     """(expert, first row, end) of every expert that has rows."""
-    ranges, start = [], 0
+    found, start = [], 0
     for expert, count in enumerate(counts):
         if count:
-            ranges.append((expert, start, start + count))
+            found.append((expert, start, start + count))
         start += count
-    return ranges
+    return found
 
 
 class MoE(nn.Module):

@@ -1,13 +1,13 @@
 """Decoders whose matrices are kept in 8 or 4 bits (weight-only quantisation); activations stay in bf16 or fp32.
 
-Matrices of the blocks are rounded to the nearest in groups of columns; embedding and output matrix always to 8 bits.
-Norms, biases and stacked experts stay as they are.
+Matrices of the blocks, those of experts too, are rounded to the nearest in groups of columns; embedding and output
+matrix always to 8 bits. Norms, biases and routers stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from luhuo.kernels.low_bit import Matrix, dense, describe, product, quantise, ro
 from luhuo.kernels.packed import Bits, Packed, Width, pack
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
+from luhuo.model.moe import Experts
+from luhuo.model.quantised_stack import QuantisedStack
 
 SCHEMES: dict[str, Bits] = {"int8": 8, "int4": 4}
 """Bits of the blocks' matrices, by the name given as a dtype."""
@@ -83,7 +85,10 @@ class QuantisedEmbedding(QuantisedLinear):
 
 @dataclass(frozen=True)
 class Rounded:
-    """Integers and scales of a matrix before they are packed; `low` and `order` as `Packed` has them."""
+    """Integers and scales of a matrix before they are packed; `low` and `order` as `Packed` has them.
+
+    Of experts' matrices it has the rows of all, one expert after the other, and no order.
+    """
 
     q: Tensor
     """(rows, columns) int8."""
@@ -99,6 +104,14 @@ class Rounded:
         bits = 8 if self.bits == 8 else 4
         return pack(self.q, self.scale, self.low, bits=bits, group=self.group, order=self.order)
 
+    def stack(self, experts: int) -> QuantisedStack:
+        """The matrices of so many experts as the kernels want them."""
+        rows = len(self.q) // experts
+        lows = [None] * experts if self.low is None else self.low.split(rows)
+        parts = zip(self.q.split(rows), self.scale.split(rows), lows, strict=True)
+        each = [replace(self, q=q, scale=scale, low=low).packed() for q, scale, low in parts]
+        return QuantisedStack(each, self.bits)
+
     def in_bits(self, bits: Width) -> Rounded | None:
         """The matrix, if it takes at most so many bits."""
         return self if self.bits <= bits else None
@@ -110,6 +123,22 @@ def round_matrix(weight: Tensor, bits: Bits, group: int | None = None) -> Rounde
     return Rounded(*quantise(weight, bits, group), None, bits, group)
 
 
+def round_matrices(weight: Tensor, bits: Bits, group: int | None = None) -> Rounded:
+    """The same for a matrix, or one for each expert (experts, rows, columns), of which one at a time is in fp32."""
+    if weight.ndim == 2:
+        return round_matrix(weight, bits, group)
+    group = group or fitting_group({weight.shape[2]}, bits)
+    return joined_rows([round_matrix(one, bits, group) for one in weight])
+
+
+def joined_rows(parts: Sequence[Rounded]) -> Rounded:
+    """The rows of matrices that were rounded alike, under one another."""
+    lows = [part.low for part in parts if part.low is not None]
+    low = torch.cat(lows) if lows else None
+    scale = torch.cat([part.scale for part in parts])
+    return replace(parts[0], q=torch.cat([part.q for part in parts]), scale=scale, low=low)
+
+
 def fitting_group(columns: Collection[int], bits: Bits) -> int:
     """The group for matrices with these numbers of columns: whole rows where none of `GROUPS` divides them all."""
     whole = -(-max(columns, default=8) // 8) * 8
@@ -119,7 +148,7 @@ def fitting_group(columns: Collection[int], bits: Bits) -> int:
 def group_of(model: nn.Module, bits: Bits) -> int:
     """The group for the blocks' matrices of a model: one for all, as other programs want it."""
     names = [name for name, _ in model.named_parameters(remove_duplicate=False) if name.startswith("blocks.")]
-    return fitting_group({model.get_parameter(n).shape[1] for n in names if bits_of(n, model, bits)}, bits)
+    return fitting_group({model.get_parameter(n).shape[-1] for n in names if bits_of(n, model, bits)}, bits)
 
 
 def bits_of(name: str, model: nn.Module, bits: Bits) -> Bits | None:
@@ -127,8 +156,17 @@ def bits_of(name: str, model: nn.Module, bits: Bits) -> Bits | None:
     if name in ("embedding", "unembedding.weight"):
         return 8
     owner, _, kind = name.rpartition(".")
-    inside = name.startswith("blocks.") and kind == "weight"
-    return bits if inside and type(model.get_submodule(owner)) is Linear else None
+    if not name.startswith("blocks."):
+        return None
+    if kind == "weight":
+        return bits if type(model.get_submodule(owner)) is Linear else None
+    return bits if is_stack(name, model) else None
+
+
+def is_stack(name: str, model: nn.Module) -> bool:
+    """Whether a parameter of this name holds a matrix for each expert."""
+    owner, _, kind = name.rpartition(".")
+    return kind in ("gate_up", "down") and type(model.get_submodule(owner)) is Experts
 
 
 def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> None:
@@ -138,9 +176,20 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
         delattr(model, name)
         setattr(model, name, QuantisedEmbedding(rounded.packed(), dtype))
         return
+    if is_stack(name, model):
+        put_stack(model, name, rounded.stack(len(model.get_parameter(name))))
+        return
     parent, _, child = owner.rpartition(".")
     bias = getattr(model.get_submodule(owner), "bias", None)
     setattr(model.get_submodule(parent), child, QuantisedLinear(rounded.packed(), bias, rounded.bits))
+
+
+def put_stack(model: nn.Module, name: str, stack: QuantisedStack) -> None:
+    """Put experts' matrices in the place of the parameter `name` of a model."""
+    owner, _, kind = name.rpartition(".")
+    experts = model.get_submodule(owner)
+    delattr(experts, kind)
+    setattr(experts, kind, stack)
 
 
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:
@@ -152,13 +201,13 @@ def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> N
         kept = bits_of(name, model, bits)
         if kept is not None:
             inside = name.startswith("blocks.")
-            put(model, name, round_matrix(parameter.detach(), kept, group if inside else None), dtype)
+            put(model, name, round_matrices(parameter.detach(), kept, group if inside else None), dtype)
 
 
 @torch.no_grad()
 def round_like(model: nn.Module, rounded: nn.Module) -> None:
     """Give a model of floats the numbers that another, of the same weights in few bits, computes with."""
     for name, module in rounded.named_modules():
-        if isinstance(module, QuantisedLinear):
-            table = isinstance(module, QuantisedEmbedding)
-            model.get_parameter(name if table else f"{name}.weight").copy_(module.dense(torch.float32))
+        if isinstance(module, QuantisedLinear | QuantisedStack):
+            own = isinstance(module, QuantisedEmbedding | QuantisedStack)
+            model.get_parameter(name if own else f"{name}.weight").copy_(module.dense(torch.float32))

@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.kernels.packed import by_row, integers
+from luhuo.kernels.packed import Packed, Width, by_row, integers
 from luhuo.model.eight_bit import EightBitLinear
 from luhuo.model.families import links
 from luhuo.model.families.links import Link
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.matrices import Activations, Float8, Kept
-from luhuo.model.quantised import QuantisedLinear, Rounded
+from luhuo.model.quantised import QuantisedLinear, Rounded, joined_rows
 from luhuo.model.quantised_bitsandbytes import bitsandbytes_config, of_bitsandbytes
+from luhuo.model.quantised_stack import QuantisedStack
 from luhuo.model.words import to_words
 
 PACKED, INTEGERS, FLOATS, NAIVE = "pack-quantized", "int-quantized", "float-quantized", "naive-quantized"
@@ -36,26 +37,33 @@ NORM = re.compile(r"norm[^.]*\.weight$")
 """Weights in the blocks that are no matrices."""
 
 
+Rewritable = QuantisedLinear | EightBitLinear | QuantisedStack
+"""What is written with the numbers it has."""
+
+
 def has_rounded(model: nn.Module) -> bool:
     """Whether any matrix of a model is no parameter."""
-    return any(isinstance(module, KeptLinear) for module in model.modules())
+    return any(isinstance(module, KeptLinear | QuantisedStack) for module in model.modules())
 
 
 def kept_of(model: nn.Module, config: Any) -> Mapping[str, Kept]:
     """The matrices of a model's blocks that are kept in few bits, by the name of the parameter they stand for; each is
-    unpacked when it is asked for. FP8 in tiles has no layout here and is published dense, as 2:4 is."""
+    unpacked when it is asked for. FP8 in tiles has no layout here and is published dense, as are 2:4 and experts whose
+    family publishes them as one tensor."""
     modules = dict(model.named_modules())
     found = {}
     for link in links(config):
         module = modules.get(link.ours.removesuffix(".weight"))
-        tiles = isinstance(module, QuantisedLinear) and module.floats and module.group < module.columns
-        if isinstance(module, QuantisedLinear | EightBitLinear) and link.ours.startswith("blocks.") and not tiles:
+        if not isinstance(module, Rewritable) or not link.ours.startswith("blocks."):
+            continue
+        tiles = not isinstance(module, EightBitLinear) and module.floats and module.group < module.columns
+        if not tiles and (link.experts or not isinstance(module, QuantisedStack)):
             found[link.ours] = module
     return _Unpacked(found)
 
 
 class _Unpacked(Mapping[str, Kept]):
-    def __init__(self, modules: Mapping[str, QuantisedLinear | EightBitLinear]) -> None:
+    def __init__(self, modules: Mapping[str, Rewritable]) -> None:
         self._modules = modules
 
     def __getitem__(self, name: str) -> Kept:
@@ -68,19 +76,23 @@ class _Unpacked(Mapping[str, Kept]):
         return len(self._modules)
 
 
-def kept_in(module: QuantisedLinear | EightBitLinear) -> Kept:
+def kept_in(module: Rewritable) -> Kept:
     """The matrix of a module and how its input is rounded."""
     if isinstance(module, EightBitLinear):
         eight = module.matrix
         group = -(-module.columns // 8) * 8
         rounded = Rounded(eight.weight, eight.scale[:, None], None, 8, group)
         return Kept(rounded, Activations("int", eight.input_scale, eight.threshold))
-    matrix = module.matrix
+    several = [module.matrix(i) for i in range(len(module))] if isinstance(module, QuantisedStack) else [module.matrix]
+    whole = joined_rows([_rounded(matrix, module.width) for matrix in several])
+    return Kept(Float8(whole.q.view(torch.float8_e4m3fn), whole.scale) if module.floats else whole)
+
+
+def _rounded(matrix: Packed, width: Width) -> Rounded:
+    """A packed matrix in rows; of one in FP8 the bits."""
     scale, low = (None if part is None else by_row(matrix, part) for part in (matrix.scale, matrix.low))
     assert scale is not None
-    if matrix.floats:
-        return Kept(Float8(integers(matrix).view(torch.float8_e4m3fn), scale))
-    return Kept(Rounded(integers(matrix), scale, low, module.width, matrix.group, matrix.order))
+    return Rounded(integers(matrix), scale, low, width, matrix.group, matrix.order)
 
 
 def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tensor]]:
@@ -97,7 +109,7 @@ def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tens
         module = modules.get(link.ours.removesuffix(".weight"))
         if link.ours in kept:
             yield from published(link, kept[link.ours])
-        elif isinstance(module, KeptLinear):
+        elif isinstance(module, KeptLinear | QuantisedStack):
             yield from published(link, Kept(module.dense(dtype)))
         else:
             yield from published(link, Kept(tensors[link.ours]))
@@ -110,7 +122,8 @@ def published(link: Link, kept: Kept) -> Iterator[tuple[str, Tensor]]:
         yield from zip(link.theirs, link.split(value), strict=True)
         return
     count = len(value.q if isinstance(value, Rounded) else value.values)
-    for name, places in zip(link.theirs, link.split(torch.arange(count)[:, None]), strict=True):
+    numbers = torch.arange(count).view(*((link.experts,) if link.experts else ()), -1, 1)
+    for name, places in zip(link.theirs, link.split(numbers), strict=True):
         for ending, tensor in _parts(value, inputs, places[:, 0], name).items():
             yield name.removesuffix(".weight") + ending, tensor.contiguous()
 
@@ -197,7 +210,7 @@ def quantisation_config(kept: Mapping[str, Kept], config: Any) -> dict[str, Any]
         if one is not None and not isinstance(one.value, Tensor):
             named += [(name, one) for name in names]
             outer |= set() if inside else set(names)
-        elif inside and link.ours.endswith(".weight") and not NORM.search(link.ours):
+        elif inside and (link.experts or link.ours.endswith(".weight")) and not NORM.search(link.ours):
             dense += names
     return config_of(named, [name for name in dense if name not in outer], by_class=not outer)
 

@@ -18,7 +18,7 @@ from luhuo.inference.engine import Engine
 from luhuo.inference.lockstep import Lockstep
 from luhuo.inference.worker import Worker
 from luhuo.model.decoder import Decoder
-from luhuo.model.kept_linear import KeptLinear
+from luhuo.model.quantised_save import has_rounded
 from luhuo.serve.served import Served
 from luhuo.train import parallel
 from luhuo.train.parallel_config import Parallel
@@ -54,7 +54,7 @@ def divided(name: str, reference: str, dtype: str, device: str) -> Iterator[Serv
 
 
 def _refuse(model: object, reference: str) -> None:
-    few = isinstance(model, Decoder) and any(isinstance(module, KeptLinear) for module in model.modules())
+    few = isinstance(model, Decoder) and has_rounded(model)
     if not isinstance(model, Decoder) or few:
         raise LuhuoError(
             tr("This model cannot be shared by several processes.", "该模型不能由多个进程共用。"),

@@ -24,6 +24,8 @@ class Link:
     """Published tensors to our parameter."""
     split: Callable[[Tensor], list[Tensor]]
     """Our parameter to the published tensors; works on the meta device too."""
+    experts: int | None = None
+    """Of a parameter with a matrix for each expert that is published as matrices: how many experts."""
 
 
 def same(ours: str, theirs: str) -> Link:
@@ -77,4 +79,4 @@ def stacked(ours: str, theirs: Sequence[Sequence[str]], sizes: Sequence[int]) ->
     def split(tensor: Tensor) -> list[Tensor]:
         return [part for expert in tensor for part in expert.split(list(sizes))]
 
-    return Link(ours, names, join, split)
+    return Link(ours, names, join, split, len(theirs))

@@ -61,19 +61,21 @@ class Rounding(nn.Module):
     @torch.no_grad()
     def refresh(self, matrix: Linear, *, first: bool) -> None:
         """Find the scales of the matrix as it is now; learned ones only at the `first` time."""
-        if self.step is not None and not first:
-            return
         weight = merged(matrix)
         mine = local(weight)  # with FSDP some rows: a scale belongs to one row
-        if self.step is not None and not self.grid.search:
-            self.step.copy_(gathered(first_steps(mine, self.group, self.grid.bits), weight).log())
-            return
-        scale, zero = self.grid.scales(mine)
-        if self.step is not None:
-            self.step.copy_(gathered(scale, weight).log())
-            return
-        self.scale.copy_(gathered(scale, weight))
-        self.zero.copy_(gathered(zero, weight))
+        if self.step is None:
+            scale, zero = self.grid.scales(mine)
+            self.scale.copy_(gathered(scale, weight))
+            self.zero.copy_(gathered(zero, weight))
+        elif first:
+            self.step.copy_(gathered(self._first_steps(mine), weight).log())
+
+    def _first_steps(self, weight: Tensor) -> Tensor:
+        """Scales to begin with. Those of a matrix that was rounded before (by GPTQ, say) are its own."""
+        if not self.grid.search:
+            return first_steps(weight, self.group, self.grid.bits)
+        kept = self.grid.stands_on(weight)
+        return self.grid.scales(weight)[0] if kept is None else kept
 
     @torch.no_grad()
     def rounded(self, matrix: Linear) -> Rounded:

@@ -36,7 +36,7 @@ class QuantisedTraining:
         _check(model, config, steps)
         self.model, self.config = model, config
         for name in [name for name, _ in model.named_parameters()]:
-            if bits_of(name, model, 4) is None or not name.startswith("blocks."):
+            if not _is_rounded(name, model):
                 continue
             matrix = model.get_submodule(name.removesuffix(".weight"))
             assert isinstance(matrix, Linear)
@@ -65,6 +65,11 @@ class QuantisedTraining:
                 rounding.refresh(matrix, first=False)
 
 
+def _is_rounded(name: str, model: nn.Module) -> bool:
+    """Whether a parameter is rounded while it is trained: the blocks' matrices, but not those of experts."""
+    return name.startswith("blocks.") and name.endswith(".weight") and bits_of(name, model, 4) is not None
+
+
 def _check(model: LanguageModel, config: Quantisation, steps: int) -> None:
     kind = next(base for base in type(model).__mro__ if not issubclass(base, FSDPModule))
     if kind is not Decoder:
@@ -90,7 +95,7 @@ def _check(model: LanguageModel, config: Quantisation, steps: int) -> None:
             where="adapter, quantisation",
             fix=tr("Use an adapter on matrices, such as lora.", "请使用作用于矩阵的适配器，如 lora。"),
         )
-    if not any(name.startswith("blocks.") and bits_of(name, model, 4) for name, _ in model.named_parameters()):
+    if not any(_is_rounded(name, model) for name, _ in model.named_parameters()):
         raise LuhuoError(
             tr("There are no matrices of floats to round.", "没有可取整的浮点矩阵。"),
             where="quantisation",

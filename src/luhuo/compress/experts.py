@@ -1,0 +1,65 @@
+"""The experts' matrices of a block, each rounded for the tokens that the router sends to it.
+
+They are gone through after the block's other matrices, and the second ones after the first, so that each is rounded
+for what the rounded ones before it give. An expert that no token of the calibration text reaches is rounded to the
+nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from luhuo.compress.gptq import relative_error
+from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.rtn import rtn
+from luhuo.compress.walk import Step
+from luhuo.model.grid import Grid, dense
+from luhuo.model.quantised import Rounded, joined_rows
+
+MOMENT_BYTES = 1_000_000_000
+"""Second moments that are in memory at once; the text goes through the block once for each lot of experts."""
+
+Round = Callable[[Tensor, Tensor, float], Rounded]
+"""A matrix (rows, columns), the second moment of its inputs, and how much more of them there should be (1: enough)."""
+
+
+def round_experts(step: Step, grid: Grid, round_one: Round | None) -> list[dict[str, Any]]:
+    """Round all experts' matrices of a block; what is told of each stack of them. `round_one` None: to the nearest."""
+    told = []
+    for name, matrices in step.stacks.items():
+        row = {"name": f"{step.name}.{name}", "shape": list(matrices.shape), "bits": grid.bits, "group": grid.group}
+        if round_one is None:
+            rounded = [rtn(weight, grid) for weight in matrices.detach()]
+        else:
+            rounded, errors = _by_inputs(step, name, grid, round_one)
+            row |= {"error": sum(errors) / max(1, len(errors)), "unseen": len(rounded) - len(errors)}
+        step.put_stack(name, joined_rows(rounded))
+        told.append(row)
+    return told
+
+
+def _by_inputs(step: Step, name: str, grid: Grid, round_one: Round) -> tuple[list[Rounded], list[float]]:
+    """The experts' matrices in a stack on their grids, and the errors of those that a token reached."""
+    matrices = step.stacks[name].detach()
+    columns = matrices.shape[2]
+    lot = experts_at_once(columns)
+    rounded, errors = [], []
+    for start in range(0, len(matrices), lot):
+        moments = {expert: SecondMoment(columns) for expert in range(start, min(start + lot, len(matrices)))}
+        step.collect_of_experts(name, moments)
+        for expert, moment in moments.items():
+            weight = matrices[expert].clone()
+            if not moment.count:
+                rounded.append(rtn(weight, grid))
+                continue
+            rounded.append(round_one(weight, moment.moment, max(1.0, columns / moment.count)))
+            errors.append(relative_error(weight, dense(rounded[-1]), moment.moment))
+    return rounded, errors
+
+
+def experts_at_once(columns: int) -> int:
+    """Experts whose second moments are in memory together."""
+    return max(1, MOMENT_BYTES // (4 * columns**2))
