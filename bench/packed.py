@@ -6,9 +6,10 @@ activations (W8A8), FP8, two of four values (2:4). Weights are rounded to the ne
 take turns; of each the median processor time is printed, and its ratio to a form named beside it, turn by turn. With
 `--half` also a model of half the width: states, heads and MLP.
 
-    python bench/packed.py [--model REF] [--turns 9] [--rows 1] [--forms NAME …] [--half] [--products]
+    python bench/packed.py [--model REF] [--turns 9] [--rows 1] [--forms NAME …] [--half] [--products] [--experts]
 
-`--products` measures single products instead, of so many matrices that they come from memory and not from a cache.
+`--products` measures single products instead, of so many matrices that they come from memory and not from a cache;
+`--experts` writing and reading with a mixture of 32 random experts, four of them at work, in bf16, 8 and 4 bits.
 """
 
 from __future__ import annotations
@@ -21,20 +22,33 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from luhuo.compress.measures.speed import speeds
 from luhuo.inference.decode_step import DecodeStep
 from luhuo.kernels import eight_bit, low_bit, sparse
 from luhuo.kernels.packed import pack
 from luhuo.model.cache import KVCache
+from luhuo.model.config import ModelConfig, MoEConfig
 from luhuo.model.decoder import Decoder
 from luhuo.model.eight_bit import EightBitLinear
 from luhuo.model.initialise import initialise
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
 from luhuo.model.load import load_decoder
-from luhuo.model.quantised import QuantisedLinear, Rounded, quantise_model, round_matrix
+from luhuo.model.quantised import SCHEMES, QuantisedLinear, Rounded, quantise_model, round_matrix
 from luhuo.model.sparse import SparseLinear
 
 TOKENS, PREFILL = 24, 512
+MIXTURE = ModelConfig(
+    family="qwen3_moe",
+    vocab_size=16_384,
+    hidden_size=1024,
+    layers=8,
+    heads=16,
+    kv_heads=4,
+    head_dim=64,
+    intermediate_size=2048,
+    moe=MoEConfig(experts=32, active=4, intermediate_size=512),
+)
 Form = Callable[[Tensor], KeptLinear]
 
 
@@ -171,6 +185,25 @@ def single_products(turns: int, rows: int, forms: list[str]) -> None:
     measure({name: run_of(name) for name in forms}, {name: FORMS[name][1] for name in forms}, turns)
 
 
+def mixtures(turns: int) -> None:
+    """Writing with experts in few bits against bf16."""
+    models = {}
+    for scheme in ("bf16", *SCHEMES):
+        models[scheme] = initialise(Decoder(MIXTURE), 0).to(torch.bfloat16).eval()
+        if scheme in SCHEMES:
+            quantise_model(models[scheme], scheme)
+        size = sum(tensor.nbytes for tensor in (*models[scheme].parameters(), *models[scheme].buffers()))
+        print(f"{scheme}: {size / 1e6:.0f} MB")
+    found = speeds(models, prompt=128, new=32, turns=turns)
+    for name, one in found.models.items():
+        ratios = [statistics.median(of) for of in (one.decode_ratios, one.prefill_ratios)]
+        print(
+            f"  {name:<6}{one.decode:7.1f} tok/s written ({ratios[0]:.2f}), {one.prefill:7.0f} read ({ratios[1]:.2f})"
+        )
+    if found.beside_other_work:
+        print("beside other work: take the ratios only")
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,8 +213,11 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--half", action="store_true")
     parser.add_argument("--products", action="store_true")
+    parser.add_argument("--experts", action="store_true")
     wanted = parser.parse_args()
-    if wanted.products:
+    if wanted.experts:
+        mixtures(wanted.turns)
+    elif wanted.products:
         single_products(wanted.turns, wanted.rows, wanted.forms)
     else:
         whole_models(wanted)

@@ -19,7 +19,7 @@ from luhuo.core.errors import LuhuoError
 from luhuo.model.config import MoEConfig
 from luhuo.model.grid import Grid, dense
 from luhuo.model.load import load_decoder
-from luhuo.model.quantised_stack import QuantisedStack
+from luhuo.model.quantised_experts import QuantisedMatrices
 from luhuo.model.save import save
 from tests.compress_cases import calibration_text, divergence, quantised, report_of
 from tests.small_chat import small_model
@@ -44,8 +44,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mixture(tmp_path_factory.mktemp("mixture") / "model")
 
 
-def stacks_in(folder: Path) -> list[QuantisedStack]:
-    return [module for module in load_decoder(folder, "auto", "cpu").modules() if isinstance(module, QuantisedStack)]
+def stacks_in(folder: Path) -> list[QuantisedMatrices]:
+    return [
+        module for module in load_decoder(folder, "auto", "cpu").modules() if isinstance(module, QuantisedMatrices)
+    ]
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq", "awq", "awq_gptq"])
@@ -79,7 +81,7 @@ def test_an_experts_inputs_are_the_tokens_it_is_sent(plain: Path, tmp_path: Path
         _, chosen, _ = mlp.router(x)  # type: ignore[union-attr, operator]
     with Walk(plain, ids, tmp_path / "walk") as walk:
         step = next(iter(walk))
-        for name, weight in step.stacks.items():
+        for name, weight in step.expert_matrices.items():
             moments = {expert: SecondMoment(weight.shape[2]) for expert in range(EXPERTS)}
             step.collect_of_experts(name, moments)
             for expert, moment in moments.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from luhuo.core.errors import LuhuoError
 from luhuo.inference.engine import Engine
 from luhuo.inference.sampling import Sampling
 from luhuo.kernels import low_bit
@@ -23,8 +25,9 @@ from luhuo.model.initialise import initialise
 from luhuo.model.load import load_decoder
 from luhuo.model.moe import Experts, grouped_linear
 from luhuo.model.quantised import quantise_model, round_like
-from luhuo.model.quantised_stack import QuantisedStack
+from luhuo.model.quantised_experts import QuantisedMatrices
 from luhuo.model.save import save
+from luhuo.train.expert_parallel import divide_experts
 from tests.test_model_quantised import awq, gptq
 
 EXPERTS = 5
@@ -59,9 +62,9 @@ def logits(model: Decoder) -> Tensor:
         return model(ids).float()
 
 
-def stack_of(model: Decoder, name: str) -> QuantisedStack:
+def stack_of(model: Decoder, name: str) -> QuantisedMatrices:
     found = model.get_submodule(name)
-    assert isinstance(found, QuantisedStack)
+    assert isinstance(found, QuantisedMatrices)
     return found
 
 
@@ -109,6 +112,13 @@ def test_slopes_go_through_experts_in_few_bits() -> None:
     stack.grouped(found.requires_grad_(True), counts).backward(slope)
     grouped_linear(expected.requires_grad_(True), stack.dense(torch.float32), counts).backward(slope)
     torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_experts_in_few_bits_are_not_divided_among_processes() -> None:
+    few = mixture()
+    quantise_model(few, "int8")
+    with pytest.raises(LuhuoError, match="few bits are not divided"):
+        divide_experts(few, SimpleNamespace(sizes={"ep": 2, "tp": 1}))  # type: ignore[arg-type]
 
 
 def test_the_engine_writes_with_experts_in_few_bits(plain_products: None) -> None:

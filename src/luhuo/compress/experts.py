@@ -27,23 +27,23 @@ Round = Callable[[Tensor, Tensor, float], Rounded]
 
 
 def round_experts(step: Step, grid: Grid, round_one: Round | None) -> list[dict[str, Any]]:
-    """Round all experts' matrices of a block; what is told of each stack of them. `round_one` None: to the nearest."""
+    """Round all experts' matrices of a block; what is told of each parameter. `round_one` None: to the nearest."""
     told = []
-    for name, matrices in step.stacks.items():
+    for name, matrices in step.expert_matrices.items():
         row = {"name": f"{step.name}.{name}", "shape": list(matrices.shape), "bits": grid.bits, "group": grid.group}
         if round_one is None:
             rounded = [rtn(weight, grid) for weight in matrices.detach()]
         else:
             rounded, errors = _by_inputs(step, name, grid, round_one)
             row |= {"error": sum(errors) / max(1, len(errors)), "unseen": len(rounded) - len(errors)}
-        step.put_stack(name, joined_rows(rounded))
+        step.put_matrices(name, joined_rows(rounded))
         told.append(row)
     return told
 
 
 def _by_inputs(step: Step, name: str, grid: Grid, round_one: Round) -> tuple[list[Rounded], list[float]]:
-    """The experts' matrices in a stack on their grids, and the errors of those that a token reached."""
-    matrices = step.stacks[name].detach()
+    """The experts' matrices in a parameter on their grids, and the errors of those that a token reached."""
+    matrices = step.expert_matrices[name].detach()
     columns = matrices.shape[2]
     lot = experts_at_once(columns)
     rounded, errors = [], []

@@ -56,7 +56,7 @@ def matrices_of(walk: Walk) -> dict[str, tuple[int, int]]:
     }
 
 
-def stacks_of(walk: Walk) -> dict[str, int]:
+def experts_of(walk: Walk) -> dict[str, int]:
     """Numbers in the matrices of experts that may be rounded, by the names of the parameters."""
     return {name: p.numel() for name, p in walk.model.named_parameters() if walk.experts(name)}
 
@@ -79,7 +79,7 @@ def size_besides(walk: Walk) -> int:
 
 def average_bits(walk: Walk, grids: Mapping[str, Grid | None]) -> float:
     """Bits of a weight in the blocks' matrices, where those without a grid have 16."""
-    elements = {name: rows * columns for name, (rows, columns) in matrices_of(walk).items()} | stacks_of(walk)
+    elements = {name: rows * columns for name, (rows, columns) in matrices_of(walk).items()} | experts_of(walk)
     found = sum(count * (grid.bits if (grid := grids[name]) else WHOLE) for name, count in elements.items())
     return found / sum(elements.values())
 

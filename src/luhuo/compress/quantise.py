@@ -17,7 +17,7 @@ from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_bl
 from luhuo.compress.experts import experts_at_once, round_experts
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
-from luhuo.compress.mixed_bits import average_bits, chosen_bits, matrices_of, size_besides, size_like, stacks_of
+from luhuo.compress.mixed_bits import average_bits, chosen_bits, experts_of, matrices_of, size_besides, size_like
 from luhuo.compress.outer import outer
 from luhuo.compress.quantise_stage import EIGHT_BITS
 from luhuo.compress.rtn import rtn
@@ -55,7 +55,7 @@ def quantise(stage: QuantizeStage, out: Workspace) -> None:
         grids = _grids(stage, walk, grid, scratch, out)
         for step in walk:
             rows = _block(stage, step, {name: grids[f"{step.name}.{name}"] for name in step.matrices})
-            if any(grids[f"{step.name}.{name}"] for name in step.stacks):
+            if any(grids[f"{step.name}.{name}"] for name in step.expert_matrices):
                 rows += round_experts(step, grid, _of_experts(stage, grid))
             step.notes["matrices"] = rows
         write_model(walk, out.path, walk.finished() | besides)
@@ -86,8 +86,7 @@ def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
 
 def _grids(stage: QuantizeStage, walk: Walk, grid: Grid, scratch: Path, out: Workspace) -> dict[str, Grid | None]:
     """The grid of each matrix, by its name in the model; None: it stays as it is."""
-    stacks = stacks_of(walk)
-    kept = dict.fromkeys(stacks, None if stage.mixed or stage.method in EIGHT_BITS else grid)
+    kept = dict.fromkeys(experts_of(walk), None if stage.mixed or stage.method in EIGHT_BITS else grid)
     if walk.config.moe is not None and not any(kept.values()):
         say(tr("The experts' matrices stay as they are.", "专家的矩阵保持原样。"))
     if not stage.mixed:

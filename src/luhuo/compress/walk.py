@@ -30,7 +30,7 @@ from luhuo.model.families.links import Link
 from luhuo.model.layers import Context, Linear
 from luhuo.model.load import read_tokenizer, read_values
 from luhuo.model.matrices import Kept
-from luhuo.model.moe import Experts, Stack, grouped_linear, ranges
+from luhuo.model.moe import ExpertMatrices, Experts, grouped_linear, ranges
 from luhuo.model.packed import unpacked
 from luhuo.model.quantised import Rounded
 from luhuo.model.quantised_files import RoundedWeights
@@ -69,7 +69,7 @@ class Step:
         return {name: module for name, module in self.block.named_modules() if type(module) is Linear}
 
     @property
-    def stacks(self) -> dict[str, nn.Parameter]:
+    def expert_matrices(self) -> dict[str, nn.Parameter]:
         """The block's matrices of experts (experts, rows, columns) by their names in it, but for those of families
         that publish them as one tensor, which no layout of few bits has."""
         found = {}
@@ -80,9 +80,9 @@ class Step:
         return found
 
     def collect_of_experts(self, name: str, collectors: Mapping[int, Collector]) -> None:
-        """Show the inputs of some experts' matrices in the stack `name`, over all sequences, to their collectors."""
+        """Show the inputs of some experts' matrices in parameter `name` to their collectors, over all sequences."""
         owner, _, kind = name.rpartition(".")
-        experts, matrices = self.block.get_submodule(owner), self.stacks[name]
+        experts, matrices = self.block.get_submodule(owner), self.expert_matrices[name]
         delattr(experts, kind)
         setattr(experts, kind, _Shown(matrices, collectors))
         try:
@@ -126,9 +126,9 @@ class Step:
         self.matrices[name].weight.copy_(dense_of(kept.value))
 
     @torch.no_grad()
-    def put_stack(self, name: str, rounded: Rounded) -> None:
+    def put_matrices(self, name: str, rounded: Rounded) -> None:
         """Put what the matrices of experts have become, their rows one expert after the other, in their place."""
-        matrices = self.stacks[name]
+        matrices = self.expert_matrices[name]
         self.changed[name] = Kept(rounded)
         matrices.copy_(dense_of(rounded).view_as(matrices))
 
@@ -302,7 +302,7 @@ class Walk:
         return [read_notes(self.part(index)) for index in range(len(self.model.blocks))]
 
 
-class _Shown(Stack):
+class _Shown(ExpertMatrices):
     """Stands in the place of experts' matrices and shows their inputs to collectors."""
 
     def __init__(self, matrices: nn.Parameter, collectors: Mapping[int, Collector]) -> None:

@@ -20,13 +20,13 @@ from luhuo.model.quantised import (
     Rounded,
     bits_of,
     group_of,
-    is_stack,
+    is_of_experts,
     joined_rows,
     put,
-    put_stack,
+    put_matrices,
     round_matrices,
 )
-from luhuo.model.quantised_stack import QuantisedStack
+from luhuo.model.quantised_experts import QuantisedMatrices
 
 
 class Source(Protocol):
@@ -80,7 +80,7 @@ class Keeper:
         if bits is None:
             return False
         inside = link.ours.startswith("blocks.")
-        experts = len(self.model.get_parameter(link.ours)) if is_stack(link.ours, self.model) else None
+        experts = len(self.model.get_parameter(link.ours)) if is_of_experts(link.ours, self.model) else None
         if inside and self._put_as_published(link, names, experts):
             return True
         if inside and self.bits is None:
@@ -124,7 +124,7 @@ class Keeper:
         parts = zip(floats.values.chunk(experts or 1), floats.scale.chunk(experts or 1), strict=True)
         packed = [pack(values, scale, bits=8, group=group) for values, scale in parts]
         if experts:
-            put_stack(self.model, name, QuantisedStack(packed))
+            put_matrices(self.model, name, QuantisedMatrices(packed))
         else:
             self._place(name, QuantisedLinear(packed[0]))
 

@@ -89,7 +89,7 @@ def _sparsemixer(logits: Tensor, moe: MoEConfig) -> tuple[Tensor, Tensor, Tensor
     return torch.cat(weights, 1) * moe.scale, torch.cat(chosen, 1), torch.softmax(logits, -1)
 
 
-class Stack(nn.Module):
+class ExpertMatrices(nn.Module):
     """Matrices (rows, columns) of equal shape, one for each expert, that stand in the place of a parameter."""
 
     @abc.abstractmethod
@@ -102,10 +102,10 @@ class Stack(nn.Module):
 
 
 class Experts(nn.Module):
-    """The routed experts: gated MLPs, one behind the other in three-dimensional parameters or `Stack`s."""
+    """The routed experts: gated MLPs, one behind the other in three-dimensional parameters or `ExpertMatrices`s."""
 
-    gate_up: nn.Parameter | Stack
-    down: nn.Parameter | Stack
+    gate_up: nn.Parameter | ExpertMatrices
+    down: nn.Parameter | ExpertMatrices
 
     def __init__(self, config: ModelConfig, moe: MoEConfig) -> None:
         super().__init__()
@@ -171,8 +171,8 @@ class _Spread(torch.autograd.Function):
         return slope, None, None, None
 
 
-def _grouped(x: Tensor, matrices: Tensor | Stack, counts: Tensor) -> Tensor:
-    return matrices.grouped(x, counts) if isinstance(matrices, Stack) else grouped_linear(x, matrices, counts)
+def _grouped(x: Tensor, matrices: Tensor | ExpertMatrices, counts: Tensor) -> Tensor:
+    return matrices.grouped(x, counts) if isinstance(matrices, ExpertMatrices) else grouped_linear(x, matrices, counts)
 
 
 def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:

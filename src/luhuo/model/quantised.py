@@ -18,7 +18,7 @@ from luhuo.kernels.packed import Bits, Packed, Width, pack
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import Linear
 from luhuo.model.moe import Experts
-from luhuo.model.quantised_stack import QuantisedStack
+from luhuo.model.quantised_experts import QuantisedMatrices
 
 SCHEMES: dict[str, Bits] = {"int8": 8, "int4": 4}
 """Bits of the blocks' matrices, by the name given as a dtype."""
@@ -104,13 +104,13 @@ class Rounded:
         bits = 8 if self.bits == 8 else 4
         return pack(self.q, self.scale, self.low, bits=bits, group=self.group, order=self.order)
 
-    def stack(self, experts: int) -> QuantisedStack:
+    def matrices(self, experts: int) -> QuantisedMatrices:
         """The matrices of so many experts as the kernels want them."""
         rows = len(self.q) // experts
         lows = [None] * experts if self.low is None else self.low.split(rows)
         parts = zip(self.q.split(rows), self.scale.split(rows), lows, strict=True)
         each = [replace(self, q=q, scale=scale, low=low).packed() for q, scale, low in parts]
-        return QuantisedStack(each, self.bits)
+        return QuantisedMatrices(each, self.bits)
 
     def in_bits(self, bits: Width) -> Rounded | None:
         """The matrix, if it takes at most so many bits."""
@@ -160,10 +160,10 @@ def bits_of(name: str, model: nn.Module, bits: Bits) -> Bits | None:
         return None
     if kind == "weight":
         return bits if type(model.get_submodule(owner)) is Linear else None
-    return bits if is_stack(name, model) else None
+    return bits if is_of_experts(name, model) else None
 
 
-def is_stack(name: str, model: nn.Module) -> bool:
+def is_of_experts(name: str, model: nn.Module) -> bool:
     """Whether a parameter of this name holds a matrix for each expert."""
     owner, _, kind = name.rpartition(".")
     return kind in ("gate_up", "down") and type(model.get_submodule(owner)) is Experts
@@ -176,20 +176,20 @@ def put(model: nn.Module, name: str, rounded: Rounded, dtype: torch.dtype) -> No
         delattr(model, name)
         setattr(model, name, QuantisedEmbedding(rounded.packed(), dtype))
         return
-    if is_stack(name, model):
-        put_stack(model, name, rounded.stack(len(model.get_parameter(name))))
+    if is_of_experts(name, model):
+        put_matrices(model, name, rounded.matrices(len(model.get_parameter(name))))
         return
     parent, _, child = owner.rpartition(".")
     bias = getattr(model.get_submodule(owner), "bias", None)
     setattr(model.get_submodule(parent), child, QuantisedLinear(rounded.packed(), bias, rounded.bits))
 
 
-def put_stack(model: nn.Module, name: str, stack: QuantisedStack) -> None:
+def put_matrices(model: nn.Module, name: str, matrices: QuantisedMatrices) -> None:
     """Put experts' matrices in the place of the parameter `name` of a model."""
     owner, _, kind = name.rpartition(".")
     experts = model.get_submodule(owner)
     delattr(experts, kind)
-    setattr(experts, kind, stack)
+    setattr(experts, kind, matrices)
 
 
 def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> None:
@@ -208,6 +208,6 @@ def quantise_model(model: nn.Module, scheme: str, group: int | None = None) -> N
 def round_like(model: nn.Module, rounded: nn.Module) -> None:
     """Give a model of floats the numbers that another, of the same weights in few bits, computes with."""
     for name, module in rounded.named_modules():
-        if isinstance(module, QuantisedLinear | QuantisedStack):
-            own = isinstance(module, QuantisedEmbedding | QuantisedStack)
+        if isinstance(module, QuantisedLinear | QuantisedMatrices):
+            own = isinstance(module, QuantisedEmbedding | QuantisedMatrices)
             model.get_parameter(name if own else f"{name}.weight").copy_(module.dense(torch.float32))

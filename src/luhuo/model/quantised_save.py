@@ -28,7 +28,7 @@ from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.matrices import Activations, Float8, Kept
 from luhuo.model.quantised import QuantisedLinear, Rounded, joined_rows
 from luhuo.model.quantised_bitsandbytes import bitsandbytes_config, of_bitsandbytes
-from luhuo.model.quantised_stack import QuantisedStack
+from luhuo.model.quantised_experts import QuantisedMatrices
 from luhuo.model.words import to_words
 
 PACKED, INTEGERS, FLOATS, NAIVE = "pack-quantized", "int-quantized", "float-quantized", "naive-quantized"
@@ -37,13 +37,13 @@ NORM = re.compile(r"norm[^.]*\.weight$")
 """Weights in the blocks that are no matrices."""
 
 
-Rewritable = QuantisedLinear | EightBitLinear | QuantisedStack
+Rewritable = QuantisedLinear | EightBitLinear | QuantisedMatrices
 """What is written with the numbers it has."""
 
 
 def has_rounded(model: nn.Module) -> bool:
     """Whether any matrix of a model is no parameter."""
-    return any(isinstance(module, KeptLinear | QuantisedStack) for module in model.modules())
+    return any(isinstance(module, KeptLinear | QuantisedMatrices) for module in model.modules())
 
 
 def kept_of(model: nn.Module, config: Any) -> Mapping[str, Kept]:
@@ -57,7 +57,7 @@ def kept_of(model: nn.Module, config: Any) -> Mapping[str, Kept]:
         if not isinstance(module, Rewritable) or not link.ours.startswith("blocks."):
             continue
         tiles = not isinstance(module, EightBitLinear) and module.floats and module.group < module.columns
-        if not tiles and (link.experts or not isinstance(module, QuantisedStack)):
+        if not tiles and (link.experts or not isinstance(module, QuantisedMatrices)):
             found[link.ours] = module
     return _Unpacked(found)
 
@@ -83,7 +83,8 @@ def kept_in(module: Rewritable) -> Kept:
         group = -(-module.columns // 8) * 8
         rounded = Rounded(eight.weight, eight.scale[:, None], None, 8, group)
         return Kept(rounded, Activations("int", eight.input_scale, eight.threshold))
-    several = [module.matrix(i) for i in range(len(module))] if isinstance(module, QuantisedStack) else [module.matrix]
+    of_experts = isinstance(module, QuantisedMatrices)
+    several = [module.matrix(expert) for expert in range(len(module))] if of_experts else [module.matrix]
     whole = joined_rows([_rounded(matrix, module.width) for matrix in several])
     return Kept(Float8(whole.q.view(torch.float8_e4m3fn), whole.scale) if module.floats else whole)
 
@@ -109,7 +110,7 @@ def published_rounded(model: nn.Module, config: Any) -> Iterator[tuple[str, Tens
         module = modules.get(link.ours.removesuffix(".weight"))
         if link.ours in kept:
             yield from published(link, kept[link.ours])
-        elif isinstance(module, KeptLinear | QuantisedStack):
+        elif isinstance(module, KeptLinear | QuantisedMatrices):
             yield from published(link, Kept(module.dense(dtype)))
         else:
             yield from published(link, Kept(tensors[link.ours]))

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
-from luhuo.model.moe import Experts, grouped_linear
+from luhuo.model.moe import ExpertMatrices, Experts, grouped_linear
 from luhuo.train.mesh import Mesh
 from luhuo.train.pieces import Member, Split, local
 from luhuo.train.tensor_parallel import copied, shard, summed
@@ -34,7 +34,7 @@ class SharedExperts(Experts):
         if self.beside.count > 1:
             x, weights = copied(x, self.beside), copied(weights, self.beside)
         flat = chosen.flatten()
-        own = len(local(self.gate_up))
+        own = len(_mine(self.gate_up))
         order = flat.argsort(stable=True)
         order = order[flat[order] // own % self.beside.count == self.beside.index]
         experts = flat[order]
@@ -62,8 +62,13 @@ class SharedExperts(Experts):
     def _answered(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Answers of this process's experts: the first counts[0] rows are the first one's, and so on."""
         kinds = torch.arange(len(counts), device=rows.device).repeat_interleave(counts)
-        inner = _biased(grouped_linear(rows, local(self.gate_up), counts), self.gate_up_bias, kinds)
-        return _biased(grouped_linear(self._activated(inner), local(self.down), counts), self.down_bias, kinds)
+        inner = _biased(grouped_linear(rows, _mine(self.gate_up), counts), self.gate_up_bias, kinds)
+        return _biased(grouped_linear(self._activated(inner), _mine(self.down), counts), self.down_bias, kinds)
+
+
+def _mine(matrices: Tensor | ExpertMatrices) -> Tensor:
+    assert isinstance(matrices, Tensor)  # `divide_experts` refuses others
+    return local(matrices)
 
 
 def _biased(x: Tensor, bias: Tensor | None, kinds: Tensor) -> Tensor:
@@ -110,6 +115,12 @@ def divide_experts(model: nn.Module, mesh: Mesh) -> dict[str, Split]:
         )
     splits: dict[str, Split] = {}
     for name, module in layers:
+        if isinstance(module.gate_up, ExpertMatrices):
+            raise LuhuoError(
+                tr("Experts in few bits are not divided among processes.", "低位数的专家不能在进程间切分。"),
+                where="parallel, adapter.base",
+                fix="adapter.base=bf16",
+            )
         experts = len(module.gate_up)
         if experts % count:
             raise LuhuoError(

@@ -1,4 +1,4 @@
-"""Experts whose matrices are kept in 8 or 4 bits: a stack in the place of a parameter of three dimensions."""
+"""Experts whose matrices are kept in 8 or 4 bits, in the place of a parameter of three dimensions."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torch import Tensor
 
 from luhuo.kernels.low_bit import dense, product
 from luhuo.kernels.packed import Bits, Packed, Width
-from luhuo.model.moe import Stack, ranges
+from luhuo.model.moe import ExpertMatrices, ranges
 
 
 class _Product(torch.autograd.Function):
     """Products with the experts' matrices, which are made dense again for the gradient of x, one at a time."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stack: QuantisedStack, counts: list[int]) -> Tensor:
-        ctx.stack, ctx.counts = stack, counts
-        return stack.multiply(x, counts)
+    def forward(ctx: Any, x: Tensor, held: QuantisedMatrices, counts: list[int]) -> Tensor:
+        ctx.held, ctx.counts = held, counts
+        return held.multiply(x, counts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        stack: QuantisedStack = ctx.stack
+        held: QuantisedMatrices = ctx.held
         gradient = gradients[0]
-        slope = gradient.new_empty(len(gradient), stack.columns)
+        slope = gradient.new_empty(len(gradient), held.columns)
         for expert, a, b in ranges(ctx.counts):
-            slope[a:b] = gradient[a:b] @ dense(stack.matrix(expert), gradient.dtype)
+            slope[a:b] = gradient[a:b] @ dense(held.matrix(expert), gradient.dtype)
         return slope, None, None
 
 
-class QuantisedStack(Stack):
+class QuantisedMatrices(ExpertMatrices):
     """One packed matrix for each expert. Experts begin at whole units of rows, whatever number of rows they have."""
 
     packed: Tensor
