@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--keep", type=float, default=0.5, help="share of heads and channels that stays")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate after pruning")
+    parser.add_argument("--rate", type=float, default=3e-4, help="peak learning rate after pruning")
     parser.add_argument("--test-sequences", type=int, default=128)
     parser.add_argument("--turns", type=int, default=7)
     given = parser.parse_args()
