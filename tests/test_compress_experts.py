@@ -12,9 +12,11 @@ from torch import Tensor
 import luhuo.compress.experts as experts_module
 import luhuo.compress.quantise as quantise_module
 from luhuo.compress.calibration import sequences
-from luhuo.compress.gptq import gptq
+from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.prune.stages import PruneStage
 from luhuo.compress.walk import Walk
+from luhuo.core.artifact import produce
 from luhuo.core.errors import LuhuoError
 from luhuo.model.config import MoEConfig
 from luhuo.model.grid import Grid, dense
@@ -175,3 +177,59 @@ def test_experts_that_are_published_as_one_tensor_stay_as_they_are(tmp_path: Pat
     before, after = (load_decoder(folder, "fp32", "cpu").get_parameter(SECOND) for folder in (model, out))
     assert torch.equal(before, after)
     assert not [row for row in report_of(out) if "experts" in row["name"]]
+
+
+def pruned(model: Path, out: Path, **fields: Any) -> Path:
+    settings = {"model": str(model), "data": str(calibration_text(out.parent)), "sequences": 6, "length": 48}
+    if fields["method"] == "magnitude":
+        settings = {"model": str(model)}
+    produce("prune", PruneStage.parse(settings | {"threads": 1} | fields), out)
+    return out
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("how", [{"sparsity": 0.5}, {"pattern": "2:4"}])
+def test_half_of_each_experts_weights_go(plain: Path, tmp_path: Path, method: str, how: dict[str, Any]) -> None:
+    out = pruned(plain, tmp_path / "out", method=method, **how)
+    model = load_decoder(out, "fp32", "cpu")
+    for name in (FIRST, SECOND):
+        for weight in model.get_parameter(name):
+            assert (weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
+            if "pattern" in how:
+                assert int((weight.unflatten(1, (-1, 4)) != 0).sum(-1).max()) == 2
+    rows = {row["name"]: row for row in report_of(out)}
+    assert rows[FIRST]["sparsity"] == pytest.approx(0.5, abs=0.01) and ("error" in rows[FIRST]) == (
+        method == "sparsegpt"
+    )
+
+
+def test_what_each_method_takes_of_the_experts_outputs(plain: Path, tmp_path: Path) -> None:
+    """The error of the first block's first matrices on the tokens they are sent: each method better than the last."""
+    model = load_decoder(plain, "fp32", "cpu")
+    ids = sequences(str(calibration_text(tmp_path)), model.tokenizer, 40, 48)  # type: ignore[arg-type]
+    with Walk(plain, ids, tmp_path / "walk") as walk:
+        step = next(iter(walk))
+        seen = {expert: SecondMoment(64) for expert in range(EXPERTS)}
+        step.collect_of_experts("mlp.experts.gate_up", seen)
+    whole, errors = model.get_parameter(FIRST).detach(), []
+    for method in ("magnitude", "wanda", "sparsegpt"):
+        more = {} if method == "magnitude" else {"sequences": 40}
+        out = pruned(plain, tmp_path / method, method=method, sparsity=0.5, **more)
+        found = load_decoder(out, "fp32", "cpu").get_parameter(FIRST).detach()
+        errors.append(sum(relative_error(whole[e], found[e], one.moment) for e, one in seen.items()) / EXPERTS)
+    assert errors[2] < errors[1] < errors[0]
+
+
+def test_experts_are_pruned_and_rounded_in_one_pass(plain: Path, tmp_path: Path) -> None:
+    out = pruned(plain, tmp_path / "out", method="sparsegpt", sparsity=0.5, bits=4, group=8)
+    assert len(stacks_in(out)) == 4
+    found = load_decoder(out, "fp32", "cpu").get_parameter(SECOND)
+    assert (found == 0).float().mean() > 0.49
+
+
+def test_one_threshold_for_all_counts_the_experts_too(plain: Path, tmp_path: Path) -> None:
+    out = pruned(plain, tmp_path / "out", method="magnitude", sparsity=0.5, scope="global")
+    model = load_decoder(out, "fp32", "cpu")
+    kept = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.dim() > 1 and "router" not in n]
+    zeros = sum(int((p == 0).sum()) for p in kept)
+    assert zeros / sum(p.numel() for p in kept) == pytest.approx(0.5, abs=0.001)

@@ -1,4 +1,4 @@
-"""The experts' matrices of a block, each rounded for the tokens that the router sends to it.
+"""The experts' matrices of a block, each changed for the tokens that the router sends to it.
 
 They are gone through after the block's other matrices, and the second ones after the first, so that each is rounded
 for what the rounded ones before it give. An expert that no token of the calibration text reaches is rounded to the
@@ -7,13 +7,13 @@ nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from luhuo.compress.gptq import relative_error
-from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.inputs import Collector, SecondMoment
 from luhuo.compress.rtn import rtn
 from luhuo.compress.walk import Step
 from luhuo.model.grid import Grid, dense
@@ -22,6 +22,7 @@ from luhuo.model.quantised import Rounded, joined_rows
 MOMENT_BYTES = 1_000_000_000
 """Second moments that are in memory at once; the text goes through the block once for each lot of experts."""
 
+Kind = TypeVar("Kind", bound=Collector)
 Round = Callable[[Tensor, Tensor, float], Rounded]
 """A matrix (rows, columns), the second moment of its inputs, and how much more of them there should be (1: enough)."""
 
@@ -36,28 +37,35 @@ def round_experts(step: Step, grid: Grid, round_one: Round | None) -> list[dict[
         else:
             rounded, errors = _by_inputs(step, name, grid, round_one)
             row |= {"error": sum(errors) / max(1, len(errors)), "unseen": len(rounded) - len(errors)}
-        step.put_matrices(name, joined_rows(rounded))
+        step.put_experts(name, joined_rows(rounded))
         told.append(row)
     return told
 
 
 def _by_inputs(step: Step, name: str, grid: Grid, round_one: Round) -> tuple[list[Rounded], list[float]]:
     """The experts' matrices in a parameter on their grids, and the errors of those that a token reached."""
-    matrices = step.expert_matrices[name].detach()
-    columns = matrices.shape[2]
-    lot = experts_at_once(columns)
     rounded, errors = [], []
-    for start in range(0, len(matrices), lot):
-        moments = {expert: SecondMoment(columns) for expert in range(start, min(start + lot, len(matrices)))}
-        step.collect_of_experts(name, moments)
-        for expert, moment in moments.items():
-            weight = matrices[expert].clone()
-            if not moment.count:
-                rounded.append(rtn(weight, grid))
-                continue
-            rounded.append(round_one(weight, moment.moment, max(1.0, columns / moment.count)))
-            errors.append(relative_error(weight, dense(rounded[-1]), moment.moment))
+    for weight, seen in with_inputs(step, name, SecondMoment):
+        if not seen.count:
+            rounded.append(rtn(weight, grid))
+            continue
+        rounded.append(round_one(weight, seen.moment, max(1.0, weight.shape[1] / seen.count)))
+        errors.append(relative_error(weight, dense(rounded[-1]), seen.moment))
     return rounded, errors
+
+
+def with_inputs(step: Step, name: str, kind: Callable[[int], Kind]) -> Iterator[tuple[Tensor, Kind]]:
+    """Each expert's matrix (rows, columns) in a parameter, and what a collector saw of its inputs.
+
+    The parameter may be changed when all were given, not before.
+    """
+    matrices = step.expert_matrices[name].detach()
+    lot = experts_at_once(matrices.shape[2])
+    for start in range(0, len(matrices), lot):
+        seen = {expert: kind(matrices.shape[2]) for expert in range(start, min(start + lot, len(matrices)))}
+        step.collect_of_experts(name, seen)
+        for expert, collector in seen.items():
+            yield matrices[expert].clone(), collector
 
 
 def experts_at_once(columns: int) -> int:

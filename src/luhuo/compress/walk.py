@@ -126,11 +126,12 @@ class Step:
         self.matrices[name].weight.copy_(dense_of(kept.value))
 
     @torch.no_grad()
-    def put_matrices(self, name: str, rounded: Rounded) -> None:
-        """Put what the matrices of experts have become, their rows one expert after the other, in their place."""
+    def put_experts(self, name: str, value: Tensor | Rounded) -> None:
+        """Put what the matrices of experts have become in their place: (experts, rows, columns), or their rounded
+        rows, one expert after the other."""
         matrices = self.expert_matrices[name]
-        self.changed[name] = Kept(rounded)
-        matrices.copy_(dense_of(rounded).view_as(matrices))
+        self.changed[name] = Kept(value)
+        matrices.copy_(dense_of(value).view_as(matrices))
 
     @torch.no_grad()
     def put_factors(self, name: str, factors: Factors) -> None:
