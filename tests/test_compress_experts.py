@@ -14,6 +14,7 @@ import luhuo.compress.quantise as quantise_module
 from luhuo.compress.calibration import sequences
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
+from luhuo.compress.low_rank.stage import FactoriseStage
 from luhuo.compress.prune.stages import PruneStage
 from luhuo.compress.walk import Walk
 from luhuo.core.artifact import produce
@@ -233,3 +234,20 @@ def test_one_threshold_for_all_counts_the_experts_too(plain: Path, tmp_path: Pat
     kept = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.dim() > 1 and "router" not in n]
     zeros = sum(int((p == 0).sum()) for p in kept)
     assert zeros / sum(p.numel() for p in kept) == pytest.approx(0.5, abs=0.001)
+
+
+def test_factorising_leaves_experts_whole_and_says_so(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "model": str(plain),
+        "method": "svd",
+        "ratio": 0.5,
+        "allocation": "uniform",
+        "refit": False,
+        "threads": 1,
+    }
+    produce("factorise", FactoriseStage.parse(settings), tmp_path / "out")
+    assert "experts' matrices stay" in capsys.readouterr().err
+    before, after = (load_decoder(folder, "fp32", "cpu").get_parameter(FIRST) for folder in (plain, tmp_path / "out"))
+    assert torch.equal(before, after)

@@ -15,7 +15,9 @@ from torch import Tensor
 from luhuo.compress.gptq import relative_error
 from luhuo.compress.inputs import Collector, SecondMoment
 from luhuo.compress.rtn import rtn
-from luhuo.compress.walk import Step
+from luhuo.compress.walk import Step, Walk
+from luhuo.core.language import tr
+from luhuo.core.progress import say
 from luhuo.model.grid import Grid, dense
 from luhuo.model.quantised import Rounded, joined_rows
 
@@ -66,6 +68,12 @@ def with_inputs(step: Step, name: str, kind: Callable[[int], Kind]) -> Iterator[
         step.collect_of_experts(name, seen)
         for expert, collector in seen.items():
             yield matrices[expert].clone(), collector
+
+
+def say_that_they_stay(walk: Walk) -> None:
+    """Say that the experts' matrices of a mixture stay as they are."""
+    if walk.config.moe is not None:
+        say(tr("The experts' matrices stay as they are.", "专家的矩阵保持原样。"))
 
 
 def experts_at_once(columns: int) -> int:

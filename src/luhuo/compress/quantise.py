@@ -14,7 +14,7 @@ from torch import Tensor
 from luhuo.compress.awq_blocks import awq_block, round_cut
 from luhuo.compress.calibration import drawn
 from luhuo.compress.eight_bit_blocks import fp8_block, llm_int8_block, smooth_block, w8a8_block
-from luhuo.compress.experts import experts_at_once, round_experts
+from luhuo.compress.experts import experts_at_once, round_experts, say_that_they_stay
 from luhuo.compress.gptq import gptq, relative_error
 from luhuo.compress.inputs import SecondMoment
 from luhuo.compress.mixed_bits import average_bits, chosen_bits, experts_of, matrices_of, size_besides, size_like
@@ -87,8 +87,8 @@ def grid_for(stage: QuantizeStage, walk: Walk) -> Grid:
 def _grids(stage: QuantizeStage, walk: Walk, grid: Grid, scratch: Path, out: Workspace) -> dict[str, Grid | None]:
     """The grid of each matrix, by its name in the model; None: it stays as it is."""
     kept = dict.fromkeys(experts_of(walk), None if stage.mixed or stage.method in EIGHT_BITS else grid)
-    if walk.config.moe is not None and not any(kept.values()):
-        say(tr("The experts' matrices stay as they are.", "专家的矩阵保持原样。"))
+    if not any(kept.values()):
+        say_that_they_stay(walk)
     if not stage.mixed:
         return {**dict.fromkeys(matrices_of(walk), grid), **kept}
     limit = size_like(walk, grid, stage.average_bits) if stage.average_bits is not None else 0

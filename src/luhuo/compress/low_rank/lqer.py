@@ -17,6 +17,7 @@ from luhuo.adapter.config import AdapterConfig
 from luhuo.adapter.files import save
 from luhuo.adapter.open import open_decoder
 from luhuo.compress.calibration import drawn
+from luhuo.compress.experts import say_that_they_stay
 from luhuo.compress.gptq import relative_error
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.low_rank.asvd import root_of_magnitudes
@@ -58,6 +59,7 @@ def correct(stage: LqerStage, out: Workspace) -> None:
     ):
         rounded = unpacked(files, read_values(files.where))
         _check(rounded)
+        say_that_they_stay(walk)
         spelled = {link.ours: (link, names) for link, names in matched(walk.model, walk.config, rounded)}
         for step in walk:
             for name in step.matrices:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from luhuo.compress.calibration import drawn
+from luhuo.compress.experts import say_that_they_stay
 from luhuo.compress.gptq import relative_error
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.low_rank.asvd import root_of_magnitudes
@@ -42,6 +43,7 @@ def factorise(stage: FactoriseStage, out: Workspace) -> None:
     scratch = out.path / SCRATCH
     with _walk(stage, scratch / "look", "original") as walk:
         check_memory(needed_bytes(walk), what=stage.method)
+        say_that_they_stay(walk)
         shapes = shapes_of(walk)
         ranks = uniform(shapes, stage.ratio, stage.multiple)
         if stage.allocation != "uniform":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from luhuo.compress.calibration import drawn
-from luhuo.compress.experts import with_inputs
+from luhuo.compress.experts import say_that_they_stay, with_inputs
 from luhuo.compress.inputs import Magnitudes, SecondMoment
 from luhuo.compress.mixed_bits import experts_of
 from luhuo.compress.prune.allocation import outliers, owl
@@ -25,8 +25,6 @@ from luhuo.compress.walk import Step, Walk
 from luhuo.compress.write import write_model
 from luhuo.core.atomic import write_json
 from luhuo.core.errors import LuhuoError
-from luhuo.core.language import tr
-from luhuo.core.progress import say
 from luhuo.kernels.sparsity import Pattern
 from luhuo.model.grid import Grid
 from luhuo.model.layers import Linear
@@ -104,8 +102,8 @@ class _Worker:
         if stage.scope == "global":
             self.threshold = global_threshold(lambda: _read(walk), self.target.sparsity)
         self.inputs: dict[str, Magnitudes | SecondMoment] = {}
-        if walk.config.moe is not None and not experts_of(walk):
-            say(tr("The experts' matrices stay as they are.", "专家的矩阵保持原样。"))
+        if not experts_of(walk):
+            say_that_they_stay(walk)
 
     def collected(self, step: Step) -> list[str]:
         """The names of the block's matrices, when what the method asks of their inputs has been measured."""
