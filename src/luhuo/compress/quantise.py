@@ -108,8 +108,8 @@ def needed_bytes(walk: Walk) -> int:
     moments = [
         sum(p.shape[1] ** 2 for name, p in block.named_parameters() if p.ndim == 2) for block in walk.model.blocks
     ]
-    lots = [p.shape[2] for name, p in walk.model.named_parameters() if walk.experts(name)]
-    moments += [experts_at_once(columns) * columns**2 for columns in lots]
+    widths = [p.shape[2] for name, p in walk.model.named_parameters() if walk.experts(name)]
+    moments += [experts_at_once(columns) * columns**2 for columns in widths]
     states = 0 if walk.sequences is None else walk.sequences.numel() * walk.config.hidden_size
     return 4 * (2 * max(sizes) + 3 * max(moments) + states)
 
@@ -141,7 +141,7 @@ def _of_experts(stage: QuantizeStage, grid: Grid) -> Callable[[Tensor, Tensor, f
     """How the matrices of experts are rounded, given their inputs; None: to the nearest.
 
     With fewer inputs than columns the second moment is believed the less, so that an expert is not fitted to the few
-    tokens it saw. Its columns stay in order: experts that are multiplied together share what is known of them.
+    tokens it saw. Columns stay in their places: an order by inputs would be another one for each expert.
     """
     if stage.data is None:
         return None

@@ -25,9 +25,9 @@ def needed_bytes(walk: Walk, method: str, *, whole: bool = False) -> int:
     if method in ("magnitude", "wanda"):
         found += (4 + 8 + 8) * matrix
     else:
-        lots = (walk.model.get_parameter(name).shape[2] for name in experts_of(walk))
+        widths = (walk.model.get_parameter(name).shape[2] for name in experts_of(walk))
         moments = [sum(p.shape[1] ** 2 for p in block) for block in blocks]
-        moments += [experts_at_once(columns) * columns**2 for columns in lots]
+        moments += [experts_at_once(columns) * columns**2 for columns in widths]
         found += 4 * max(moments) + 8 * FACTORED * columns**2
     return found + (4 * sum(parameters(walk.config).values()) if whole else 0)
 
