@@ -115,7 +115,8 @@ class DecodeStep:
     def __init__(self, model: Decoder) -> None:
         self._model = model
         self._cos = self._sin = torch.empty(0, model.config.head_dim)
-        self._modules: list[tuple[dict, str, nn.Module | None]] = []
+        self._owners: list[tuple[dict, str]] = []
+        self._modules: list[nn.Module | None] = []
         self._tensors: list[tuple[dict, str]] = []
         self._places: list[int] = [-1]
         self._kept: tuple[list[int], ctypes.Array[_Cache] | None] = ([], None)
@@ -193,15 +194,18 @@ class DecodeStep:
 
     def _stack(self) -> _Stack | None:
         """The table of the model, made anew if a tensor moved; None if matrices were replaced by something else."""
-        same = all(holder.get(name) is module for holder, name, module in self._modules)
-        if not same or [_place(holder.get(name)) for holder, name in self._tensors] != self._places:
+        # Asked before each step about some thousand entries: no call that can be spared.
+        if [holder.get(name) for holder, name in self._owners] != self._modules or [
+            0 if (tensor := holder.get(name)) is None else tensor.data_ptr() for holder, name in self._tensors
+        ] != self._places:
             self._look()
         return self._table
 
     def _look(self) -> None:
         """Find all modules and tensors, and describe them. Walking through a model takes as long as a short step."""
         owners = list(self._model.modules())
-        self._modules = [(one._modules, *item) for one in owners for item in one._modules.items()]
+        self._owners = [(one._modules, name) for one in owners for name in one._modules]
+        self._modules = [holder[name] for holder, name in self._owners]
         held = [part for one in owners for part in (one._parameters, one._buffers)]
         self._tensors = [(part, name) for part in held for name in part]
         self._places = [_place(part[name]) for part, name in self._tensors]
