@@ -48,7 +48,7 @@ static void brain_rows(const Matrix &m, const bf16 *x, int64_t row, float *y, in
 }
 
 // One token: rows one after the other, each read from its beginning to its end. Eight at a time kept eight streams open
-// and reached two thirds of the bandwidth of this on processors that foresee few (docs/diary.md).
+// and reached two thirds of this bandwidth on a Zen 4 (docs/diary.md).
 static void brain_rows_of_one(const Matrix &m, const bf16 *x, int64_t begin, int64_t end, float *y) {
     int64_t columns = m.columns, whole = columns & ~(int64_t)31;
     __mmask32 rest = (__mmask32)((1ull << (columns - whole)) - 1);
