@@ -28,6 +28,8 @@ UNSPACED = frozenset(("zh", "ja", "th", "lo", "km", "my", "yue", "wuu", "lzh"))
 
 BASE = np.uint64(0x9E3779B97F4A7C15)
 INVERSE = np.uint64(pow(int(BASE), -1, 1 << 64))
+FEW = 6
+"""Up to so many characters are compared with each."""
 KEPT_POWERS = 1 << 20
 """Powers up to so many characters are computed once."""
 MIX = np.uint64(0xD6E8FEB86659FD93)
@@ -72,9 +74,16 @@ class Batch:
         """Which characters have any of these bits."""
         return (self.kinds & np.uint8(bits)) != 0
 
-    def among(self, wanted: str | frozenset[str]) -> Mask:
-        """Which characters are one of these."""
-        return np.take(characters.table_of(wanted), self.codes)
+    def among(self, wanted: str | frozenset[str], places: Integers | None = None) -> Mask:
+        """Which characters are one of these; of those at `places` alone, if given."""
+        if places is not None:
+            return np.take(characters.table_of(wanted), self.codes[places])
+        if len(wanted) > FEW:
+            return np.take(characters.table_of(wanted), self.codes)
+        found = np.zeros(len(self.codes), bool)
+        for character in wanted:  # a comparison takes a tenth of a look-up
+            found |= self.codes == np.uint32(ord(character))
+        return found
 
     def per_document(self, mask: Mask) -> Integers:
         """How many characters of each document are marked."""

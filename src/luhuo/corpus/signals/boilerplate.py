@@ -49,11 +49,9 @@ def _marked(batch: Batch) -> Mask:
 def _menu(batch: Batch) -> Mask:
     """Which lines are short pieces between bars. Tables of Markdown begin with a bar, and are none."""
     lines = batch.lines
-    if not len(lines):
-        return np.zeros(0, bool)
-    bars = np.concatenate(([0], np.cumsum(batch.among(BARS), dtype=np.int64)))
-    pieces = bars[lines.ends] - bars[lines.starts] + 1
-    table = batch.among("|#`$")[lines.starts]
+    bars = np.flatnonzero(batch.among(BARS))
+    pieces = np.searchsorted(bars, lines.ends) - np.searchsorted(bars, lines.starts) + 1
+    table = batch.among("|#`$", lines.starts)
     return (pieces > PIECES) & (lines.lengths <= pieces * LONGEST_PIECE) & ~table
 
 

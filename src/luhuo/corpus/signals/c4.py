@@ -50,7 +50,7 @@ def _phrases() -> Phrases:
 
 def ends_in(batch: Batch, marks: str) -> Mask:
     """Which lines end in one of these."""
-    return batch.among(marks)[batch.lines.ends - 1] if len(batch.lines) else np.zeros(0, bool)
+    return batch.among(marks, batch.lines.ends - 1)
 
 
 def lines_with(batch: Batch, spans: Spans) -> Integers:
@@ -70,7 +70,6 @@ def _words_of(batch: Batch) -> Integers:
 def _sentences(batch: Batch) -> Integers:
     """Sentences of each document: full stops, exclamation and question marks (of "?!" the last) before a blank, a
     quotation mark or a bracket."""
-    ends = batch.among(SENTENCE_ENDS)
-    closing = batch.among(" \t\n\u00a0\u3000\"'”’)]»")
-    ends[:-1] &= closing[1:]
-    return batch.per_document(ends)
+    places = np.flatnonzero(batch.among(SENTENCE_ENDS))  # the last character is a line feed, so one follows
+    places = places[batch.among(" \t\n\u00a0\u3000\"'”’)]»", places + 1)]
+    return batch.count_of(batch.document_of(places))

@@ -47,10 +47,7 @@ def measure(batch: Batch) -> Values:
 def ended(batch: Batch) -> Mask:
     """Which lines end a sentence or a clause, whatever closes after the mark."""
     lines = batch.lines
-    if not len(lines):
-        return np.zeros(0, bool)
-    closing, marks = batch.among(CLOSING), batch.among(ENDS)
     last = lines.ends - 1
     for _ in range(MOST_CLOSING):
-        last = np.where(closing[last] & (last > lines.starts), last - 1, last)
-    return marks[last]
+        last = np.where(batch.among(CLOSING, last) & (last > lines.starts), last - 1, last)
+    return batch.among(ENDS, last)

@@ -29,7 +29,7 @@ def measure(batch: Batch) -> Values:
     count, line_count = batch.count_of(words.documents), batch.count_of(lines.documents)
     letters = np.concatenate(([0], np.cumsum(batch.of_kind(ALPHA), dtype=np.int64)))
     alphabetic = letters[words.ends] > letters[words.starts]
-    bullets = batch.among(BULLETS)[lines.starts] if len(lines) else np.zeros(0, bool)
+    bullets = batch.among(BULLETS, lines.starts)
     stop_words, different = _stop_words(batch)
     expected = EXPECTED * batch.count_of(words.documents[alphabetic])
     return {

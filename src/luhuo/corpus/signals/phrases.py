@@ -1,8 +1,9 @@
 """Finding many fixed phrases in a whole batch in one pass.
 
 A regular expression of some hundred alternatives tries each of them at each character. Here two characters (Latin
-script: four) of each phrase are its anchor; the anchors' hashes mark a small table, one numpy look-up a character
-says where a phrase may stand, and only there an expression is tried.
+script: four) of each phrase are its anchor, and the two or four behind them where the phrase goes on so far; the
+hashes of both mark small tables, one numpy look-up a character says where a phrase may stand, a second one there
+whether it goes on, and only then an expression is tried.
 
 A phrase is literal text in small letters. In Latin script it begins and ends at the borders of words; a `*` at the end
 lets the word go on ("kill*": killing), a `*` inside stands for up to 12 characters of one line.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -26,7 +27,9 @@ from luhuo.corpus.signals.characters import Codes
 
 TABLE = 1 << 16
 LATIN, OTHER = 4, 2
-"""Characters of an anchor."""
+"""Characters of an anchor; a long one has twice as many."""
+SHORT, LONG = 1, 2
+"""Bits of a table: an anchor begins with this, a long one does."""
 FREQUENT = " etaoinshrdlucmfwypvbgkjqxz"
 GAP = r"[^\n]{0,12}?"
 FACTORS = tuple(np.uint32(f) for f in (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F))
@@ -38,10 +41,13 @@ class Phrases:
     def __init__(self, groups: Mapping[str, Sequence[str]]) -> None:
         self.groups = tuple(groups)
         written = [(phrase, number) for number, name in enumerate(self.groups) for phrase in groups[name]]
-        self.tables = {size: np.zeros(TABLE, bool) for size in (LATIN, OTHER)}
+        self.begins = {size: np.zeros(TABLE, np.uint8) for size in (LATIN, OTHER)}
+        self.goes_on = {size: np.zeros(TABLE, bool) for size in (LATIN, OTHER)}
         self.by_anchor: dict[str, list[tuple[int, int, re.Pattern[str]]]] = {}
         for phrase, group in written:
-            choices = _anchors(phrase)
+            literal = phrase.partition("*")[0]  # no anchor may lie behind a gap
+            size = LATIN if literal.isascii() else OTHER
+            choices = _anchors(literal, size)
             if not choices:
                 raise LuhuoError(
                     tr("This phrase is too short to be looked for.", "这个短语太短，无法查找。"),
@@ -50,21 +56,21 @@ class Phrases:
                 )
             anchor, place = max(choices, key=lambda choice: (_rarity(choice[0]), -choice[1]))
             self.by_anchor.setdefault(anchor, []).append((group, place, _expression(phrase)))
-            codes = np.array([ord(c) for c in anchor], np.uint32)
-            self.tables[len(anchor)][_slots(codes, len(anchor))] = True
+            slots = _slots(np.array([ord(c) for c in anchor], np.uint32), size)
+            if len(anchor) > size:
+                self.begins[size][slots[0]] |= LONG
+                self.goes_on[size][slots[size]] = True
+            else:
+                self.begins[size][slots[0]] |= SHORT
 
     def find(self, batch: Batch) -> tuple[Spans, Integers]:
         """Spans of the phrases found, in order of their starts, and the number of each one's group. Phrases of one
         group do not overlap: the one that begins first counts, of two the longer."""
         text = batch.lowered
         found: list[tuple[int, int, int]] = []
-        for size, table in self.tables.items():
-            if not table.any() or len(batch.codes) < size:
-                continue
-            if size not in batch.slots:
-                batch.slots[size] = _slots(batch.lower, size)
-            for place in np.flatnonzero(np.take(table, batch.slots[size])).tolist():
-                for group, offset, expression in self.by_anchor.get(text[place : place + size], ()):
+        for length, places in self._candidates(batch):
+            for place in places:
+                for group, offset, expression in self.by_anchor.get(text[place : place + length], ()):
                     match = expression.match(text, place - offset) if place >= offset else None
                     if match:
                         found.append((match.start(), -match.end(), group))
@@ -76,12 +82,27 @@ class Phrases:
         rows = np.array(kept, np.int64).reshape(-1, 3)
         return Spans(rows[:, 0], rows[:, 1], batch.document_of(rows[:, 0])), rows[:, 2]
 
+    def _candidates(self, batch: Batch) -> Iterator[tuple[int, list[int]]]:
+        """Lengths of anchors, and where one of that length may stand."""
+        for size, table in self.begins.items():
+            if not table.any() or len(batch.codes) < size:
+                continue
+            if size not in batch.slots:
+                batch.slots[size] = _slots(batch.lower, size)
+            slots = batch.slots[size]
+            marks = np.take(table, slots)
+            places = np.flatnonzero(marks)
+            marks = marks[places]
+            yield size, places[(marks & SHORT) > 0].tolist()
+            further = places[(marks & LONG) > 0]
+            further = further[further + size < len(slots)]
+            yield 2 * size, further[self.goes_on[size][slots[further + size]]].tolist()
 
-def _anchors(phrase: str) -> list[tuple[str, int]]:
-    """The anchors that a phrase may have and how far behind its start they stand; none may lie behind a gap."""
-    literal = phrase.partition("*")[0]
-    size = LATIN if literal.isascii() else OTHER
-    return [(literal[i : i + size], i) for i in range(len(literal) - size + 1)]
+
+def _anchors(literal: str, size: int) -> list[tuple[str, int]]:
+    """The anchors that a phrase may have and how far behind its start they stand."""
+    length = 2 * size if len(literal) >= 2 * size else size
+    return [(literal[i : i + length], i) for i in range(len(literal) - length + 1)]
 
 
 def _rarity(anchor: str) -> int:
