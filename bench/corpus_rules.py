@@ -16,6 +16,7 @@ from pathlib import Path
 
 from corpus_clean import sources
 
+from luhuo.core.memory import keep_freed_memory
 from luhuo.corpus import signals
 
 BATCH = 1_000_000
@@ -41,6 +42,7 @@ def mixture(texts: list[list[str]], size: float) -> list[list[str]]:
 
 def main() -> None:
     """Print a table: family, English, Chinese."""
+    keep_freed_memory()  # as the annotate stage does
     size = float(sys.argv[1]) if len(sys.argv) > 1 else 20
     real = sources(Path(os.environ["LUHUO_TEST_DATA"])).values()
     rates: dict[str, dict[str, float]] = {}

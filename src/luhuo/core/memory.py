@@ -1,4 +1,4 @@
-"""How the C library's allocator treats what a training step frees."""
+"""How the C library's allocator treats what a step of training, or a batch of text, frees."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from luhuo.core.artifact import Workspace
 from luhuo.core.atomic import atomic_path, write_json, write_text
 from luhuo.core.errors import LuhuoError
 from luhuo.core.language import tr
+from luhuo.core.memory import keep_freed_memory
 from luhuo.corpus import languages, privacy, signals
 from luhuo.corpus.decontaminate import Benchmarks, Fields
 from luhuo.corpus.documents import writer
@@ -97,6 +98,7 @@ def _opened(index: Path) -> Benchmarks:
 
 def annotate_unit(settings: dict[str, Any], unit: Unit, folder: Path, watch: Watch) -> Outcome:
     """Write the records, signals and quarantine of one unit."""
+    keep_freed_memory()  # every batch makes and frees the same large arrays
     work = _Unit(settings, unit, _opened(folder / INDEX) if settings["benchmarks"] else None)
     names = [f"records/{unit.name}.jsonl.zst", f"signals/{unit.name}.jsonl.zst", f"quarantine/{unit.name}.jsonl"]
     with ExitStack() as stack:
