@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from luhuo.model.factorised import FactorisedLinear
 from luhuo.model.kept_linear import KeptLinear
 from luhuo.model.layers import MLP, Attention, Linear
 from luhuo.model.norms import RMSNorm
-from luhuo.model.quantised import QuantisedLinear
+from luhuo.model.quantised import QuantisedEmbedding, QuantisedLinear
 from luhuo.model.rope import tables
 from luhuo.model.sparse import SparseLinear
 
@@ -39,6 +40,8 @@ KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
 """Matrices that the compiled step multiplies by."""
 FEW = {torch.int8: 4, INT4: 5}
 """Formats of a cache in few bits, by their numbers in native/cache.h."""
+EVERY = 32
+"""Steps of the same requests after which the model is looked at whole."""
 TABLE = 512
 """Positions whose cosines and sines are computed at a time."""
 
@@ -83,7 +86,7 @@ class _Cache(ctypes.Structure):
 class _Tokens(ctypes.Structure):
     _fields_ = (
         ("count", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("x", "rows", "slots", "cos", "sin", "adapters")),
+        *((name, ctypes.c_void_p) for name in ("ids", "rows", "slots", "cos", "sin", "adapters")),
         ("chosen_count", ctypes.c_int64),
         ("chosen", ctypes.c_void_p),
     )
@@ -96,7 +99,9 @@ class _Stack(ctypes.Structure):
         ("norm", ctypes.c_void_p),
         ("norm_number", ctypes.c_int64),
         ("blocks", ctypes.c_void_p),
+        ("table", Matrix),
         ("head", Matrix),
+        ("number", ctypes.c_int64),
     )
 
 
@@ -119,6 +124,9 @@ class DecodeStep:
         self._modules: list[nn.Module | None] = []
         self._tensors: list[tuple[dict, str]] = []
         self._places: list[int] = [-1]
+        self._held: list[Tensor] = []
+        self._ends: tuple[int, ...] = ()
+        self._steps = 0
         self._kept: tuple[list[int], ctypes.Array[_Cache] | None] = ([], None)
         self._table: _Stack | None = None
 
@@ -129,16 +137,18 @@ class DecodeStep:
         plain = is_plain(model.config) and model.device.type == "cpu" and len(kept) == 1 and kept <= FORMS.keys()
         return DecodeStep(model) if plain and library() is not None else None
 
-    def fits(self, cache: KVCache, tokens: int | None = None, longest: int = 1) -> bool:
+    def fits(self, cache: KVCache, tokens: int | None = None, longest: int = 1, *, going_on: bool = False) -> bool:
         """Whether a step with this cache can be taken, the model being what it is now. To be asked before each.
 
-        `tokens`: how many come (one a row); `longest`: 1, or the length of the longest row that gets several of them.
+        `tokens`: how many come (one a row); `longest`: 1, or the length of the longest row that gets several of them;
+        `going_on`: the same requests as in the step before get their next tokens, and none has an adapter: then the
+        model is looked at whole in every `EVERY`th step alone.
         """
         tokens = cache.batch if tokens is None else tokens
         known = type(cache) is KVCache and cache.stored in (*FORMS, *FEW)
         # Of a cache in few bits each token would widen the whole row by itself.
         short = longest == 1 or (longest <= LONGEST and cache.stored in FORMS)
-        return known and short and 0 < tokens <= MOST_TOKENS.get(self._model.dtype, 0) and self._stack() is not None
+        return known and short and 0 < tokens <= MOST_TOKENS.get(self._model.dtype, 0) and self._is_known(going_on)
 
     def __call__(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 of each row, which grow by it."""
@@ -153,17 +163,26 @@ class DecodeStep:
         """
         found, config = library(), self._model.config
         assert found is not None
-        starts, counts = [cache.lengths[row] for row in rows], torch.tensor([len(text) for text in texts])
-        longest = max(start + len(text) for start, text in zip(starts, texts, strict=True))
-        cache.reserve(longest)
-        self._turn(longest)
-        ids = torch.tensor([token for text in texts for token in text])
-        ends = counts.cumsum(0)
-        slots = torch.arange(len(ids)) + (torch.tensor(starts) - (ends - counts)).repeat_interleave(counts)
-        inputs = [self._model.embedded(ids).float(), torch.tensor(list(rows)).repeat_interleave(counts), slots]
-        inputs += [self._cos[slots], self._sin[slots]]
-        chosen, slot = ends - 1, torch.tensor(adapters).repeat_interleave(counts) if any(adapters) else None
-        tokens = _Tokens(len(ids), *map(_place, (*inputs, slot)), len(chosen), _place(chosen))
+        ends = [cache.lengths[row] + len(text) for row, text in zip(rows, texts, strict=True)]
+        cache.reserve(max(ends))
+        self._turn(max(ends))
+        # Plain lists: a call of PyTorch costs more than all of them, and there would be twenty.
+        ids = [token for text in texts for token in text]
+        if not 0 <= min(ids) <= max(ids) < config.vocab_size:
+            raise IndexError(f"a token that the model does not have: {min(ids)} … {max(ids)} of {config.vocab_size}")
+        slots = [slot for text, end in zip(texts, ends, strict=True) for slot in range(end - len(text), end)]
+        chosen = [count - 1 for count in accumulate(map(len, texts))]
+        numbers = [_array(part) for part in (ids, _spread(rows, texts), slots, chosen)]
+        adapted = _array(_spread(adapters, texts)) if any(adapters) else None
+        tokens = _Tokens(
+            len(ids),
+            *map(ctypes.addressof, numbers[:3]),
+            self._cos.data_ptr(),
+            self._sin.data_ptr(),
+            None if adapted is None else ctypes.addressof(adapted),
+            len(chosen),
+            ctypes.addressof(numbers[3]),
+        )
         logits = torch.empty(len(chosen), config.vocab_size)
         kept, stack = self._caches(cache), self._table
         assert stack is not None, "fits was not asked"
@@ -192,14 +211,24 @@ class DecodeStep:
         )
         self._cos, self._sin = (part.squeeze(-2).float().contiguous() for part in both)
 
-    def _stack(self) -> _Stack | None:
-        """The table of the model, made anew if a tensor moved; None if matrices were replaced by something else."""
-        # Asked before each step about some thousand entries: no call that can be spared.
+    def _is_known(self, going_on: bool) -> bool:
+        """Whether there is a table of the model as it is; not if matrices were replaced by something else.
+
+        Looking at some thousand entries takes a tenth of a short step, because their memory went to make room for
+        weights. In between, what the table points to is kept from being freed, and the model's ends are looked at.
+        """
+        self._steps += 1
+        if not (going_on and self._table is not None and self._steps < EVERY and self._ends == _ends(self._model)):
+            self._steps, self._ends = 0, _ends(self._model)
+            self._compare()
+        return self._table is not None
+
+    def _compare(self) -> None:
+        """Make the table anew if a tensor moved or a module is another one."""
         if [holder.get(name) for holder, name in self._owners] != self._modules or [
             0 if (tensor := holder.get(name)) is None else tensor.data_ptr() for holder, name in self._tensors
         ] != self._places:
             self._look()
-        return self._table
 
     def _look(self) -> None:
         """Find all modules and tensors, and describe them. Walking through a model takes as long as a short step."""
@@ -209,9 +238,26 @@ class DecodeStep:
         held = [part for one in owners for part in (one._parameters, one._buffers)]
         self._tensors = [(part, name) for part in held for name in part]
         self._places = [_place(part[name]) for part, name in self._tensors]
+        self._held = [part[name].detach() for part, name in self._tensors if part[name] is not None]
         self._table = None
         if not self._model.ahead and all(_is_alone(matrix) for matrix in _matrices(self._model)):
             self._blocks, self._table = _describe(self._model)
+
+
+def _ends(model: Decoder) -> tuple[int, ...]:
+    """Where the first and the last tensors of a model lie."""
+    first, last = model.embedding, model.norm.weight
+    table = first if isinstance(first, Tensor) else next(first.buffers())
+    return table.data_ptr(), last.data_ptr() if isinstance(last, Tensor) else 0
+
+
+def _array(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def _spread(values: Sequence[int], texts: Sequence[Sequence[int]]) -> list[int]:
+    """The value of each text, once for each of its tokens."""
+    return [value for value, text in zip(values, texts, strict=True) for _ in text]
 
 
 def _place(tensor: Tensor | None) -> int:
@@ -223,7 +269,6 @@ def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:
     config = model.config
     blocks = (_Layer * config.layers)(*(_layer(block) for block in model.blocks))
     assert isinstance(model.norm, RMSNorm)
-    head = model.embedding if model.unembedding is None else model.unembedding
     return blocks, _Stack(
         layers=config.layers,
         hidden=config.hidden_size,
@@ -236,8 +281,14 @@ def _describe(model: Decoder) -> tuple[ctypes.Array[_Layer], _Stack]:
         norm=model.norm.weight.data_ptr(),
         norm_number=NUMBERS[model.norm.weight.dtype],
         blocks=ctypes.addressof(blocks),
-        head=describe_dense(head) if isinstance(head, Tensor) else _matrix(head),
+        table=_table(model.embedding),
+        head=_table(model.embedding) if model.unembedding is None else _matrix(model.unembedding),
+        number=NUMBERS[model.dtype],
     )
+
+
+def _table(embedding: Tensor | QuantisedEmbedding) -> Matrix:
+    return describe_dense(embedding) if isinstance(embedding, Tensor) else embedding.describe()
 
 
 def _parts(block: nn.Module) -> tuple[Block, Attention, MLP]:

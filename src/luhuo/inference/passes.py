@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from operator import is_
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Passes:
         decoder = self.model if isinstance(self.model, Decoder) and lockstep is None else None
         self.adapters = MultiLora(decoder) if decoder else None
         self._compiled = DecodeStep.of(decoder) if decoder and not runner.whole and not observed else None
+        self._before: list[Running] = []
+        """Whose step the compiled one was asked about last."""
         self._follows = lockstep is not None and not lockstep.leads
 
     def one_token(self, ready: Sequence[Running], cache: KVCache) -> tuple[Tensor, Tensor | None]:
@@ -56,7 +59,9 @@ class Passes:
         if any(one.adapter is not None for one in prompts):  # what adapters add is computed token by token there
             return False
         longest = max((len(one.ids) for one in prompts), default=1)
-        return self._compiled.fits(cache, sum(one.pending for one in some), longest)
+        going_on = not any(slots) and len(some) == len(self._before) and all(map(is_, some, self._before))
+        self._before = list(some)
+        return self._compiled.fits(cache, sum(one.pending for one in some), longest, going_on=going_on)
 
     def compiled(self, some: Sequence[Running], cache: KVCache) -> Tensor:
         """Logits (some, vocab) behind all that was pending of some requests; `compiles` was asked."""

@@ -50,6 +50,9 @@ struct Activations {
 // y (count, rows), `stride` numbers apart: rows of the units begin … end of a product, bias included.
 void product(const Matrix &matrix, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end);
 
+// One row of a matrix, whole numbers and floats of 8 bits times their scales: to (columns).
+void matrix_row(const Matrix &matrix, int64_t row, float *to);
+
 float number_at(const void *numbers, int64_t kind, int64_t place);
 
 // Parts of the two above, for one form each; rows first … last, or units begin … end.

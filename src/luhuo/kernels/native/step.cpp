@@ -31,16 +31,16 @@ struct Stack {
     const void *norm;
     int64_t norm_number;
     const Layer *blocks;
-    Matrix head;
+    Matrix table, head;
+    int64_t number;  // of the states: embeddings are rounded to it
 };
 
-// New tokens: x (count, hidden) fp32 holds their embeddings; each goes into a slot of a row of the cache, those of one
-// row in order; cos and sin (count, size) fp32 at their positions, the sine's first half with the minus sign; adapters:
-// the slot of each token's adapter, or null; chosen: the tokens whose logits are wanted.
+// New tokens, by their ids; each goes into a slot of a row of the cache, those of one row in order; cos and sin
+// (positions, size) fp32, the sine's first half with the minus sign; adapters: the slot of each token's adapter, or
+// null; chosen: the tokens whose logits are wanted.
 struct Tokens {
     int64_t count;
-    const float *x;
-    const int64_t *rows, *slots;
+    const int64_t *ids, *rows, *slots;
     const float *cos, *sin;
     const int64_t *adapters;
     int64_t chosen_count;
@@ -109,7 +109,7 @@ struct Place {
     int64_t row() const { return tokens.rows[token] * cache.row_stride + kv_head * cache.head_stride; }
 
     void turned(float *x, const void *norm, int64_t head) const {
-        int64_t at = token * stack.size;
+        int64_t at = tokens.slots[token] * stack.size;
         if (norm) normalise(x, norm, layer.norm_number, head * layer.head_stride, stack.eps, x, stack.size);
         turn(x, tokens.cos + at, tokens.sin + at, stack.size);
     }
@@ -317,7 +317,12 @@ static const int64_t WORKS = 12;
 extern "C" void decode_step(const Stack *stack, const Cache *caches, const Tokens *tokens, float *logits) {
     Shared shared;
     int64_t count = tokens->count;
-    shared.x.assign(tokens->x, tokens->x + count * stack->hidden);
+    shared.x.resize(count * stack->hidden);
+    for (int64_t i = 0; i < count; i++) {
+        float *x = shared.x.data() + i * stack->hidden;
+        matrix_row(stack->table, tokens->ids[i], x);
+        for (int64_t j = 0; j < stack->hidden && stack->number == BRAIN; j++) x[j] = widen(narrow(x[j]));
+    }
     shared.qkv.resize(count * stack->blocks[0].qkv.rows);
     shared.mixed.resize(count * stack->heads * stack->size);
     shared.both.resize(count * 2 * stack->inner);
