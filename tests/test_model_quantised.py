@@ -163,6 +163,40 @@ def test_the_step_sees_weights_that_change_and_leaves_models_it_does_not_know_al
     assert not step.fits(KVCache(model.config, 1, 8, stored=torch.float16))
 
 
+@needs_compiler
+@pytest.mark.parametrize("scheme", [None, "int8"])
+def test_a_request_that_goes_on_sees_tensors_that_were_replaced(scheme: str | None) -> None:
+    model = small()
+    if scheme:
+        quantise_model(model, scheme)
+    step, cache, token = DecodeStep.of(model), KVCache(model.config, 1, 128), torch.tensor([5])
+    assert step is not None and step.fits(cache)
+    before = step(token, cache)
+    norm = model.blocks[0].mlp_norm.weight  # type: ignore[union-attr]
+    norm.data = norm.data * 3  # type: ignore[union-attr, operator]
+    expected = model(token[None])[:, 0]
+    for _ in range(decode_step.EVERY):  # in the middle of a model: seen after some steps at the latest
+        assert step.fits(cache, going_on=True)
+        cache.truncate([0])
+        found = step(token, cache)
+        assert torch.equal(found, before) or torch.allclose(found, expected, atol=0.05 * float(expected.abs().max()))
+    assert not torch.equal(found, before)
+    model.norm.weight.data = model.norm.weight.data * 2  # type: ignore[union-attr, operator]
+    assert step.fits(cache, going_on=True)  # at its end: at once
+    cache.truncate([0])
+    torch.testing.assert_close(step(token, cache), 2 * found)
+
+
+@needs_compiler
+@pytest.mark.parametrize("token", [-1, 96])
+def test_a_token_that_the_model_does_not_have_is_an_error(token: int) -> None:
+    model = small()
+    step, cache = DecodeStep.of(model), KVCache(model.config, 1, 8)
+    assert step is not None and step.fits(cache)
+    with pytest.raises(IndexError, match="does not have"):
+        step.read([0], [[5, token]], cache)
+
+
 @pytest.mark.parametrize(("scheme", "bound"), [("int8", 0.05), ("int4", 0.4)])
 def test_a_directory_loads_in_few_bits_and_says_nearly_the_same(tmp_path: Path, scheme: str, bound: float) -> None:
     model = small(**LLAMA)

@@ -118,8 +118,9 @@ static void scaled_rows(const Matrix &m, const Activations &x, int64_t token, in
 template <int TOKENS>
 static void all_rows(const Matrix &m, const Activations &x, int64_t token, int64_t first, int64_t last, float *y,
                      int64_t stride) {
+    constexpr int TOGETHER = TOKENS == 1 ? 1 : 4;  // one token reads rows one after the other: twice as fast on a Zen 4
     int64_t row = first;
-    for (; row + 4 <= last; row += 4) scaled_rows<TOKENS, 4>(m, x, token, row, y, stride);
+    for (; row + TOGETHER <= last; row += TOGETHER) scaled_rows<TOKENS, TOGETHER>(m, x, token, row, y, stride);
     for (; row < last; row++) scaled_rows<TOKENS, 1>(m, x, token, row, y, stride);
 }
 

@@ -9,67 +9,55 @@
 #include "wide.h"
 
 static const int64_t WIDTH = 32, LANES = 9 * UNIT;
+static const int64_t AHEAD = 7 * LANES;  // lanes that are asked for before they are needed: 4 KB
 
 #ifdef WIDE_BF16
 
-// y (tokens, 16 · BLOCKS rows) of BLOCKS units from `unit` on.
-template <int TOKENS, int BLOCKS>
-static void sparse_units(const Matrix &m, const bf16 *x, int64_t unit, float *y, int64_t stride) {
-    constexpr int CHAINS = TOKENS * BLOCKS > 2 ? 1 : 2;
+// y (TOKENS, 16 rows) of one unit; units are read one after the other (products.cpp).
+template <int TOKENS>
+static void sparse_unit(const Matrix &m, const bf16 *x, int64_t unit, float *y, int64_t stride) {
+    constexpr int CHAINS = TOKENS > 2 ? 1 : 2;
     int64_t padded = m.padded(), pieces = padded / WIDTH;
     const int32_t *weight = (const int32_t *)m.weight + unit * pieces * LANES;
-    __m512 sum[BLOCKS][TOKENS][CHAINS];
-    for (int b = 0; b < BLOCKS; b++)
-        for (int t = 0; t < TOKENS; t++)
-            for (int c = 0; c < CHAINS; c++) sum[b][t][c] = _mm512_setzero_ps();
+    __m512 sum[TOKENS][CHAINS];
+    for (int t = 0; t < TOKENS; t++)
+        for (int c = 0; c < CHAINS; c++) sum[t][c] = _mm512_setzero_ps();
     for (int64_t p = 0; p < pieces; p++) {
-        for (int b = 0; b < BLOCKS; b++) {
-            const int32_t *from = weight + (b * pieces + p) * LANES;
-            __m512i places = _mm512_loadu_si512(from);
-            for (int g = 0; g < 8; g++) {
-                _mm_prefetch((const char *)(from + 4 * LANES + g * UNIT), _MM_HINT_T0);
-                __m512bh w = (__m512bh)_mm512_loadu_si512(from + (g + 1) * UNIT);
-                for (int t = 0; t < TOKENS; t++) {
-                    int64_t four;
-                    std::memcpy(&four, x + t * padded + p * WIDTH + 4 * g, 8);
-                    __m512i v = _mm512_permutexvar_epi16(places, _mm512_set1_epi64(four));
-                    __m512 &to = sum[b][t][g % CHAINS];
-                    to = _mm512_dpbf16_ps(to, w, (__m512bh)v);
-                }
-                places = _mm512_srli_epi16(places, 2);
+        const int32_t *from = weight + p * LANES;
+        __m512i places = _mm512_loadu_si512(from);
+        for (int g = 0; g < 8; g++) {
+            _mm_prefetch((const char *)(from + AHEAD + g * UNIT), _MM_HINT_T0);
+            __m512bh w = (__m512bh)_mm512_loadu_si512(from + (g + 1) * UNIT);
+            for (int t = 0; t < TOKENS; t++) {
+                int64_t four;
+                std::memcpy(&four, x + t * padded + p * WIDTH + 4 * g, 8);
+                __m512i v = _mm512_permutexvar_epi16(places, _mm512_set1_epi64(four));
+                sum[t][g % CHAINS] = _mm512_dpbf16_ps(sum[t][g % CHAINS], w, (__m512bh)v);
             }
+            places = _mm512_srli_epi16(places, 2);
         }
     }
-    for (int b = 0; b < BLOCKS; b++) {
-        int64_t row = (unit + b) * UNIT, left = m.rows - row;
-        __mmask16 mask = left >= UNIT ? 0xffff : (__mmask16)((1 << left) - 1);
-        for (int t = 0; t < TOKENS; t++) {
-            __m512 whole = sum[b][t][0];
-            if (CHAINS == 2) whole = _mm512_add_ps(whole, sum[b][t][CHAINS - 1]);
-            _mm512_mask_storeu_ps(y + t * stride + row, mask, whole);
-        }
+    int64_t row = unit * UNIT, left = m.rows - row;
+    __mmask16 mask = left >= UNIT ? 0xffff : (__mmask16)((1 << left) - 1);
+    for (int t = 0; t < TOKENS; t++) {
+        __m512 whole = sum[t][0];
+        if (CHAINS == 2) whole = _mm512_add_ps(whole, sum[t][CHAINS - 1]);
+        _mm512_mask_storeu_ps(y + t * stride + row, mask, whole);
     }
 }
 
 void sparse_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t begin, int64_t end) {
     int64_t padded = m.padded();
-    for (int64_t unit = begin; unit < end;) {
-        if (x.count == 1 && unit + 1 < end) {
-            sparse_units<1, 2>(m, x.narrow.data(), unit, y, stride);
-            unit += 2;
-            continue;
-        }
+    for (int64_t unit = begin; unit < end; unit++)
         for (int64_t t = 0; t < x.count;) {
             const bf16 *from = x.narrow.data() + t * padded;
             float *to = y + t * stride;
             int64_t left = x.count - t;
-            if (left >= 8) sparse_units<8, 1>(m, from, unit, to, stride), t += 8;
-            else if (left >= 4) sparse_units<4, 1>(m, from, unit, to, stride), t += 4;
-            else if (left >= 2) sparse_units<2, 1>(m, from, unit, to, stride), t += 2;
-            else sparse_units<1, 1>(m, from, unit, to, stride), t += 1;
+            if (left >= 8) sparse_unit<8>(m, from, unit, to, stride), t += 8;
+            else if (left >= 4) sparse_unit<4>(m, from, unit, to, stride), t += 4;
+            else if (left >= 2) sparse_unit<2>(m, from, unit, to, stride), t += 2;
+            else sparse_unit<1>(m, from, unit, to, stride), t += 1;
         }
-        unit++;
-    }
 }
 
 #else

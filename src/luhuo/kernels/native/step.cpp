@@ -4,6 +4,7 @@
 // and all sums are fp32.
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <omp.h>
 #include "attention.h"
 #include "cache.h"
@@ -162,8 +163,8 @@ struct Worker {
     std::vector<float> normed, added, low;
     Room room;
 
-    Worker(const Stack &stack, const Tokens &tokens, Shared &shared, Team &team)
-        : stack(stack), tokens(tokens), shared(shared), member(team), count(tokens.count),
+    Worker(const Stack &stack, const Tokens &tokens, Shared &shared, Team &team, int64_t self)
+        : stack(stack), tokens(tokens), shared(shared), member(team, self), count(tokens.count),
           normed(count * stack.hidden), added(count * stack.hidden) {}
 
     // Units of a matrix that are worked on at a time. What adapters add is begun anew for each piece.
@@ -333,12 +334,12 @@ extern "C" void decode_step(const Stack *stack, const Cache *caches, const Token
             widest = first.rows > widest ? first.rows : widest;
     shared.low.resize(count * widest);
     bool several = tokens->several();
-    Team team(WORKS * (stack->layers + 1));
+    std::unique_ptr<Team> team;
 #pragma omp parallel
     {
 #pragma omp single
-        team.threads = omp_get_num_threads();
-        Worker worker(*stack, *tokens, shared, team);
+        team.reset(new Team(omp_get_num_threads(), WORKS * (stack->layers + 1)));
+        Worker worker(*stack, *tokens, shared, *team, omp_get_thread_num());
         worker.run(caches, several, logits);
     }
 }

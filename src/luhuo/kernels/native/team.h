@@ -2,8 +2,8 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <thread>
+#include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -23,33 +23,41 @@ struct alignas(64) Counter {
     std::atomic<int64_t> value{0};
 };
 
-// What the threads of one parallel region share: a counter for each of `works` pieces of work to come.
+// What the threads of one parallel region share: for each thread a counter for each of `works` pieces of work to come.
 struct Team {
-    int64_t threads = 1;
-    std::unique_ptr<Counter[]> next;
+    int64_t threads, works;
+    std::vector<std::atomic<int64_t>> taken;
     Counter arrived, round;
 
-    explicit Team(int64_t works) : next(new Counter[works]) {}
+    Team(int64_t threads, int64_t works) : threads(threads), works(works), taken(threads * works) {}
 };
 
 // One of them. All walk through the same works and meetings in the same order.
 struct Member {
     Team &team;
-    int64_t works = 0;
+    int64_t self, works = 0;
 
-    explicit Member(Team &team) : team(team) {}
+    Member(Team &team, int64_t self) : team(team), self(self) {}
 
     int64_t threads() const { return team.threads; }
 
-    // work(begin, end) for pieces of 0 … count, each taken by the thread that is free: one that lost its core delays a
-    // piece and not its share of the whole.
+    // work(begin, end) for pieces of 0 … count. Each thread goes through a range of its own from its beginning, because
+    // memory is read fastest in a row, and then helps the others with theirs: one that lost its core delays a piece and
+    // not its share of the whole.
     template <typename Work> void share(int64_t count, int64_t piece, Work work) {
-        std::atomic<int64_t> &next = team.next[works++].value;
-        for (;;) {
-            int64_t begin = next.fetch_add(piece, std::memory_order_relaxed);
-            if (begin >= count) return;
-            work(begin, begin + piece < count ? begin + piece : count);
+        int64_t pieces = (count + piece - 1) / piece;
+        for (int64_t i = 0; i < team.threads; i++) {
+            int64_t whose = self + i < team.threads ? self + i : self + i - team.threads;
+            int64_t first = pieces * whose / team.threads, size = pieces * (whose + 1) / team.threads - first;
+            std::atomic<int64_t> &taken = team.taken[whose * team.works + works];
+            while (taken.load(std::memory_order_relaxed) < size) {
+                int64_t at = taken.fetch_add(1, std::memory_order_relaxed);
+                if (at >= size) break;
+                int64_t begin = (first + at) * piece;
+                work(begin, begin + piece < count ? begin + piece : count);
+            }
         }
+        works++;
     }
 
     // Wait until all are here. A thread that waits long lets others have its core, among them the one it waits for; it
