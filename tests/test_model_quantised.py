@@ -16,6 +16,7 @@ from luhuo.inference import decode_step
 from luhuo.inference.decode_step import DecodeStep
 from luhuo.kernels import low_bit
 from luhuo.kernels.native import library
+from luhuo.model import fused_attention
 from luhuo.model.cache import KVCache
 from luhuo.model.config import ModelConfig
 from luhuo.model.decoder import Decoder
@@ -384,3 +385,30 @@ def test_lows_on_no_grid_are_not_written(tmp_path: Path) -> None:
     model = load_decoder(tmp_path / "model.gguf", dtype="int4", device="cpu")
     with pytest.raises(LuhuoError, match="q_proj"):
         save(model, tmp_path / "out")
+
+
+@needs_compiler
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_prompts_in_bf16_fill_a_cache_as_the_modules_fill_it(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ids = (
+        small(torch.bfloat16, **changes),
+        torch.randint(96, (3, 300), generator=torch.Generator().manual_seed(4)),
+    )
+    segments = (torch.arange(300) < torch.tensor([300, 7, 140])[:, None]).int()
+    real = segments.bool()
+
+    def run() -> tuple[Tensor, KVCache]:
+        cache = KVCache(model.config, 3, 300, torch.bfloat16)
+        with torch.inference_mode():
+            return model(ids, segments=segments, cache=cache).float()[real], cache
+
+    found, cache = run()
+    monkeypatch.setattr(fused_attention, "usable", lambda *_: False)
+    expected, other = run()
+    torch.testing.assert_close(found, expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+    assert cache.lengths == other.lengths == [300, 7, 140]
+    for kept, wanted in zip([*cache.keys, *cache.values], [*other.keys, *other.values], strict=True):
+        kept, wanted = (part[:, :, :300].transpose(1, 2)[real].float() for part in (kept, wanted))
+        torch.testing.assert_close(kept, wanted, atol=0.05 * float(wanted.abs().max()), rtol=0)

@@ -79,6 +79,11 @@ class KVCache:
         return max(self.lengths, default=0)
 
     @property
+    def gives_back(self) -> bool:
+        """Whether new tokens look at themselves alone, as they are: nothing was kept before, and nothing is rounded."""
+        return self.longest == 0 and self.stored == self.dtype
+
+    @property
     def even(self) -> bool:
         """Whether all rows hold equally many tokens."""
         return min(self.lengths, default=0) == self.longest
@@ -129,7 +134,7 @@ class KVCache:
 
         Lengths move once per forward pass, in `advance`, after the last layer.
         """
-        first = self.longest == 0 and key.shape[2] > 1 and self.stored == self.dtype
+        first = self.gives_back and key.shape[2] > 1
         end = self.longest + key.shape[2]
         found = []
         ours, theirs = (key, self.keys, self.key_scales, KEYS), (value, self.values, self.value_scales, VALUES)
@@ -187,6 +192,11 @@ class Recorder(KVCache):
 
     def __init__(self) -> None:
         self.kept: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def gives_back(self) -> bool:
+        """Not to be asked of what has no slots."""
+        return False
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         self.kept.append((key, value))

@@ -36,6 +36,11 @@ class Heads:
     scale: float
     eps: float
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Query heads, key heads, features."""
+        return self.queries, self.keys, self.size
+
 
 def fits(config: ModelConfig, layer: int) -> bool:
     """Whether the attention of this layer can be one step, apart from masks, cache and where it is computed."""
@@ -54,18 +59,51 @@ def usable(projected: Tensor, heads: Heads) -> bool:
 def attention(
     projected: Tensor,
     weight: Tensor | None,
-    tables: tuple[Tensor, Tensor],
+    cos: Tensor,
+    sin: Tensor,
     first: Tensor | None,
+    gaps: Tensor | None,
     heads: Heads,
-    gaps: Tensor | None = None,
 ) -> Tensor:
     """Causal attention (B, T, H · D) of a projection (B, T, (H + 2K) · D) that holds queries, keys and values.
 
-    `weight` (H + K, D): RMSNorm of the heads before they are turned; None: none. `tables`: cosines and signed sines
-    (B or 1, T, 1, D) of rotating halves. `first` (B, T) int32: the first token that each may look at; None: token 0.
-    `gaps` (B, T, 2) int32, with `first`: tokens from … to that each does not look at after all.
+    `weight` (H + K, D): RMSNorm of the heads before they are turned; None: none. Cosines and signed sines (B or 1, T,
+    1, D) are of rotating halves. `first` (B, T) int32: the first token that each may look at; None: token 0. `gaps`
+    (B, T, 2) int32, with `first`: tokens from … to that each does not look at after all.
     """
-    return _Attention.apply(projected, weight, *tables, first, gaps, heads)  # type: ignore[return-value]
+    return _Attention.apply(projected, weight, cos, sin, first, gaps, heads)  # type: ignore[return-value]
+
+
+def attention_and_keys(
+    projected: Tensor,
+    weight: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    first: Tensor | None,
+    gaps: Tensor | None,
+    heads: Heads,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `attention`, without gradients, and the keys and values (B, K, T, D) for a cache."""
+    parts = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, heads.shape)
+    mixed, _ = _mixed(parts[:3], first, gaps, heads, keep=False)
+    return mixed, parts[1], parts[2]
+
+
+def _mixed(
+    parts: tuple[Tensor, ...], first: Tensor | None, gaps: Tensor | None, heads: Heads, *, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """The mixed heads (B, T, H · D), and the probabilities of each block if they are to be kept."""
+    query, key, value = parts
+    batch, _, time, size = query.shape
+    mixed = torch.empty_like(query)
+    rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
+    shares: list[Tensor] = []
+    for low, start, end in _blocks(time, first):
+        share = _share(rows, keys, (first, gaps), heads, low, start, end)
+        _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
+        if keep:
+            shares.append(share)
+    return fused.swap_heads(mixed).view(batch, time, -1), shares
 
 
 class _Attention(torch.autograd.Function):
@@ -82,23 +120,13 @@ class _Attention(torch.autograd.Function):
         gaps: Tensor | None,
         heads: Heads,
     ) -> Tensor:
-        shape = (heads.queries, heads.keys, heads.size)
-        query, key, value, norms = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, shape)
-        batch, _, time, size = query.shape
-        mixed = torch.empty_like(query)
-        rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
-        keep = projected.requires_grad and time <= KEPT
-        blocks = _blocks(time, first)
-        shares: list[Tensor] = []
-        for low, start, end in blocks:
-            share = _share(rows, keys, (first, gaps), heads, low, start, end)
-            _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
-            if keep:
-                shares.append(share)
+        *parts, norms = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, heads.shape)
+        time = projected.shape[1]
+        mixed, shares = _mixed(tuple(parts), first, gaps, heads, keep=projected.requires_grad and time <= KEPT)
         normed = None if weight is None else projected  # without norms the gradient does not need it
-        ctx.save_for_backward(normed, weight, cos, sin, first, gaps, norms, query, key, value, *shares)
-        ctx.heads, ctx.blocks = heads, blocks
-        return fused.swap_heads(mixed).view(batch, time, -1)
+        ctx.save_for_backward(normed, weight, cos, sin, first, gaps, norms, *parts, *shares)
+        ctx.heads, ctx.blocks = heads, _blocks(time, first)
+        return mixed
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -171,7 +171,9 @@ class Attention(nn.Module):
 
     def _in_one_step(self, projected: Tensor, context: Context) -> bool:
         spans = isinstance(context.masks, CausalMasks) and context.masks.spans
-        plain = context.cache is None and context.causal and context.query_scale is None and context.ahead is None
+        cache = context.cache
+        alone = cache is None or (cache.gives_back and not projected.requires_grad)
+        plain = alone and context.causal and context.query_scale is None and context.ahead is None
         return spans and plain and context.rope is not None and fused_attention.usable(projected, self.heads)
 
     def _one_step(self, projected: Tensor, context: Context) -> Tensor:
@@ -179,7 +181,12 @@ class Attention(nn.Module):
         assert tables is not None and isinstance(context.masks, CausalMasks)
         first = context.masks.first_seen(self.window, len(projected))
         gaps = context.masks.gaps
-        return fused_attention.attention(projected, self._norm_weight(), tables, first, self.heads, gaps)
+        given = projected, self._norm_weight(), *tables, first, gaps, self.heads
+        if context.cache is None:
+            return fused_attention.attention(*given)
+        mixed, key, value = fused_attention.attention_and_keys(*given)
+        context.cache.append(self.layer, key, value)
+        return mixed
 
     def _norm_weight(self) -> Tensor | None:
         """Weights (H + K, D) of the norms of queries and keys."""
