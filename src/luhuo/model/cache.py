@@ -80,7 +80,7 @@ class KVCache:
 
     @property
     def gives_back(self) -> bool:
-        """Whether new tokens look at themselves alone, as they are: nothing was kept before, and nothing is rounded."""
+        """Whether new tokens look at themselves alone, as they are: nothing is kept yet, and nothing is rounded."""
         return self.longest == 0 and self.stored == self.dtype
 
     @property
