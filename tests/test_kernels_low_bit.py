@@ -100,6 +100,23 @@ def test_dense_matrices_go_through_the_same_kernel(dtype: torch.dtype, shape: tu
     torch.testing.assert_close(y, F.linear(x, weight.float(), bias.float()), atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.skipif(library() is None, reason="no compiled kernels here")
+@pytest.mark.parametrize("shape", [(48, 64), (37, 100), (21, 530)])
+def test_a_row_in_fp32_is_the_same_bit_by_bit_beside_any_others(shape: tuple[int, int]) -> None:
+    weight, x = torch.randn(shape), torch.randn(13, shape[1])
+    matrix = describe_dense(weight)
+
+    def times(rows: Tensor) -> Tensor:
+        y = torch.empty(len(rows), shape[0])
+        low_bit.call("matrix_product", matrix, rows.contiguous(), y, len(rows))
+        return y
+
+    alone = torch.cat([times(row[None]) for row in x])
+    for count in range(2, 14):
+        assert torch.equal(times(x[:count]), alone[:count])
+    torch.testing.assert_close(alone, x @ weight.T, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("bits", "group"), [(4, 32), (8, 64)])
 def test_rounding_errs_by_half_a_step_at_most_and_never_cuts_off_8_bits(bits: Bits, group: int) -> None:
     weight = torch.randn(32, 256) * torch.logspace(-6, 3, 32)[:, None]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from luhuo.inference.multi_lora import Updates
 from luhuo.kernels.low_bit import FORMS, NUMBERS, Matrix, describe_dense
 from luhuo.kernels.native import library
+from luhuo.kernels.native.build import processor
 from luhuo.model.block import Block
 from luhuo.model.cache import KVCache
 from luhuo.model.cache_formats import INT4
@@ -31,9 +32,8 @@ from luhuo.model.quantised import QuantisedEmbedding, QuantisedLinear
 from luhuo.model.rope import tables
 from luhuo.model.sparse import SparseLinear
 
-MOST_TOKENS = {torch.float32: 16, torch.bfloat16: 192}
-"""Tokens up to which this is the faster way, by the format computed in: products of many are PyTorch's, which in bf16
-needs more than a hundred of them to be fast."""
+MOST_TOKENS = {torch.float32: 192 if "avx512f" in processor() else 16, torch.bfloat16: 192}
+"""Tokens up to which this is the faster way, by the format computed in: products of more are PyTorch's."""
 LONGEST = 1024
 """Slots that the tokens of a prompt may look at: each does so by itself here, PyTorch lets them look together."""
 KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)

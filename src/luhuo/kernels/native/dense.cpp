@@ -2,102 +2,142 @@
 #include "products.h"
 #include "wide.h"
 
+#ifdef WIDE
+
+// fp32, sixteen columns at a time. Each product of a row with a row of activations is one sum a lane, whose lanes are
+// summed in one order, however many rows of activations there are: a token's logits do not depend on its company.
+struct Full {
+    typedef float Number;
+    typedef __m512 Vector;
+    static const int64_t LANES = 16;
+    static const int CHAINS = 1;
+    static __m512 load(const float *from) { return _mm512_loadu_ps(from); }
+    static __m512 load(const float *from, int64_t count) {
+        return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+    }
+    static __m512 add(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
+};
+
 #ifdef WIDE_BF16
 
-// y (tokens, ROWS) of rows from `row` on.
-template <int TOKENS, int ROWS>
-static void brain_rows(const Matrix &m, const bf16 *x, int64_t row, float *y, int64_t stride) {
-    int64_t columns = m.columns, whole = columns & ~(int64_t)31;
-    const bf16 *weight = (const bf16 *)m.weight + row * columns;
-    __m512 sum[ROWS][TOKENS];
-    for (int r = 0; r < ROWS; r++)
-        for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < whole; k += 32) {
-        __m512bh v[TOKENS];
-        for (int t = 0; t < TOKENS; t++) v[t] = (__m512bh)_mm512_loadu_si512(x + t * columns + k);
+struct Brain {
+    typedef bf16 Number;
+    typedef __m512bh Vector;
+    static const int64_t LANES = 32;
+    static const int CHAINS = 2;
+    static __m512bh load(const bf16 *from) { return (__m512bh)_mm512_loadu_si512(from); }
+    static __m512bh load(const bf16 *from, int64_t count) {
+        return (__m512bh)_mm512_maskz_loadu_epi16((__mmask32)((1u << count) - 1), from);
+    }
+    static __m512 add(__m512 sum, __m512bh a, __m512bh b) { return _mm512_dpbf16_ps(sum, a, b); }
+};
+
+#endif
+
+static const int FOUR = 4;  // tokens
+
+// y (FOUR, ROWS) of rows from `row` on, ROWS four at most.
+template <typename Kind, int ROWS>
+static void rows_together(const Matrix &m, const typename Kind::Number *x, int64_t row, float *y, int64_t stride) {
+    int64_t columns = m.columns, whole = columns / Kind::LANES * Kind::LANES;
+    const typename Kind::Number *weight = (const typename Kind::Number *)m.weight + row * columns;
+    __m512 sum[16];
+    for (int i = 0; i < 16; i++) sum[i] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < whole; k += Kind::LANES) {
+        typename Kind::Vector v[FOUR];
+        for (int t = 0; t < FOUR; t++) v[t] = Kind::load(x + t * columns + k);
         for (int r = 0; r < ROWS; r++) {
-            const bf16 *from = weight + r * columns + k;
+            const typename Kind::Number *from = weight + r * columns + k;
             _mm_prefetch((const char *)(from + ROWS * columns), _MM_HINT_T0);
-            __m512bh w = (__m512bh)_mm512_loadu_si512(from);
-            for (int t = 0; t < TOKENS; t++) sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v[t]);
+            typename Kind::Vector w = Kind::load(from);
+            for (int t = 0; t < FOUR; t++) sum[ROWS * t + r] = Kind::add(sum[ROWS * t + r], w, v[t]);
         }
     }
-    if (whole < columns) {
-        __mmask32 mask = (__mmask32)((1u << (columns - whole)) - 1);
-        for (int t = 0; t < TOKENS; t++) {
-            __m512bh v = (__m512bh)_mm512_maskz_loadu_epi16(mask, x + t * columns + whole);
+    if (whole < columns)
+        for (int t = 0; t < FOUR; t++) {
+            typename Kind::Vector v = Kind::load(x + t * columns + whole, columns - whole);
             for (int r = 0; r < ROWS; r++) {
-                __m512bh w = (__m512bh)_mm512_maskz_loadu_epi16(mask, weight + r * columns + whole);
-                sum[r][t] = _mm512_dpbf16_ps(sum[r][t], w, v);
+                typename Kind::Vector w = Kind::load(weight + r * columns + whole, columns - whole);
+                sum[ROWS * t + r] = Kind::add(sum[ROWS * t + r], w, v);
+            }
+        }
+    float sums[16];
+    _mm512_storeu_ps(sums, lane_sums(sum));
+    for (int t = 0; t < FOUR; t++)
+        for (int r = 0; r < ROWS; r++) y[t * stride + row + r] = sums[ROWS * t + r];
+}
+
+// One token or two: rows one after the other, each read from its beginning to its end. Four or eight at a time are as
+// many streams, and reach half to two thirds of this bandwidth on a Zen 4; so do four loads in the loop instead of two,
+// which the processor takes for four streams (docs/diary.md).
+template <typename Kind, int TOKENS>
+static void rows_in_turn(const Matrix &m, const typename Kind::Number *x, int64_t begin, int64_t end, float *y,
+                         int64_t stride) {
+    constexpr int CHAINS = TOKENS == 1 ? Kind::CHAINS : 1;
+    constexpr int64_t LANES = Kind::LANES;
+    int64_t columns = m.columns, whole = columns / LANES * LANES;
+    __m512 sums[TOKENS][UNIT];
+    for (int64_t r = 0; r < UNIT; r++) {
+        __m512 part[TOKENS][CHAINS];
+        for (int t = 0; t < TOKENS; t++)
+            for (int i = 0; i < CHAINS; i++) part[t][i] = _mm512_setzero_ps();
+        if (begin + r < end) {
+            const typename Kind::Number *from = (const typename Kind::Number *)m.weight + (begin + r) * columns;
+            int64_t k = 0;
+#pragma GCC unroll 1
+            for (; k + CHAINS * LANES <= whole; k += CHAINS * LANES)
+                for (int i = 0; i < CHAINS; i++) {
+                    typename Kind::Vector w = Kind::load(from + k + LANES * i);
+                    for (int t = 0; t < TOKENS; t++)
+                        part[t][i] = Kind::add(part[t][i], w, Kind::load(x + t * columns + k + LANES * i));
+                }
+            for (int t = 0; t < TOKENS; t++) {
+                const typename Kind::Number *of = x + t * columns;
+                if (k < whole) part[t][0] = Kind::add(part[t][0], Kind::load(from + k), Kind::load(of + k));
+                if (whole < columns)
+                    part[t][0] = Kind::add(part[t][0], Kind::load(from + whole, columns - whole),
+                                           Kind::load(of + whole, columns - whole));
+            }
+        }
+        for (int t = 0; t < TOKENS; t++)
+            sums[t][r] = CHAINS == 2 ? _mm512_add_ps(part[t][0], part[t][CHAINS - 1]) : part[t][0];
+    }
+    __mmask16 there = (__mmask16)((1u << (end - begin)) - 1);
+    for (int t = 0; t < TOKENS; t++) _mm512_mask_storeu_ps(y + t * stride + begin, there, lane_sums(sums[t]));
+}
+
+template <typename Kind>
+static void dense_product(const Matrix &m, const typename Kind::Number *x, int64_t count, float *y, int64_t stride,
+                          int64_t first, int64_t last) {
+    // rows that stay in the nearest cache for all tokens
+    int64_t together = m.columns * (int64_t)sizeof(typename Kind::Number) > 1536 && count > 4 ? 4 : UNIT;
+    for (int64_t begin = first; begin < last; begin += together) {
+        int64_t end = begin + together < last ? begin + together : last;
+        for (int64_t t = 0; t < count;) {
+            const typename Kind::Number *from = x + t * m.columns;
+            float *to = y + t * stride;
+            int64_t left = count - t, row = begin;
+            if (left >= FOUR) {
+                for (; row + 4 <= end; row += 4) rows_together<Kind, 4>(m, from, row, to, stride);
+                for (; row < end; row++) rows_together<Kind, 1>(m, from, row, to, stride);
+                t += FOUR;
+            } else if (left >= 2) {
+                rows_in_turn<Kind, 2>(m, from, begin, end, to, stride);
+                t += 2;
+            } else {
+                rows_in_turn<Kind, 1>(m, from, begin, end, to, stride);
+                t += 1;
             }
         }
     }
-    if constexpr (TOKENS == 4 && ROWS == 4) {
-        __m512 by_token[16];
-        for (int t = 0; t < 4; t++)
-            for (int r = 0; r < 4; r++) by_token[4 * t + r] = sum[r][t];
-        __m512 sums = lane_sums(by_token);
-        _mm_storeu_ps(y + row, _mm512_extractf32x4_ps(sums, 0));
-        _mm_storeu_ps(y + stride + row, _mm512_extractf32x4_ps(sums, 1));
-        _mm_storeu_ps(y + 2 * stride + row, _mm512_extractf32x4_ps(sums, 2));
-        _mm_storeu_ps(y + 3 * stride + row, _mm512_extractf32x4_ps(sums, 3));
-        return;
-    }
-    for (int r = 0; r < ROWS; r++)
-        for (int t = 0; t < TOKENS; t++) y[t * stride + row + r] = _mm512_reduce_add_ps(sum[r][t]);
 }
 
-// One token: rows one after the other, each read from its beginning to its end. Eight at a time kept eight streams open
-// and reached two thirds of this bandwidth on a Zen 4; so do four loads in the loop instead of two, which the processor
-// takes for four streams (docs/diary.md).
-static void brain_rows_of_one(const Matrix &m, const bf16 *x, int64_t begin, int64_t end, float *y) {
-    int64_t columns = m.columns, whole = columns & ~(int64_t)31;
-    __mmask32 rest = (__mmask32)((1ull << (columns - whole)) - 1);
-    __m512 sums[UNIT];
-    for (int64_t r = 0; r < UNIT; r++) {
-        __m512 part[4];
-        for (int i = 0; i < 4; i++) part[i] = _mm512_setzero_ps();
-        if (begin + r < end) {
-            const bf16 *from = (const bf16 *)m.weight + (begin + r) * columns;
-            int64_t k = 0;
-#pragma GCC unroll 1
-            for (; k + 64 <= whole; k += 64)
-                for (int i = 0; i < 2; i++)
-                    part[i] = _mm512_dpbf16_ps(part[i], (__m512bh)_mm512_loadu_si512(from + k + 32 * i),
-                                               (__m512bh)_mm512_loadu_si512(x + k + 32 * i));
-            if (k < whole)
-                part[2] = _mm512_dpbf16_ps(part[2], (__m512bh)_mm512_loadu_si512(from + k),
-                                           (__m512bh)_mm512_loadu_si512(x + k));
-            if (rest)
-                part[3] = _mm512_dpbf16_ps(part[3], (__m512bh)_mm512_maskz_loadu_epi16(rest, from + whole),
-                                           (__m512bh)_mm512_maskz_loadu_epi16(rest, x + whole));
-        }
-        sums[r] = _mm512_add_ps(_mm512_add_ps(part[0], part[1]), _mm512_add_ps(part[2], part[3]));
-    }
-    __mmask16 there = (__mmask16)((1u << (end - begin)) - 1);
-    _mm512_mask_storeu_ps(y + begin, there, lane_sums(sums));
-}
+#endif
 
-template <int TOKENS, int ROWS>
-static void brain_unit(const Matrix &m, const bf16 *x, int64_t begin, int64_t end, float *y, int64_t stride) {
-    int64_t row = begin;
-    for (; row + ROWS <= end; row += ROWS) brain_rows<TOKENS, ROWS>(m, x, row, y, stride);
-    for (; row < end; row++) brain_rows<TOKENS, 1>(m, x, row, y, stride);
-}
+#ifdef WIDE_BF16
 
 void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
-    int64_t together = m.columns > 768 && x.count > 4 ? 4 : UNIT;  // rows that stay in the nearest cache for all tokens
-    for (int64_t row = first; row < last; row += together) {
-        int64_t end = row + together < last ? row + together : last;
-        for (int64_t t = 0; t < x.count;) {
-            const bf16 *from = x.narrow.data() + t * m.columns;
-            float *to = y + t * stride;
-            int64_t left = x.count - t;
-            if (left >= 4) brain_unit<4, 4>(m, from, row, end, to, stride), t += 4;
-            else if (left >= 2) brain_unit<2, 4>(m, from, row, end, to, stride), t += 2;
-            else brain_rows_of_one(m, from, row, end, to), t += 1;
-        }
-    }
+    dense_product<Brain>(m, x.narrow.data(), x.count, y, stride, first, last);
 }
 
 #else
@@ -115,6 +155,14 @@ void brain_product(const Matrix &m, const Activations &x, float *y, int64_t stri
 
 #endif
 
+#ifdef WIDE
+
+void float_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
+    dense_product<Full>(m, x.wide.data(), x.count, y, stride, first, last);
+}
+
+#else
+
 void float_product(const Matrix &m, const Activations &x, float *y, int64_t stride, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row++)
         for (int64_t t = 0; t < x.count; t++) {
@@ -125,3 +173,5 @@ void float_product(const Matrix &m, const Activations &x, float *y, int64_t stri
             y[t * stride + row] = sum;
         }
 }
+
+#endif

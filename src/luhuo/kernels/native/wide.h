@@ -1,10 +1,15 @@
-// What processors with AVX512, its bf16 products and its permutations of bytes have: WIDE_BF16 says whether this one does.
+// What processors with AVX512 have: WIDE says whether this one does, WIDE_BF16 whether it has products of bf16 numbers and
+// permutations of bytes as well.
 #pragma once
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
+#define WIDE 1
+#if defined(__AVX512BW__) && defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #define WIDE_BF16 1
+#endif
 
-// Lane i of the result is the sum of the lanes of v[i], sixteen at once: three instructions each instead of eight.
+// Lane i of the result is the sum of the lanes of v[i], sixteen at once: three instructions each instead of eight. The
+// order of the sum is the same for every i.
 static inline __m512 lane_sums(const __m512 *v) {
     __m512 four[4];
     for (int i = 0; i < 4; i++) {
