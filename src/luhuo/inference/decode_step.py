@@ -246,7 +246,8 @@ class DecodeStep:
 
 def _ends(model: Decoder) -> tuple[int, ...]:
     """Where the first and the last tensors of a model lie."""
-    first, last = model.embedding, model.norm.weight
+    first = model.embedding
+    last = None if model.norm is None else model.norm.weight
     table = first if isinstance(first, Tensor) else next(first.buffers())
     return table.data_ptr(), last.data_ptr() if isinstance(last, Tensor) else 0
 
