@@ -63,7 +63,7 @@ def test_the_next_turn_finds_the_turns_before_it_answers_included():
     answer = engine.generate([first], Sampling(max_tokens=40, temperature=0, ignore_eos=True))[0].token_ids
     second = first + answer + [33, 34, 35]
     out = engine.generate([second], GREEDY)[0]
-    assert found(engine) == (len(first) + 39) // BLOCK * BLOCK
+    assert found(engine) == len(first) + 39 and found(engine) % BLOCK
     assert out.token_ids == without(engine.model, [second])[0]
 
 
@@ -102,22 +102,91 @@ def test_ends_of_chains_go_before_their_beginnings():
     assert kept.tokens == 192
     kept.match([*ids, 1])
     kept.shrink(128)
-    assert len(kept.match([*ids, 1])) == 4 and len(kept.match([*other, 1])) == 2
+    assert kept.match([*ids, 1]).tokens == 128 and kept.match([*other, 1]).tokens == 64
     kept.shrink(32)
-    assert len(kept.match([*ids, 1])) == 1
+    assert kept.match([*ids, 1]).tokens == 32
 
 
-def test_what_is_loaded_is_what_was_saved_in_every_number_format():
-    for stored in (torch.float32, torch.bfloat16, torch.int8):
-        cache = KVCache(small_config(), 2, 128, stored=stored)
-        for tensors in cache.lists:
-            for tensor in tensors:
-                tensor.copy_(torch.randint(-99, 99, tensor.shape))
-        kept, ids = PrefixCache(), list(range(100))
-        kept.save(cache, [(1, ids)], 1000, adapter="a")
-        fresh = KVCache(small_config(), 3, 128, stored=stored)
-        kept.load(kept.match([*ids, 1], "a"), fresh, 2)
-        assert fresh.lengths == [0, 0, 96]
-        for ours, theirs in zip(fresh.lists, cache.lists, strict=True):
-            for mine, saved in zip(ours, theirs, strict=True):
-                assert torch.equal(mine[2, :, :96], saved[1, :, :96]) and not mine[:2].any()
+def filled(stored: torch.dtype, rows: int, slots: int = 128) -> KVCache:
+    """A cache full of numbers drawn by chance."""
+    cache = KVCache(small_config(), rows, slots, stored=stored)
+    for tensors in cache.lists:
+        for tensor in tensors:
+            tensor.copy_(torch.randint(-99, 99, tensor.shape))
+    return cache
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize(("text", "count"), [(96, 96), (100, 100), (20, 20), (98, 96), (50, 50)])
+def test_what_is_loaded_is_what_was_saved_in_every_number_format(stored: torch.dtype, text: int, count: int):
+    """Whole blocks, rests of texts that ended, and no rest of fewer than four tokens."""
+    cache, ids = filled(stored, 2), list(range(text))
+    kept = PrefixCache()
+    kept.save(cache, [(1, ids)], 1000, adapter="a", rests=True)
+    assert kept.tokens == count
+    fresh = KVCache(small_config(), 3, 128, stored=stored)
+    kept.load(kept.match([*ids, 1], "a"), fresh, 2)
+    assert fresh.lengths == [0, 0, count] and kept.match([*ids, 1]).tokens == 0
+    for ours, theirs in zip(fresh.lists, cache.lists, strict=True):
+        for mine, saved in zip(ours, theirs, strict=True):
+            assert torch.equal(mine[2, :, :count], saved[1, :, :count]) and not mine[:2].any()
+
+
+def test_texts_that_part_within_a_block_share_what_lies_before():
+    cache, ids = filled(torch.float32, 1), list(range(100))
+    kept = PrefixCache()
+    kept.save(cache, [(0, ids)], 1000, adapter=None)
+    for shared in (5, 31, 32, 45, 80):
+        fresh = KVCache(small_config(), 1, 128)
+        known = kept.match([*ids[:shared], 777, *range(500, 600)])
+        kept.load(known, fresh, 0)
+        assert known.tokens == fresh.lengths[0] == shared
+        assert all(
+            torch.equal(a[0, :, :shared], b[0, :, :shared]) for a, b in zip(fresh.keys, cache.keys, strict=True)
+        )
+    assert kept.match([*ids[:3], 777, 778]).tokens == 0  # not worth a copy
+    assert kept.match(ids[:40]).tokens == 39  # the last one has to be computed
+
+
+def test_a_rest_gives_way_to_the_block_that_goes_on_from_it_and_is_kept_once():
+    cache, ids = filled(torch.float32, 1), list(range(100))
+    kept = PrefixCache()
+    for _ in range(2):
+        kept.save(cache, [(0, ids[:40])], 1000, adapter=None, rests=True)
+        assert kept.tokens == 40
+    kept.save(cache, [(0, ids[:50])], 1000, adapter=None, rests=True)
+    assert kept.tokens == 50
+    kept.save(cache, [(0, ids[:40])], 1000, adapter=None, rests=True)
+    assert kept.tokens == 50
+    kept.save(cache, [(0, ids)], 1000, adapter=None, rests=False)
+    assert kept.tokens == 96
+    kept.shrink(95)
+    assert kept.match(ids).tokens == 64
+    kept.clear()
+    assert kept.tokens == kept.match(ids).tokens == 0
+
+
+def test_an_adapter_s_rests_are_forgotten_with_it():
+    cache, ids = filled(torch.float32, 1), list(range(50))
+    kept = PrefixCache()
+    for adapter in (None, 1, 2):
+        kept.save(cache, [(0, ids)], 1000, adapter=adapter, rests=True)
+    kept.forget(1)
+    assert kept.tokens == 100
+    assert [kept.match([*ids, 1], adapter).tokens for adapter in (None, 1, 2)] == [50, 0, 50]
+
+
+def test_random_texts_under_a_small_budget_are_found_as_they_are_and_the_books_balance():
+    chance, cache = random.Random(5), filled(torch.float32, 1, 256)
+    kept = PrefixCache()
+    for _ in range(400):
+        ids = [chance.randrange(2) for _ in range(chance.randrange(1, 9))] * 40
+        ids = ids[: chance.randrange(1, 200)]
+        known = kept.match(ids)
+        assert known.tokens < len(ids)
+        assert [token for block in known.chain for token in block.tokens][: known.tokens] == ids[: known.tokens]
+        kept.save(cache, [(0, ids)], 300, adapter=None, rests=chance.random() < 0.7)
+        blocks = list(kept._blocks.values())
+        assert kept.tokens == sum(len(block.tokens) for block in blocks) <= 300
+        assert sorted(map(id, blocks)) == sorted(id(block) for alike in kept._next.values() for block in alike)
+        assert all(not isinstance(one.before, type(one)) or one.before in blocks for one in blocks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luhuo.inference.prefix_cache import BLOCK, Block, PrefixCache
+from luhuo.inference.prefix_cache import Known, PrefixCache
 from luhuo.inference.request import Request
 from luhuo.model.cache import KVCache
 
@@ -62,8 +62,8 @@ class CachePool:
 
     def place(self, running: list[Running], group: Sequence[Running]) -> None:
         """Give rows to the requests of `group`, with what is known of their prompts, and add them to `running`."""
-        chains = [self.prefix.match(one.ids, one.adapter) if self.prefix else [] for one in group]
-        known = max(map(len, chains)) * BLOCK
+        found = [self.prefix.match(one.ids, one.adapter) if self.prefix else Known((), 0) for one in group]
+        known = max(one.tokens for one in found)
         count = len(running) + len(group)
         wanted = max(known, min(ROUNDING, self.tokens // count - self.beside))
         if (
@@ -76,8 +76,8 @@ class CachePool:
             self._resize(range(self.cache.batch), wanted)
         used = {one.row for one in running}
         free = [row for row in range(self.cache.batch) if row not in used]
-        for one, row, chain in zip(group, free, chains, strict=False):
-            self._fill(one, row, chain)
+        for one, row, start in zip(group, free, found, strict=False):
+            self._fill(one, row, start)
             running.append(one)
 
     def compact(self, running: Sequence[Running], count: int, width: int) -> None:
@@ -116,14 +116,14 @@ class CachePool:
         """Tokens of earlier texts."""
         return self.prefix.tokens if self.prefix else 0
 
-    def save(self, ended: Sequence[Running]) -> None:
-        """Keep what the cache holds of these requests for later ones."""
+    def save(self, some: Sequence[Running], *, ended: bool) -> None:
+        """Keep what the cache holds of these requests for later ones; of those that have `ended` to the last token."""
         if self.prefix is None:
             return
         room = min(self.tokens // 2, self.tokens - self.cache.batch * self.cache.capacity)
-        for adapter in {one.adapter for one in ended}:
-            rows = [(o.row, o.ids[: o.filled]) for o in ended if o.adapter == adapter]
-            self.prefix.save(self.cache, rows, room, adapter=adapter)
+        for adapter in {one.adapter for one in some}:
+            rows = [(o.row, o.ids[: o.filled]) for o in some if o.adapter == adapter]
+            self.prefix.save(self.cache, rows, room, adapter=adapter, rests=ended)
 
     def release(self, one: Running) -> None:
         """Take a request's row from it; it would have to be computed again."""
@@ -136,10 +136,10 @@ class CachePool:
         if self.cache.batch:
             self.cache.resize([], 0)
 
-    def _fill(self, one: Running, row: int, chain: list[Block]) -> None:
+    def _fill(self, one: Running, row: int, known: Known) -> None:
         one.row, self.cache.lengths[row] = row, 0
         if self.prefix:
-            self.prefix.load(chain, self.cache, row)
+            self.prefix.load(known, self.cache, row)
         one.filled = self.cache.lengths[row]
         if not one.request.tokens:
             one.request.cached_tokens = one.filled

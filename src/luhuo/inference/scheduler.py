@@ -238,7 +238,7 @@ class Scheduler:
         logits = self.passes.compiled(group, self.pool.cache)
         for one in group:
             one.filled = len(one.ids)
-        self.pool.save(prompts)
+        self.pool.save(prompts, ended=False)
         return self._give(group, logits)
 
     def _decode(self, ready: list[Running]) -> list[Request]:
@@ -339,7 +339,7 @@ class Scheduler:
         done = [i for i, one in enumerate(group) if not one.pending]
         if not done:
             return []
-        self.pool.save([group[i] for i in done])
+        self.pool.save([group[i] for i in done], ended=False)
         last = torch.tensor([takes[i] - 1 for i in done], device=device)
         return self._give([group[i] for i in done], self.passes.head(hidden[torch.tensor(done, device=device), last]))
 
@@ -386,7 +386,7 @@ class Scheduler:
     def _end(self, ready: Sequence[Running]) -> list[Request]:
         """Take the rows of those that are finished; returns the requests of all."""
         ended = [one for one in ready if one.request.finish_reason]
-        self.pool.save(ended)
+        self.pool.save(ended, ended=True)
         for one in ended:
             self._running.remove(one)
             self.pool.release(one)

@@ -80,13 +80,13 @@ class KVCache:
 
     @property
     def gives_back(self) -> bool:
-        """Whether new tokens look at themselves alone, as they are: nothing is kept yet, and nothing is rounded."""
-        return self.longest == 0 and self.stored == self.dtype
+        """Whether `append` gives back keys and values as they were computed, equally many of every row."""
+        return self.even and self.stored == self.dtype
 
     @property
     def even(self) -> bool:
         """Whether all rows hold equally many tokens."""
-        return min(self.lengths, default=0) == self.longest
+        return len(set(self.lengths)) < 2
 
     @property
     def lists(self) -> tuple[list[Tensor], ...]:
@@ -134,7 +134,7 @@ class KVCache:
 
         Lengths move once per forward pass, in `advance`, after the last layer.
         """
-        first = self.gives_back and key.shape[2] > 1
+        first = self.longest == 0 and self.gives_back and key.shape[2] > 1
         end = self.longest + key.shape[2]
         found = []
         ours, theirs = (key, self.keys, self.key_scales, KEYS), (value, self.values, self.value_scales, VALUES)

@@ -9,6 +9,7 @@ long ones are computed again, which costs one product in three but no memory tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,9 @@ def fits(config: ModelConfig, layer: int) -> bool:
     return turned and whole and normed and not config.attention_softcap and not config.attention_sinks
 
 
-def usable(projected: Tensor, heads: Heads) -> bool:
-    """Whether a projection (B, T, rows) can come here."""
-    return projected.shape[1] <= fused.LONGEST and heads.size <= fused.WIDEST and fused.usable(projected)
+def usable(projected: Tensor, heads: Heads, before: int = 0) -> bool:
+    """Whether a projection (B, T, rows) can come here, behind so many tokens."""
+    return before + projected.shape[1] <= fused.LONGEST and heads.size <= fused.WIDEST and fused.usable(projected)
 
 
 def attention(
@@ -74,19 +75,23 @@ def attention(
     return _Attention.apply(projected, weight, cos, sin, first, gaps, heads)  # type: ignore[return-value]
 
 
-def attention_and_keys(
+def attention_behind(
     projected: Tensor,
     weight: Tensor | None,
     cos: Tensor,
     sin: Tensor,
     first: Tensor | None,
-    gaps: Tensor | None,
     heads: Heads,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `attention`, without gradients, and the keys and values (B, K, T, D) for a cache."""
-    parts = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, heads.shape)
-    mixed, _ = _mixed(parts[:3], first, gaps, heads, keep=False)
-    return mixed, parts[1], parts[2]
+    keep: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> Tensor:
+    """As `attention`, without gradients, over what came before as well.
+
+    `keep` gets the new keys and values (B, K, T, D) and gives back all that there are, (B, K, S, D), S >= T, the new
+    ones last. `first` must be None where S > T.
+    """
+    query, key, value, _ = fused.split_heads(projected, weight, heads.eps, cos, sin, heads.scale, heads.shape)
+    mixed, _ = _mixed((query, *keep(key, value)), first, None, heads, keep=False)
+    return mixed
 
 
 def _mixed(
@@ -95,12 +100,14 @@ def _mixed(
     """The mixed heads (B, T, H · D), and the probabilities of each block if they are to be kept."""
     query, key, value = parts
     batch, _, time, size = query.shape
+    before = key.shape[2] - time
+    assert not before or first is None
     mixed = torch.empty_like(query)
-    rows, keys, values = query.view(-1, time, size), key.view(-1, time, size), value.view(-1, time, size)
+    rows, keys, values = query.view(-1, time, size), key.flatten(0, 1), value.flatten(0, 1)
     shares: list[Tensor] = []
     for low, start, end in _blocks(time, first):
         share = _share(rows, keys, (first, gaps), heads, low, start, end)
-        _put(mixed, torch.bmm(share, values[:, low:end]), heads, start, end)
+        _put(mixed, torch.bmm(share, values[:, low : before + end]), heads, start, end)
         if keep:
             shares.append(share)
     return fused.swap_heads(mixed).view(batch, time, -1), shares
@@ -174,8 +181,12 @@ def _share(
     start: int,
     end: int,
 ) -> Tensor:
-    """Probabilities (B · K, G · rows, keys) of the queries start … end over keys low … end; `seen`: first, gaps."""
-    scores = torch.bmm(_block(rows, heads, start, end), keys[:, low:end].mT)
+    """Probabilities (B · K, G · rows, keys) of the queries start … end over keys from `low` to the last one's own.
+
+    `seen`: first, gaps. The last query's key is the last of `keys`.
+    """
+    before = keys.shape[1] - rows.shape[1]
+    scores = torch.bmm(_block(rows, heads, start, end), keys[:, low : before + end].mT)
     first, gaps = seen
-    fused.causal_softmax(scores, first, heads.keys, start, end - start, low, gaps)
+    fused.causal_softmax(scores, first, heads.keys, before + start, end - start, low, gaps)
     return scores

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -170,23 +171,25 @@ class Attention(nn.Module):
         return query, key, value.transpose(1, 2)
 
     def _in_one_step(self, projected: Tensor, context: Context) -> bool:
-        spans = isinstance(context.masks, CausalMasks) and context.masks.spans
-        cache = context.cache
-        alone = cache is None or (cache.gives_back and not projected.requires_grad)
-        plain = alone and context.causal and context.query_scale is None and context.ahead is None
-        return spans and plain and context.rope is not None and fused_attention.usable(projected, self.heads)
+        masks, cache, before = context.masks, context.cache, 0
+        if not isinstance(masks, CausalMasks) or not context.causal or context.rope is None:
+            return False
+        if cache is not None:
+            before = cache.longest
+            if projected.requires_grad or not cache.gives_back or (before and projected.shape[1] == 1):
+                return False
+        seen = masks.follow(before, self.window) if before else masks.spans
+        plain = context.query_scale is None and context.ahead is None
+        return seen and plain and fused_attention.usable(projected, self.heads, before)
 
     def _one_step(self, projected: Tensor, context: Context) -> Tensor:
-        tables = context.local_rope if self.local else context.rope
+        tables, cache = context.local_rope if self.local else context.rope, context.cache
         assert tables is not None and isinstance(context.masks, CausalMasks)
         first = context.masks.first_seen(self.window, len(projected))
-        gaps = context.masks.gaps
-        given = projected, self._norm_weight(), *tables, first, gaps, self.heads
-        if context.cache is None:
-            return fused_attention.attention(*given)
-        mixed, key, value = fused_attention.attention_and_keys(*given)
-        context.cache.append(self.layer, key, value)
-        return mixed
+        given = projected, self._norm_weight(), *tables, first
+        if cache is None:
+            return fused_attention.attention(*given, context.masks.gaps, self.heads)
+        return fused_attention.attention_behind(*given, self.heads, partial(cache.append, self.layer))
 
     def _norm_weight(self) -> Tensor | None:
         """Weights (H + K, D) of the norms of queries and keys."""

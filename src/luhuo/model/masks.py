@@ -70,6 +70,15 @@ class CausalMasks(Mapping[int, Tensor | BlockMask | None]):
         """Whether each query sees all slots from `first_seen` to its own but its `gaps`; queries are all slots."""
         return self.prefix is None and not self.slopes and self.queries.shape[1] == self.slots
 
+    def follow(self, before: int, window: int) -> bool:
+        """Whether each query sees all slots up to its own, and the queries are those from slot `before` on.
+
+        Of a cache with rows of that length.
+        """
+        everything = self.segments is None and self.prefix is None and not self.slopes
+        near = window == 0 or self.slots <= window
+        return everything and near and before + self.queries.shape[1] == self.slots
+
     def first_seen(self, window: int, batch: int) -> Tensor | None:
         """The first slot that each query looks at (batch, T) int32; None: slot 0. For masks that are `spans`."""
         if self.segments is None and (window == 0 or self.slots <= window):
