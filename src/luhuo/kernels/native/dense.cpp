@@ -35,21 +35,25 @@ struct Brain {
 #endif
 
 static const int FOUR = 4;  // tokens
+static const int64_t AHEAD = 32768;  // bytes
 
-// y (FOUR, ROWS) of rows from `row` on, ROWS four at most.
-template <typename Kind, int ROWS>
-static void rows_together(const Matrix &m, const typename Kind::Number *x, int64_t row, float *y, int64_t stride) {
+// y (FOUR, ROWS) of rows from `row` on, ROWS four at most. Four rows are four streams, which some memories serve at half
+// their rate; so the passes over four rows together fetch, as one stream, what comes AHEAD bytes later: each of them
+// LINES of every four, from number `line` on.
+template <typename Kind, int ROWS, int LINES>
+static void rows_together(const Matrix &m, const typename Kind::Number *x, int64_t row, float *y, int64_t stride,
+                          int64_t line = 0) {
     int64_t columns = m.columns, whole = columns / Kind::LANES * Kind::LANES;
     const typename Kind::Number *weight = (const typename Kind::Number *)m.weight + row * columns;
+    const typename Kind::Number *later = weight + AHEAD / (int64_t)sizeof(typename Kind::Number) + Kind::LANES * line;
     __m512 sum[16];
     for (int i = 0; i < 16; i++) sum[i] = _mm512_setzero_ps();
     for (int64_t k = 0; k < whole; k += Kind::LANES) {
         typename Kind::Vector v[FOUR];
         for (int t = 0; t < FOUR; t++) v[t] = Kind::load(x + t * columns + k);
         for (int r = 0; r < ROWS; r++) {
-            const typename Kind::Number *from = weight + r * columns + k;
-            _mm_prefetch((const char *)(from + ROWS * columns), _MM_HINT_T0);
-            typename Kind::Vector w = Kind::load(from);
+            if (r < LINES) _mm_prefetch((const char *)(later + ROWS * k + Kind::LANES * r), _MM_HINT_T1);
+            typename Kind::Vector w = Kind::load(weight + r * columns + k);
             for (int t = 0; t < FOUR; t++) sum[ROWS * t + r] = Kind::add(sum[ROWS * t + r], w, v[t]);
         }
     }
@@ -114,12 +118,23 @@ static void dense_product(const Matrix &m, const typename Kind::Number *x, int64
     for (int64_t begin = first; begin < last; begin += together) {
         int64_t end = begin + together < last ? begin + together : last;
         for (int64_t t = 0; t < count;) {
+            // Behind the first four there are always four: computing some again takes less than fewer would.
+            if (count > FOUR && count - t < FOUR) t = count - FOUR;
             const typename Kind::Number *from = x + t * m.columns;
             float *to = y + t * stride;
             int64_t left = count - t, row = begin;
             if (left >= FOUR) {
-                for (; row + 4 <= end; row += 4) rows_together<Kind, 4>(m, from, row, to, stride);
-                for (; row < end; row++) rows_together<Kind, 1>(m, from, row, to, stride);
+                int64_t pass = (t + FOUR - 1) / FOUR, lines = count <= FOUR ? 4 : count <= 3 * FOUR ? 2 : 1;
+                for (; row + 4 <= end; row += 4)
+                    if (lines == 4)
+                        rows_together<Kind, 4, 4>(m, from, row, to, stride);
+                    else if (pass * lines >= 4)
+                        rows_together<Kind, 4, 0>(m, from, row, to, stride);
+                    else if (lines == 2)
+                        rows_together<Kind, 4, 2>(m, from, row, to, stride, 2 * pass);
+                    else
+                        rows_together<Kind, 4, 1>(m, from, row, to, stride, pass);
+                for (; row < end; row++) rows_together<Kind, 1, 0>(m, from, row, to, stride);
                 t += FOUR;
             } else if (left >= 2) {
                 rows_in_turn<Kind, 2>(m, from, begin, end, to, stride);
