@@ -12,6 +12,7 @@ from luhuo.inference.engine import Engine
 from luhuo.inference.prefix_cache import BLOCK, PrefixCache
 from luhuo.inference.sampling import Sampling
 from luhuo.model.cache import KVCache
+from luhuo.model.config import ModelConfig
 from tests.small_chat import small_config, small_model
 
 GREEDY = Sampling(max_tokens=12, temperature=0, ignore_eos=True)
@@ -107,9 +108,13 @@ def test_ends_of_chains_go_before_their_beginnings():
     assert kept.match([*ids, 1]).tokens == 32
 
 
-def filled(stored: torch.dtype, rows: int, slots: int = 128) -> KVCache:
+def cache_config(**shape: int) -> ModelConfig:
+    return small_config().model_copy(update=shape)
+
+
+def filled(stored: torch.dtype, rows: int, slots: int = 128, **shape: int) -> KVCache:
     """A cache full of numbers drawn by chance."""
-    cache = KVCache(small_config(), rows, slots, stored=stored)
+    cache = KVCache(cache_config(**shape), rows, slots, stored=stored)
     for tensors in cache.lists:
         for tensor in tensors:
             tensor.copy_(torch.randint(-99, 99, tensor.shape))
@@ -130,6 +135,17 @@ def test_what_is_loaded_is_what_was_saved_in_every_number_format(stored: torch.d
     for ours, theirs in zip(fresh.lists, cache.lists, strict=True):
         for mine, saved in zip(ours, theirs, strict=True):
             assert torch.equal(mine[2, :, :count], saved[1, :, :count]) and not mine[:2].any()
+
+
+def test_rests_of_a_cache_whose_tokens_take_an_odd_number_of_bytes():
+    """Three features a head in one byte each, and a scale of four: an end of five tokens begins anywhere."""
+    shape = {"heads": 1, "kv_heads": 1, "head_dim": 3}
+    cache, ids = filled(torch.int8, 1, **shape), list(range(37))
+    kept, fresh = PrefixCache(), KVCache(cache_config(**shape), 1, 128, stored=torch.int8)
+    kept.save(cache, [(0, ids)], 1000, adapter=None, rests=True)
+    kept.load(kept.match([*ids, 1]), fresh, 0)
+    for ours, theirs in zip(fresh.lists, cache.lists, strict=True):
+        assert all(torch.equal(mine[0, :, :37], saved[0, :, :37]) for mine, saved in zip(ours, theirs, strict=True))
 
 
 def test_texts_that_part_within_a_block_share_what_lies_before():

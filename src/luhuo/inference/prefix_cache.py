@@ -142,7 +142,7 @@ class PrefixCache:
     def _add(self, block: Block) -> Block:
         """Keep a block; shorter ones that it begins with say nothing more."""
         alike = self._next.setdefault((block.before, block.tokens[0]), [])
-        for other in [one for one in alike if one.tokens == block.tokens[: len(one.tokens)]]:
+        for other in [one for one in alike[-LOOKED_AT:] if one.tokens == block.tokens[: len(one.tokens)]]:
             self._remove(other)
         self._next.setdefault((block.before, block.tokens[0]), alike).append(block)
         self._blocks[block.before, block.tokens] = block
@@ -186,8 +186,10 @@ class PrefixCache:
 
 
 def _kept(cache: KVCache) -> list[Tensor]:
-    """All tensors of a cache that hold something, in one order."""
-    return [kept for tensors in cache.lists for kept in tensors if kept.shape[1] * kept.shape[3]]
+    """All tensors of a cache that hold something, in one order: wide numbers first, so that each begins at a multiple
+    of its width."""
+    found = [kept for tensors in cache.lists for kept in tensors if kept.shape[1] * kept.shape[3]]
+    return sorted(found, key=lambda kept: -kept.element_size())
 
 
 def _put(cache: KVCache, row: int, start: int, data: Tensor, size: int, count: int | None = None) -> None:
@@ -195,8 +197,8 @@ def _put(cache: KVCache, row: int, start: int, data: Tensor, size: int, count: i
     at, blocks = 0, len(data)
     for kept in _kept(cache):
         length = kept.shape[1] * size * kept.shape[3] * kept.element_size()
-        part = data[:, at : at + length].view(kept.dtype).view(blocks, kept.shape[1], size, kept.shape[3])
-        part = part.transpose(0, 1)[:, :, :count]
+        part = data[:, at : at + length] if blocks > 1 else data[0, at : at + length]
+        part = part.view(kept.dtype).view(blocks, kept.shape[1], size, kept.shape[3]).transpose(0, 1)[:, :, :count]
         kept[row, :, start : start + blocks * part.shape[2]].unflatten(1, (blocks, -1)).copy_(part)
         at += length
 
