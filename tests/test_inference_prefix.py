@@ -139,7 +139,7 @@ def test_what_is_loaded_is_what_was_saved_in_every_number_format(stored: torch.d
 
 def test_rests_of_a_cache_whose_tokens_take_an_odd_number_of_bytes():
     """Three features a head in one byte each, and a scale of four: an end of five tokens begins anywhere."""
-    shape = {"heads": 1, "kv_heads": 1, "head_dim": 3}
+    shape = {"layers": 3, "heads": 1, "kv_heads": 1, "head_dim": 3}
     cache, ids = filled(torch.int8, 1, **shape), list(range(37))
     kept, fresh = PrefixCache(), KVCache(cache_config(**shape), 1, 128, stored=torch.int8)
     kept.save(cache, [(0, ids)], 1000, adapter=None, rests=True)
