@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 SETTINGS: dict[str, Any] = {
-    "epochs": 2,
+    "epochs": 1,
     "batch": 32,
     "learning_rate": 1e-4,
-    "dtype": "fp32",
+    "dtype": "bf16",
     "device": "cpu",
     "threads": 1,
     "checkpoint_every_s": 0,

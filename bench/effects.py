@@ -24,10 +24,10 @@ EFFECTS = {
     "grpo": ["grpo.py", "effect", "{run}", "--methods", "grpo,rloo", "--seeds", "{seeds}"],
     "ppo": ["ppo.py", "rule", "--run", "{run}", "--seeds", "{seeds}"],
     "best-of-n": ["ppo.py", "best-of-n", "--run", "{run}", "--seeds", "{seeds}"],
-    "lora": ["adapters.py", "lora", "{run}", "--seeds", "{seeds}"],
+    "lora": ["adapters.py", "lora", "{run}", "--kind", "lora+", "--rate", "0.001", "--seeds", "{seeds}"],
     "adapters": ["adapters.py", "table", "{run}"],
     "distill": ["distill.py", "{run}", "--seeds", "{seeds}"],
-    "control": ["control.py", "{run}"],
+    "control": ["control.py", "{run}", "--seeds", "{seeds}"],
 }
 """The arguments of each; the road of R1 is a recipe, recipes/reasoner.yaml, and compares its steps itself."""
 

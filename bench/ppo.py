@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "critic_warmup": 8,
     "kl": 0.02,
     "device": "cpu",
-    "dtype": "fp32",
+    "dtype": "bf16",
     "threads": 1,
 }
 

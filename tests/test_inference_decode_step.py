@@ -144,3 +144,24 @@ def test_a_token_that_the_model_does_not_have_is_an_error(token: int) -> None:
     assert step is not None and step.fits(cache)
     with pytest.raises(IndexError, match="does not have"):
         step.read([0], [[5, token]], cache)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_behind_every_token_are_those_of_the_modules(dtype: torch.dtype) -> None:
+    """As guesses at next tokens are checked: some tokens of each row at once."""
+    model = small(dtype)
+    step = DecodeStep.of(model)
+    assert step is not None
+    ids = torch.randint(96, (3, 40), generator=torch.Generator().manual_seed(9))
+    texts = [ids[0, 20:25].tolist(), ids[1, 20:21].tolist(), ids[2, 20:29].tolist()]
+    cache = KVCache(model.config, 3, 40, dtype)
+    with torch.inference_mode():
+        expected = model(ids).float()
+        model(ids[:, :20], cache=cache)
+        assert step.fits(cache, 15, 29)
+        found = step.read([0, 1, 2], texts, cache, every=True)
+    assert cache.lengths == [25, 21, 29]
+    wanted = torch.cat([expected[row, 20 : 20 + len(text)] for row, text in enumerate(texts)])
+    share = 1e-4 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(found, wanted, atol=share * float(wanted.abs().max()), rtol=0)

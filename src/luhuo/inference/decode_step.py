@@ -155,11 +155,17 @@ class DecodeStep:
         return self.read(range(cache.batch), [[token] for token in ids.tolist()], cache)
 
     def read(
-        self, rows: Sequence[int], texts: Sequence[Sequence[int]], cache: KVCache, adapters: Sequence[int] = ()
+        self,
+        rows: Sequence[int],
+        texts: Sequence[Sequence[int]],
+        cache: KVCache,
+        adapters: Sequence[int] = (),
+        *,
+        every: bool = False,
     ) -> Tensor:
         """Logits (rows, vocab) fp32 behind `texts`, one or more new tokens of each of these rows, which grow by them.
 
-        `adapters` are their slots in `MultiLora`.
+        With `every`, behind each of the tokens: (tokens, vocab). `adapters` are the rows' slots in `MultiLora`.
         """
         found, config = library(), self._model.config
         assert found is not None
@@ -171,7 +177,7 @@ class DecodeStep:
         if not 0 <= min(ids) <= max(ids) < config.vocab_size:
             raise IndexError(f"a token that the model does not have: {min(ids)} … {max(ids)} of {config.vocab_size}")
         slots = [slot for text, end in zip(texts, ends, strict=True) for slot in range(end - len(text), end)]
-        chosen = [count - 1 for count in accumulate(map(len, texts))]
+        chosen = range(len(ids)) if every else [count - 1 for count in accumulate(map(len, texts))]
         numbers = [_array(part) for part in (ids, _spread(rows, texts), slots, chosen)]
         adapted = _array(_spread(adapters, texts)) if any(adapters) else None
         tokens = _Tokens(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from luhuo.inference.cache_pool import Running
-from luhuo.inference.decode_step import DecodeStep
+from luhuo.inference.decode_step import LONGEST, DecodeStep
 from luhuo.inference.lockstep import Lockstep
 from luhuo.inference.multi_lora import MultiLora
 from luhuo.inference.runner import Runner
@@ -50,25 +50,44 @@ class Passes:
 
     def compiles(self, some: Sequence[Running], cache: KVCache) -> bool:
         """Whether all that is pending of some requests, one token or whole prompts, is one call of compiled code."""
+        prompts = [one for one in some if one.pending > 1]
+        if any(one.adapter is not None for one in prompts):  # what adapters add is computed token by token there
+            return False
+        longest = max((len(one.ids) for one in prompts), default=1)
+        return self._fits(some, cache, sum(one.pending for one in some), longest)
+
+    def compiled(self, some: Sequence[Running], cache: KVCache) -> Tensor:
+        """Logits (some, vocab) behind all that was pending of some requests; `compiles` was asked."""
+        return self._read(some, [one.ids[one.filled :] for one in some], cache)
+
+    def guessed(self, some: Sequence[Running], drafts: Sequence[Sequence[int]], cache: KVCache) -> Tensor | None:
+        """Logits (tokens, vocab) behind the last token of each request and each of its guesses, in compiled code.
+
+        None where that cannot compute them. The cache grows by all of them.
+        """
+        texts = [[one.ids[-1], *draft] for one, draft in zip(some, drafts, strict=True)]
+        # A few tokens may look at however many slots.
+        longest = min(LONGEST, max(len(one.ids) + len(draft) for one, draft in zip(some, drafts, strict=True)))
+        if not self._fits(some, cache, sum(map(len, texts)), longest):
+            return None
+        return self._read(some, texts, cache, every=True)
+
+    def _fits(self, some: Sequence[Running], cache: KVCache, tokens: int, longest: int) -> bool:
         if self._compiled is None:
             return False
         slots = self._slots(dict(enumerate(some)), len(some))
         if self.adapters is not None and any(slots):
             self.adapters.put(on=True)
-        prompts = [one for one in some if one.pending > 1]
-        if any(one.adapter is not None for one in prompts):  # what adapters add is computed token by token there
-            return False
-        longest = max((len(one.ids) for one in prompts), default=1)
         going_on = not any(slots) and len(some) == len(self._before) and all(map(is_, some, self._before))
         self._before = list(some)
-        return self._compiled.fits(cache, sum(one.pending for one in some), longest, going_on=going_on)
+        return self._compiled.fits(cache, tokens, longest, going_on=going_on)
 
-    def compiled(self, some: Sequence[Running], cache: KVCache) -> Tensor:
-        """Logits (some, vocab) behind all that was pending of some requests; `compiles` was asked."""
+    def _read(
+        self, some: Sequence[Running], texts: Sequence[Sequence[int]], cache: KVCache, *, every: bool = False
+    ) -> Tensor:
         assert self._compiled is not None
-        texts = [one.ids[one.filled :] for one in some]
         slots = self._slots(dict(enumerate(some)), len(some))
-        return self._compiled.read([one.row for one in some], texts, cache, slots)
+        return self._compiled.read([one.row for one in some], texts, cache, slots, every=every)
 
     def hidden(self, ids: Tensor, real: Tensor | None, cache: KVCache, some: Mapping[int, Running]) -> Tensor:
         """The last states (rows, time, hidden) of new tokens; `some` says whose the rows are that are in use."""

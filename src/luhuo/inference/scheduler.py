@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -277,21 +278,17 @@ class Scheduler:
     def _verify(self, ready: list[Running], drafts: list[list[int]]) -> list[Request]:
         """One pass over each request's last token and its guesses; tokens are given as long as guesses are right."""
         assert self.speculation is not None
-        cache, width = self.pool.cache, 1 + max(map(len, drafts))
-        ids = torch.zeros(cache.batch, width, dtype=torch.long)
-        counts = torch.zeros(cache.batch, 1, dtype=torch.long)
-        for one, draft in zip(ready, drafts, strict=True):
-            ids[one.row, : 1 + len(draft)] = torch.tensor([one.ids[-1], *draft])
-            counts[one.row] = 1 + len(draft)
-        device = self.model.device
-        real = (torch.arange(width) < counts).int().to(device)
-        some = {one.row: one for one in ready}
-        hidden = self.passes.hidden(ids.to(device), real, cache, some)[[one.row for one in ready]]
-        logits = self.passes.head(hidden)
+        cache, hidden = self.pool.cache, None
+        starts: Sequence[int] = [0, *accumulate(1 + len(draft) for draft in drafts)]
+        logits = self.passes.guessed(ready, drafts, cache)
+        if logits is None:
+            hidden = self._guessed_states(ready, drafts)
+            starts = range(0, hidden.shape[0] * hidden.shape[1], hidden.shape[1])
+            logits = self.passes.head(hidden).flatten(0, 1)
         given, going = [0] * len(ready), list(range(len(ready)))
-        for place in range(width):
+        for place in range(1 + max(map(len, drafts))):
             requests = [ready[i].request for i in going]
-            tokens = self._choose(requests, logits[going, place])
+            tokens = self._choose(requests, logits[[starts[i] + place for i in going]])
             on = []
             for i, token in zip(going, tokens, strict=True):
                 one, draft = ready[i], drafts[i]
@@ -307,8 +304,21 @@ class Scheduler:
             self.speculation.judge(one, draft, right)
             one.filled += count
             cache.lengths[one.row] = one.filled
-        self._observe(ready, hidden, given)
+        if hidden is not None:
+            self._observe(ready, hidden, given)
         return self._end(ready)
+
+    def _guessed_states(self, ready: Sequence[Running], drafts: Sequence[Sequence[int]]) -> Tensor:
+        """States (ready, time, hidden) of the last token of each request and its guesses, padded on the right."""
+        cache, width = self.pool.cache, 1 + max(map(len, drafts))
+        ids = torch.zeros(cache.batch, width, dtype=torch.long)
+        counts = torch.zeros(cache.batch, 1, dtype=torch.long)
+        for one, draft in zip(ready, drafts, strict=True):
+            ids[one.row, : 1 + len(draft)] = torch.tensor([one.ids[-1], *draft])
+            counts[one.row] = 1 + len(draft)
+        real = (torch.arange(width) < counts).int().to(self.model.device)
+        some = {one.row: one for one in ready}
+        return self.passes.hidden(ids.to(self.model.device), real, cache, some)[[one.row for one in ready]]
 
     def _observe(self, some: Sequence[Running], hidden: Tensor, counts: Sequence[int]) -> None:
         """Show the first `counts` states (some, time, hidden) of each request to whoever guesses from them."""
