@@ -165,3 +165,28 @@ def test_logits_behind_every_token_are_those_of_the_modules(dtype: torch.dtype) 
     wanted = torch.cat([expected[row, 20 : 20 + len(text)] for row, text in enumerate(texts)])
     share = 1e-4 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(found, wanted, atol=share * float(wanted.abs().max()), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_s_logits_have_the_same_bits_in_any_company(dtype: torch.dtype) -> None:
+    """Alone, as one of several guesses, and beside other texts: so no answer depends on who else asks."""
+    model = small(dtype, hidden_size=200, intermediate_size=300)
+    step = DecodeStep.of(model)
+    assert step is not None
+    ids = torch.randint(96, (13,), generator=torch.Generator().manual_seed(11)).tolist()
+
+    def read(texts: list[list[int]], every: bool) -> torch.Tensor:
+        cache = KVCache(model.config, len(texts), 32, dtype)
+        assert step.fits(cache, sum(map(len, texts)), 13)
+        return step.read(range(len(texts)), texts, cache, every=every)
+
+    alone = KVCache(model.config, 1, 32, dtype)
+    one_by_one = []
+    for token in ids:
+        assert step.fits(alone)
+        one_by_one.append(step.read([0], [[token]], alone)[0])
+    for count in range(1, 14):
+        assert torch.equal(read([ids[:count]], every=True), torch.stack(one_by_one[:count]))
+        beside = [[(7 * i + j) % 96 for j in range(1 + i % 3)] for i in range(count - 1)]
+        assert torch.equal(read([*beside, ids[:5]], every=False)[-1], one_by_one[4])

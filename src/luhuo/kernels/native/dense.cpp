@@ -4,13 +4,15 @@
 
 #ifdef WIDE
 
-// fp32, sixteen columns at a time. Each product of a row with a row of activations is one sum a lane, whose lanes are
-// summed in one order, however many rows of activations there are: a token's logits do not depend on its company.
+// Each product of a row with a row of activations is one sum a lane, whose lanes are summed in one order, however many
+// rows of activations there are: a token's logits do not depend on its company.
+
+// fp32, sixteen columns at a time.
 struct Full {
     typedef float Number;
     typedef __m512 Vector;
     static const int64_t LANES = 16;
-    static const int CHAINS = 1;
+    static const int LOADS = 1;
     static __m512 load(const float *from) { return _mm512_loadu_ps(from); }
     static __m512 load(const float *from, int64_t count) {
         return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
@@ -20,11 +22,12 @@ struct Full {
 
 #ifdef WIDE_BF16
 
+// bf16, thirty-two columns at a time; LOADS of weights in the loop for one token.
 struct Brain {
     typedef bf16 Number;
     typedef __m512bh Vector;
     static const int64_t LANES = 32;
-    static const int CHAINS = 2;
+    static const int LOADS = 2;
     static __m512bh load(const bf16 *from) { return (__m512bh)_mm512_loadu_si512(from); }
     static __m512bh load(const bf16 *from, int64_t count) {
         return (__m512bh)_mm512_maskz_loadu_epi16((__mmask32)((1u << count) - 1), from);
@@ -77,34 +80,32 @@ static void rows_together(const Matrix &m, const typename Kind::Number *x, int64
 template <typename Kind, int TOKENS>
 static void rows_in_turn(const Matrix &m, const typename Kind::Number *x, int64_t begin, int64_t end, float *y,
                          int64_t stride) {
-    constexpr int CHAINS = TOKENS == 1 ? Kind::CHAINS : 1;
+    constexpr int LOADS = TOKENS == 1 ? Kind::LOADS : 1;
     constexpr int64_t LANES = Kind::LANES;
     int64_t columns = m.columns, whole = columns / LANES * LANES;
     __m512 sums[TOKENS][UNIT];
     for (int64_t r = 0; r < UNIT; r++) {
-        __m512 part[TOKENS][CHAINS];
-        for (int t = 0; t < TOKENS; t++)
-            for (int i = 0; i < CHAINS; i++) part[t][i] = _mm512_setzero_ps();
+        __m512 sum[TOKENS];
+        for (int t = 0; t < TOKENS; t++) sum[t] = _mm512_setzero_ps();
         if (begin + r < end) {
             const typename Kind::Number *from = (const typename Kind::Number *)m.weight + (begin + r) * columns;
             int64_t k = 0;
 #pragma GCC unroll 1
-            for (; k + CHAINS * LANES <= whole; k += CHAINS * LANES)
-                for (int i = 0; i < CHAINS; i++) {
+            for (; k + LOADS * LANES <= whole; k += LOADS * LANES)
+                for (int i = 0; i < LOADS; i++) {
                     typename Kind::Vector w = Kind::load(from + k + LANES * i);
                     for (int t = 0; t < TOKENS; t++)
-                        part[t][i] = Kind::add(part[t][i], w, Kind::load(x + t * columns + k + LANES * i));
+                        sum[t] = Kind::add(sum[t], w, Kind::load(x + t * columns + k + LANES * i));
                 }
             for (int t = 0; t < TOKENS; t++) {
                 const typename Kind::Number *of = x + t * columns;
-                if (k < whole) part[t][0] = Kind::add(part[t][0], Kind::load(from + k), Kind::load(of + k));
+                if (k < whole) sum[t] = Kind::add(sum[t], Kind::load(from + k), Kind::load(of + k));
                 if (whole < columns)
-                    part[t][0] = Kind::add(part[t][0], Kind::load(from + whole, columns - whole),
-                                           Kind::load(of + whole, columns - whole));
+                    sum[t] = Kind::add(sum[t], Kind::load(from + whole, columns - whole),
+                                       Kind::load(of + whole, columns - whole));
             }
         }
-        for (int t = 0; t < TOKENS; t++)
-            sums[t][r] = CHAINS == 2 ? _mm512_add_ps(part[t][0], part[t][CHAINS - 1]) : part[t][0];
+        for (int t = 0; t < TOKENS; t++) sums[t][r] = sum[t];
     }
     __mmask16 there = (__mmask16)((1u << (end - begin)) - 1);
     for (int t = 0; t < TOKENS; t++) _mm512_mask_storeu_ps(y + t * stride + begin, there, lane_sums(sums[t]));
