@@ -76,10 +76,11 @@ def test_the_second_turn_of_a_conversation_computes_what_is_new_and_says_so(serv
     engine = next(iter(server.house.models)).writer
     plain = Engine(engine.model, prefix_cache=False).chat(messages, Sampling(temperature=0, max_tokens=12))  # type: ignore
     assert second.choices[0].message.content == plain.text
-    assert first.usage and first.usage.prompt_tokens_details and first.usage.prompt_tokens_details.cached_tokens == 0
+    assert first.usage and first.usage.prompt_tokens_details
+    assert (first.usage.prompt_tokens_details.cached_tokens or 0) < 16  # how other tests' conversations begin
     assert second.usage and second.usage.prompt_tokens_details
     known = second.usage.prompt_tokens_details.cached_tokens or 0
-    assert known >= first.usage.prompt_tokens // 32 * 32 > 0
+    assert known >= first.usage.prompt_tokens > 32
     response = client.responses.create(model="small", input=messages, max_output_tokens=1)  # type: ignore
     assert response.usage and response.usage.input_tokens_details.cached_tokens >= known
     assert "luhuo_cached_tokens_total" in httpx2.get(f"{server.url}/metrics").text

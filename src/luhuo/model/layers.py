@@ -175,8 +175,10 @@ class Attention(nn.Module):
         if not isinstance(masks, CausalMasks) or not context.causal or context.rope is None:
             return False
         if cache is not None:
+            if projected.requires_grad or not cache.gives_back:
+                return False
             before = cache.longest
-            if projected.requires_grad or not cache.gives_back or (before and projected.shape[1] == 1):
+            if before and projected.shape[1] == 1:
                 return False
         seen = masks.follow(before, self.window) if before else masks.spans
         plain = context.query_scale is None and context.ahead is None
