@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luhuo.align.sft import Rules, prepare, shuffle_answers
+from luhuo.align.sft import Rules, Source, prepare, shuffle_answers
 from luhuo.align.stages import SftStage
 from luhuo.core.artifact import Workspace, produce
 from luhuo.core.errors import Interrupted, LuhuoError
@@ -57,7 +57,7 @@ def stage_of(base: Path, data: Path, **changes: Any) -> SftStage:
 def prepared_of(path: Path, tokenizer=None, length: int = 128, **options: Any):
     rejected: list[Any] = []
     rules = Rules(length, **options)
-    prepared = prepare([([path], 1.0)], tokenizer or small_tokenizer(), rules, quarantine=rejected.append)
+    prepared = prepare([Source([path])], tokenizer or small_tokenizer(), rules, quarantine=rejected.append)
     return prepared, rejected
 
 

@@ -13,7 +13,7 @@ import torch
 
 from luhuo.adapter.open import open_decoder
 from luhuo.align.long_context import stretched
-from luhuo.align.sft import Rules, prepare
+from luhuo.align.sft import Rules, Source, prepare
 from luhuo.align.sft_fields import RopeStretch
 from luhuo.align.stages import SftStage
 from luhuo.align.supervised import SupervisedLM, added, embedding_noise
@@ -103,10 +103,20 @@ def test_a_weight_that_is_none_is_refused(weight: Any):
 def test_last_turn_only_leaves_the_last_target_and_keeps_the_context(tmp_path: Path):
     file = tmp_path / "x.jsonl"
     file.write_text(json.dumps({"messages": TURNS}), encoding="utf-8")
-    found = prepare([([file], 1.0)], small_tokenizer(), Rules(128, turns="last"), quarantine=pytest.fail)
+    found = prepare([Source([file])], small_tokenizer(), Rules(128, turns="last"), quarantine=pytest.fail)
     ids, mask = found.store.get(0)
     assert small_tokenizer().decode(ids[mask == 1].tolist()) == "今天天气很好<|im_end|>"
     assert len(ids) == len(render(Conversation.of(TURNS), small_tokenizer()))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_limit_reads_the_first_rows_of_a_set_alone(tmp_path: Path, plain: bool):
+    file = tmp_path / "x.jsonl"
+    rows = [{"text": f"第 {number} 行"} if plain else {"messages": TURNS} for number in range(5)]
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    sets = [Source([file], limit=3), Source([file])]
+    found = prepare(sets, small_tokenizer(), Rules(128, plain=plain), quarantine=pytest.fail)
+    assert [share.count for share in found.shares] == [3, 5] and found.counts["read"] == 8
 
 
 def test_tools_of_a_row_reach_the_template():
@@ -256,7 +266,7 @@ def test_plain_text_needs_no_template(tmp_path: Path):
     file = tmp_path / "x.jsonl"
     rows = [{"prompt": "hello", "completion": " world"}, {"prompt": "x", "completion": " "}]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    found = prepare([([file], 1.0)], tokenizer_with(None), Rules(32, plain=True), quarantine=pytest.fail)
+    found = prepare([Source([file])], tokenizer_with(None), Rules(32, plain=True), quarantine=pytest.fail)
     assert found.counts == Counter(read=2, used=1, empty_answer=1, split=0)
 
 

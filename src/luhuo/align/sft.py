@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,16 @@ from luhuo.files.records import Broken, broken
 from luhuo.model.decoder import Decoder
 from luhuo.tokenizer.tokenizer import Tokenizer
 
-Sets = Sequence[tuple[Sequence[Path], float]]
-"""Data sets: their files, and how often their conversations are seen in an epoch."""
+
+@dataclass(frozen=True)
+class Source:
+    """One data set."""
+
+    files: Sequence[Path]
+    weight: float = 1.0
+    """How often its conversations are seen in an epoch."""
+    limit: int = 0
+    """Rows that are read, from the front; 0: all."""
 
 
 @dataclass
@@ -83,7 +92,12 @@ Watch = Callable[[Path, int, Conversation, list[Rendered]], None]
 
 
 def prepare(
-    sets: Sets, tokenizer: Tokenizer, rules: Rules, *, quarantine: Callable[[Broken], None], watch: Watch | None = None
+    sets: Sequence[Source],
+    tokenizer: Tokenizer,
+    rules: Rules,
+    *,
+    quarantine: Callable[[Broken], None],
+    watch: Watch | None = None,
 ) -> Prepared:
     """Read, check, render and count all conversations; rows that cannot be used go to `quarantine`."""
     prepared = Prepared()
@@ -93,16 +107,16 @@ def prepare(
         quarantine(row)
 
     ends = frozenset({tokenizer.end_of_turn_id, tokenizer.eos_id})
-    for files, weight in sets:
+    for source in sets:
         before = len(prepared.store)
         if rules.plain:
-            parts = _passages(files, tokenizer, rules, prepared, reject)
+            parts = _passages(source, tokenizer, rules, prepared, reject)
         else:
-            rows = _rows(files, rules, prepared, reject)
+            rows = _rows(source, rules, prepared, reject)
             parts = _conversations(rows, tokenizer, rules, prepared.counts, quarantine, watch)
         for part in parts:
             prepared.add(part, ends)
-        prepared.shares.append(Share(len(prepared.store) - before, weight))
+        prepared.shares.append(Share(len(prepared.store) - before, source.weight))
     check(prepared, tokenizer)
     return prepared
 
@@ -111,18 +125,19 @@ Row = tuple[Path, int, Conversation]
 """(file, line, what stands there)."""
 
 
-def _rows(files: Sequence[Path], rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]) -> Iterator[Row]:
+def _rows(source: Source, rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]) -> Iterator[Row]:
     """The conversations of a set, as they are to be learned."""
 
     def read() -> Iterator[Row]:
-        for file in files:
+        for file in source.files:
             prepared.layouts[str(file)], found = read_layout(file, LAYOUTS, tr("conversation", "对话"), reject)
             yield from ((file, one.line, one.value) for one in found)
 
+    first = itertools.islice(read(), source.limit or None)
     if rules.shuffle_seed is None:
-        yield from read()
+        yield from first
         return
-    rows = list(read())
+    rows = list(first)
     shuffled = shuffle_answers([conversation for _, _, conversation in rows], rules.shuffle_seed, prepared.counts)
     yield from ((file, line, conversation) for (file, line, _), conversation in zip(rows, shuffled, strict=True))
 
@@ -153,17 +168,19 @@ def _conversations(
 
 
 def _passages(
-    files: Sequence[Path], tokenizer: Tokenizer, rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]
+    source: Source, tokenizer: Tokenizer, rules: Rules, prepared: Prepared, reject: Callable[[Broken], None]
 ) -> Iterator[Rendered]:
     """The renderings of a set's plain texts. A text without a prompt is cut into rows instead of being dropped."""
 
     def read() -> Iterator[Passage]:
-        for file in files:
+        for file in source.files:
             prepared.layouts[str(file)], passages = read_passages(file, reject)
             yield from passages
 
     limit = rules.length + 1
-    for passage in track(read(), tr("encoding", "编码文本"), unit=tr("texts", "条")):
+    for passage in track(
+        itertools.islice(read(), source.limit or None), tr("encoding", "编码文本"), unit=tr("texts", "条")
+    ):
         prepared.counts["read"] += 1
         if not passage.completion.strip():
             prepared.counts["empty_answer"] += 1

@@ -18,6 +18,9 @@ class DataSet(Config):
         gt=0,
         le=1000,
     )
+    limit: int = field(
+        0, "Rows that are read of it, from the front; 0: all.", "只读其最前面这么多行；0 为全部。", ge=0
+    )
 
 
 class RopeStretch(Config):

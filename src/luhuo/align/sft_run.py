@@ -19,7 +19,7 @@ from luhuo.align.data_check.first_look import FirstLook
 from luhuo.align.long_context import stretched
 from luhuo.align.new_tokens import with_template, with_tokens
 from luhuo.align.policy import keep_policy, open_policy
-from luhuo.align.sft import Prepared, Rules, Sets, held_out, prepare
+from luhuo.align.sft import Prepared, Rules, Source, held_out, prepare
 from luhuo.align.sft_fields import DataSet
 from luhuo.align.supervised import SupervisedLM
 from luhuo.core.artifact import Workspace
@@ -74,7 +74,7 @@ def fine_tune(
     model = open_policy(stage, seed=stage.seed, change=lambda found: _changed(found, stage))
     tokenizer = _tokenizer(model, stage)
     sets = data_sets(stage.data)
-    note([file for files, _ in sets for file in files])
+    note([file for source in sets for file in source.files])
     with quarantine_file(out.path, main=ranks.main) as quarantine:
         shuffle = stage.seed if stage.shuffle_answers else None
         rules = Rules(stage.length, stage.overlong, stage.turns, stage.plain, shuffle)
@@ -84,7 +84,7 @@ def fine_tune(
         kept = None
         if held:
             plainly = Rules(stage.length, stage.overlong, stage.turns, stage.plain)
-            kept = prepare([(held, 1.0)], tokenizer, plainly, quarantine=quarantine).store
+            kept = prepare([Source(held)], tokenizer, plainly, quarantine=quarantine).store
     if ranks.main:
         announce(prepared, tokenizer)
     if first_look is not None:
@@ -200,11 +200,11 @@ def _tokenizer(model: Decoder, stage: SftStage) -> Tokenizer:
     return model.tokenizer
 
 
-def data_sets(given: list[str | DataSet] | str) -> Sets:
-    """The files of each data set, and its weight."""
+def data_sets(given: list[str | DataSet] | str) -> list[Source]:
+    """The files of each data set, its weight and its limit."""
     data = given if isinstance(given, list) else [given]
-    pairs = [(one, 1.0) if isinstance(one, str) else (one.path, one.weight) for one in data]
-    return [(list_files(resolve(path).path), weight) for path, weight in pairs]
+    sets = [DataSet(path=one) if isinstance(one, str) else one for one in data]
+    return [Source(list_files(resolve(one.path).path), one.weight, one.limit) for one in sets]
 
 
 @contextmanager

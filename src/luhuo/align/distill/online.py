@@ -135,7 +135,7 @@ def _data(stage: OnlineDistillStage, out: Workspace, tokenizer: Tokenizer) -> Co
         return None
     ranks = Ranks()
     sets = data_sets(stage.data)
-    note_sources([file for files, _ in sets for file in files], out)
+    note_sources([file for source in sets for file in source.files], out)
     with quarantine_file(out.path, main=ranks.main) as quarantine:
         prepared = prepare(sets, tokenizer, Rules(stage.data_length), quarantine=quarantine)
     rows = 1 if stage.method == "minillm" else max(1, stage.data_batch // stage.data_length // ranks.count)

@@ -53,7 +53,7 @@ def store_logits(stage: TeacherLogitsStage, out: Workspace, device: torch.device
     same_tokens(teacher.model.tokenizer, tokenizer, stage.teacher)
     assert tokenizer is not None
     sets = data_sets(stage.data)
-    note_sources([file for files, _ in sets for file in files], out)
+    note_sources([file for source in sets for file in source.files], out)
     with quarantine_file(out.path, main=True) as quarantine:
         prepared = prepare(
             sets, tokenizer, Rules(stage.length, stage.overlong, stage.turns, stage.plain), quarantine=quarantine
