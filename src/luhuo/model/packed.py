@@ -56,7 +56,7 @@ class MXFP4Weights:
         self.where, self._weights = weights.where, weights
         self._shapes = dict(weights.shapes())
         self._packed = {name.removesuffix("_blocks") for name in self._shapes if name.endswith("_blocks")}
-        for name in self._packed:
+        for name in sorted(self._packed):  # the same tensor is named in every run
             blocks, scales = self._shapes.pop(name + "_blocks"), self._shapes.pop(name + "_scales", None)
             if len(blocks) != 4 or blocks[-1] != 16 or scales != blocks[:-1]:
                 raise _misfit(name + "_blocks", blocks, scales, weights.where)
@@ -83,7 +83,7 @@ class FP8Weights:
         shapes = weights.shapes()
         self._shapes = {name: shape for name, shape in shapes.items() if not name.endswith(SCALE)}
         self._packed = {name.removesuffix(SCALE) for name in shapes if name.endswith(SCALE)}
-        for name in self._packed:
+        for name in sorted(self._packed):  # the same tensor is named in every run
             shape, scales = shapes.get(name, ()), shapes[name + SCALE]
             if scales != tuple(-(-size // step) for size, step in zip(shape, self._tile, strict=False)):
                 raise _misfit(name, shape, scales, weights.where)
