@@ -1,6 +1,8 @@
 """Rows of one cache for the requests that run, and the beginnings of earlier texts, within one budget of tokens.
 
 Running requests come first: what is kept of earlier texts gives way to them, and has at most half of the budget.
+A row that nobody has taken since its request ended is gone on with where a new text begins like the old one: the next
+turn of a conversation then finds its history in place, without a copy.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from luhuo.inference.prefix_cache import Known, PrefixCache
+from luhuo.inference.prefix_cache import LEAST, Known, PrefixCache
 from luhuo.inference.request import Request
 from luhuo.model.cache import KVCache
 
@@ -59,12 +61,25 @@ class CachePool:
         self.prefix = PrefixCache() if prefixes else None
         self.beside = 0
         """Slots that every row takes besides the cache's own (an encoded text)."""
+        self._resting: dict[int, tuple[int | None, Sequence[int]]] = {}
+        """What rows still hold of requests that gave them back: the adapter, and the ids."""
 
     def place(self, running: list[Running], group: Sequence[Running]) -> None:
         """Give rows to the requests of `group`, with what is known of their prompts, and add them to `running`."""
-        found = [self.prefix.match(one.ids, one.adapter) if self.prefix else Known((), 0) for one in group]
-        known = max(one.tokens for one in found)
-        count = len(running) + len(group)
+        new = []
+        for one in group:
+            known = self.prefix.match(one.ids, one.adapter) if self.prefix else Known((), 0)
+            if self._go_on(one, known.tokens):
+                running.append(one)
+            else:
+                new.append((one, known))
+        if new:
+            self._place_new(running, new)
+
+    def _place_new(self, running: list[Running], new: Sequence[tuple[Running, Known]]) -> None:
+        """The same for requests whose prompts lie in no row."""
+        known = max(start.tokens for _, start in new)
+        count = len(running) + len(new)
         wanted = max(known, min(ROUNDING, self.tokens // count - self.beside))
         if (
             count > self.cache.batch
@@ -76,9 +91,26 @@ class CachePool:
             self._resize(range(self.cache.batch), wanted)
         used = {one.row for one in running}
         free = [row for row in range(self.cache.batch) if row not in used]
-        for one, row, start in zip(group, free, found, strict=False):
+        free.sort(key=self._resting.__contains__)  # what may be gone on with is taken last
+        for (one, start), row in zip(new, free, strict=False):
             self._fill(one, row, start)
             running.append(one)
+
+    def _go_on(self, one: Running, known: int) -> bool:
+        """Give a request the row that holds the most of its prompt, if that is as much as `known` elsewhere."""
+        shared = {
+            row: _alike(ids, one.ids)
+            for row, (adapter, ids) in self._resting.items()
+            if adapter == one.adapter and len(ids) >= known
+        }
+        row = max(shared, key=lambda row: shared[row], default=-1)
+        if row < 0 or shared[row] < max(known, LEAST):
+            return False
+        assert self.prefix is not None
+        del self._resting[row]
+        self.prefix.found += shared[row] - known
+        self._begin(one, row, shared[row])
+        return True
 
     def compact(self, running: Sequence[Running], count: int, width: int) -> None:
         """Keep the rows in use, in front of empty ones, `count` in all, each of `width` slots."""
@@ -90,7 +122,7 @@ class CachePool:
     def shrink(self, running: Sequence[Running]) -> None:
         """Remove empty rows once a quarter is empty: they cost as much as others."""
         if not running:
-            self.drop()
+            self.idle()
         elif (self.cache.batch - len(running)) * 4 >= self.cache.batch:
             self.compact(running, len(running), self.cache.capacity)
 
@@ -129,22 +161,47 @@ class CachePool:
         """Take a request's row from it; it would have to be computed again."""
         if one.row >= 0:
             self.cache.lengths[one.row] = 0
+            if self.prefix is not None:
+                self._resting[one.row] = one.adapter, one.ids[: one.filled]
         one.row, one.filled = -1, 0
+
+    def disturb(self) -> None:
+        """Empty rows were written to, or the weights have changed: what they held is lost."""
+        self._resting.clear()
+
+    def idle(self) -> None:
+        """Free the memory of the rows. A single one stays for the next turn of its conversation."""
+        if self.cache.batch != 1 or not self._resting:
+            self.drop()
 
     def drop(self) -> None:
         """Free the memory of the rows."""
+        self._resting.clear()
         if self.cache.batch:
             self.cache.resize([], 0)
 
     def _fill(self, one: Running, row: int, known: Known) -> None:
-        one.row, self.cache.lengths[row] = row, 0
+        self._resting.pop(row, None)
+        self.cache.lengths[row] = 0
         if self.prefix:
             self.prefix.load(known, self.cache, row)
-        one.filled = self.cache.lengths[row]
+        self._begin(one, row, self.cache.lengths[row])
+
+    def _begin(self, one: Running, row: int, filled: int) -> None:
+        one.row, one.filled, self.cache.lengths[row] = row, filled, filled
         if not one.request.tokens:
             one.request.cached_tokens = one.filled
 
     def _resize(self, rows: Sequence[int | None], width: int) -> None:
+        self._resting.clear()
         if self.prefix:
             self.prefix.shrink(self.tokens - len(rows) * width)
         self.cache.resize(rows, width)
+
+
+def _alike(kept: Sequence[int], ids: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike, without the last of `ids`: that one has to be computed."""
+    most = min(len(kept), len(ids) - 1)
+    if kept[:most] == ids[:most]:
+        return most
+    return next(i for i, (a, b) in enumerate(zip(kept, ids, strict=False)) if a != b)

@@ -126,6 +126,7 @@ class Scheduler:
         """Forget everything cached: the weights have changed. Running requests go on with the tokens they have."""
         while self._running:
             self._preempt()
+        self.pool.disturb()
         if self.pool.prefix:
             self.pool.prefix.clear()
         if self.speculation:
@@ -158,7 +159,7 @@ class Scheduler:
             if unready:
                 updated += self._fill(unready, len(ready))
         if not self._running and not self._waiting:
-            self.pool.drop()
+            self.pool.idle()
         self.passes.rest(self._running)
         return updated
 
@@ -272,6 +273,7 @@ class Scheduler:
         for one in ready:
             one.filled += 1
         if states is not None:
+            self.pool.disturb()  # modules compute all rows
             self._observe(ready, states, [1] * len(ready))
         return self._give(ready, logits)
 
@@ -282,6 +284,7 @@ class Scheduler:
         starts: Sequence[int] = [0, *accumulate(1 + len(draft) for draft in drafts)]
         logits = self.passes.guessed(ready, drafts, cache)
         if logits is None:
+            self.pool.disturb()  # modules compute all rows
             hidden = self._guessed_states(ready, drafts)
             starts = range(0, hidden.shape[0] * hidden.shape[1], hidden.shape[1])
             logits = self.passes.head(hidden).flatten(0, 1)
