@@ -71,6 +71,19 @@ def test_the_stage_writes_a_model_that_learned(given: dict[str, Any], tmp_path: 
     assert {"reward", "valid.reward", "reward.reward", "steps"} <= set(done.manifest["metrics"])
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("method", ["grpo", "rloo", "gspo", "dr_grpo", "reinforce++", "reinforce++-baseline"])
+def test_answers_of_equal_worth_move_nothing(
+    given: dict[str, Any], tmp_path: Path, method: str, optimiser: str
+) -> None:
+    """Optimisers scale their steps: without care the rounding of a mean would be learned from, at full length."""
+    (tmp_path / "reward.py").write_text("def reward(item, text, info):\n    return 0.7\n")
+    changes = {"method": method, "optimiser": optimiser, "samples": 7, "weight_decay": 0.1}
+    produce("grpo", GrpoStage.parse(given | changes), tmp_path / "out")
+    policy, start = (load_decoder(tmp_path / name, dtype="fp32", device="cpu") for name in ("out", "model"))
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start.parameters(), strict=True))
+
+
 def test_the_reference_stays_the_starting_model(given: dict[str, Any], tmp_path: Path) -> None:
     produce("grpo", GrpoStage.parse(given | {"kl": 0.1, "steps": 3, "learning_rate": 1e-2}), tmp_path / "out")
     told = [row["kl"] for row in lines(tmp_path / "out")]

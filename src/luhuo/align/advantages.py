@@ -15,6 +15,10 @@ from torch import Tensor
 GROUP_FLOOR = 1e-4
 """Added to a group's standard deviation."""
 
+NOISE = 1e-9
+"""Differences below it are what sums of equal scores leave. An optimiser that scales its steps makes full ones of them.
+"""
+
 Total = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes (`Ranks.sum`)."""
 
@@ -32,7 +36,7 @@ def centred(scores: Tensor, groups: Tensor) -> Tensor:
 def standardised(scores: Tensor, groups: Tensor) -> Tensor:
     """The same over the standard deviation of its group: GRPO (Shao et al. 2024, "DeepSeekMath", section 4.1.2)."""
     mean, deviation, count = _moments(scores, groups)
-    return _compared((scores - mean) / (deviation + GROUP_FLOOR), count)
+    return _compared(scores - mean, count) / (deviation + GROUP_FLOOR)
 
 
 def leave_one_out(scores: Tensor, groups: Tensor) -> Tensor:
@@ -41,7 +45,7 @@ def leave_one_out(scores: Tensor, groups: Tensor) -> Tensor:
     The baseline does not depend on the sample itself, so the gradient is unbiased.
     """
     mean, _, count = _moments(scores, groups)
-    return _compared((scores - mean) * count / (count - 1).clamp(min=1), count)
+    return _compared(scores - mean, count) * count / (count - 1).clamp(min=1)
 
 
 def over_deviation(advantages: Tensor, total: Total) -> Tensor:
@@ -56,7 +60,8 @@ def over_deviation(advantages: Tensor, total: Total) -> Tensor:
 def whitened(advantages: Tensor, total: Total) -> Tensor:
     """Advantages with mean 0 and deviation 1 over the whole batch of all processes: REINFORCE++ (Hu 2025)."""
     _, mean, deviation = batch_moments(advantages, total)
-    return (advantages - mean) / (deviation + 1e-8)
+    differences = advantages - mean
+    return torch.where(differences.abs() < NOISE, 0.0, differences / (deviation + 1e-8))
 
 
 def to_go(values: Tensor, segments: Tensor) -> Tensor:
@@ -97,6 +102,6 @@ def _moments(scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, (square / (count - 1).clamp(min=1)).sqrt(), count
 
 
-def _compared(advantages: Tensor, count: Tensor) -> Tensor:
-    """Zero where a group has fewer than two scores; what is NaN stays it."""
-    return torch.where((count < 2) & ~advantages.isnan(), 0.0, advantages)
+def _compared(differences: Tensor, count: Tensor) -> Tensor:
+    """Zero where a group has fewer than two scores or all are equal; what is NaN stays it."""
+    return torch.where((count < 2) & ~differences.isnan() | (differences.abs() < NOISE), 0.0, differences)

@@ -196,7 +196,8 @@ class Trainer:
             self._refuse(verdict, averages["loss"], norm)
             return None
         factor = schedule.factor(self.step, self.config)
-        self.state.optimiser.step(factor)
+        if norm:  # where nothing is to be learned, momentum and a scaled step would still move the weights
+            self.state.optimiser.step(factor)
         self.state.zeros.hold(self.step + 1, self.state.average)
         experts = expert_metrics(self.model)
         if self.adapter is not None:
