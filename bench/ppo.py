@@ -2,7 +2,8 @@
 
     python bench/ppo.py rule                    the world's checks as reward: SFT, PPO and PPO with shuffled rewards
     python bench/ppo.py model                   a trained reward model as reward (proxy), the checks as gold
-    python bench/ppo.py best-of-n               the same reward model: best of n and PPO, proxy and gold over KL
+    python bench/ppo.py best-of-n               reward models over seeds: best of n, proxy and gold over KL
+    python bench/ppo.py best-of-n --curve 40,100,200    the same, and PPO of so many steps beside it
     python bench/ppo.py rule --seeds 0 --steps 60     less of it
     python bench/ppo.py rule --run DIR          another run of the quickstart recipe
 
@@ -87,15 +88,15 @@ def trained(name: str, out: Path, **changes: Any) -> Path:
     return done.path
 
 
-def reward_model(out: Path) -> Path:
+def reward_model(out: Path, seed: int = 0) -> Path:
     """A reward model of the world's preferences, from the assistant."""
     world = PLACES["run"] / "world" / "preference"
     values = {"model": str(PLACES["run"] / "assistant"), "data": str(world / "train.jsonl"), "device": "cpu"}
-    values |= {"test": str(world / "test.jsonl"), "dtype": "fp32", "threads": 1, "learning_rate": 2e-3}
-    return produce("reward", configured("reward", values), out / "reward").path
+    values |= {"test": str(world / "test.jsonl"), "dtype": "fp32", "threads": 1, "learning_rate": 2e-3, "seed": seed}
+    return produce("reward", configured("reward", values), out / (f"reward-{seed}" if seed else "reward")).path
 
 
-def answers(model: Path, rows: list[dict[str, Any]], count: int) -> list[list[Any]]:
+def answers(model: Path, rows: list[dict[str, Any]], count: int, seed: int = 0) -> list[list[Any]]:
     """`count` samples to each question, at temperature 1."""
     from luhuo.align.prompts import render_prompts
     from luhuo.align.rollout import Rollout
@@ -109,7 +110,7 @@ def answers(model: Path, rows: list[dict[str, Any]], count: int) -> list[list[An
         prompts = render_prompts([file], policy.tokenizer)
     longest = max(len(prompt.ids) for prompt in prompts) + MAX_TOKENS
     rollout = Rollout(policy, samples=count, max_tokens=MAX_TOKENS, length=longest)
-    found = rollout.sample(dict(enumerate(prompts)), 12345)
+    found = rollout.sample(dict(enumerate(prompts)), 12345 + seed)
     return [found[number] for number in range(len(prompts))]
 
 
@@ -167,27 +168,46 @@ def effect(out: Path, seeds: list[int], rewards: dict[str, Any], name: str, scor
             told(f"{measure} {kind}", first, [of(one) for one in found])
 
 
-def best_of_n(out: Path, seeds: list[int], scorer: Path) -> None:
-    """Proxy and gold of the best of n by the proxy, over log n - (n - 1)/n nats, beside those of PPO over its KL."""
+def best_of_n(out: Path, seeds: list[int], steps: list[int]) -> None:
+    """Proxy and gold of the best of n by the proxy, over log n - (n - 1)/n nats, beside those of PPO over its KL.
+
+    Every seed trains a reward model of its own and draws answers of its own; the proxy is in deviations of that
+    model's scores of single answers, which its scale and zero do not change.
+    """
     rows = questions("model", out)
-    found = answers(PLACES["run"] / "assistant", rows, max(BEST_OF))
-    liked, right = proxy(scorer, found), gold(rows, found)
-    print("            KL   proxy   gold")
-    for n in BEST_OF:
-        some = liked[:, : max(BEST_OF) // n * n].reshape(len(rows), -1, n)
-        best = some.argmax(2)
-        passed = right[:, : max(BEST_OF) // n * n].reshape(len(rows), -1, n)
-        chosen = np.take_along_axis(passed, best[..., None], 2)
-        print(f"best of {n:<3}{math.log(n) - (n - 1) / n:6.2f}  {some.max(2).mean():+.3f}  {chosen.mean():.3f}")
+    curve: dict[str, list[tuple[float, np.ndarray, np.ndarray]]] = {}
+    """Of each point and seed: KL, and a mean for each question of proxy and gold."""
     for seed in seeds:
-        for steps in (40, 100, 200):
-            model = trained(f"model-ppo-{seed}-{steps}", out, seed=seed, steps=steps, kl=0.0, reward_model=str(scorer))
+        scorer = reward_model(out, seed)
+        found = answers(PLACES["run"] / "assistant", rows, max(BEST_OF), seed)
+        liked, right = proxy(scorer, found), gold(rows, found)
+        zero, one = liked.mean(), liked.std()
+        for n in BEST_OF:
+            some = liked.reshape(len(rows), -1, n)
+            best = np.take_along_axis(right.reshape(len(rows), -1, n), some.argmax(2)[..., None], 2)
+            point = math.log(n) - (n - 1) / n, (some.max(2).mean(1) - zero) / one, best.mean((1, 2))
+            curve.setdefault(f"best of {n}", []).append(point)
+        for count in steps:
+            name = f"model-ppo-{seed}-{count}"
+            model = trained(name, out, seed=seed, steps=count, kl=0.0, reward_model=str(scorer))
             kl = json.loads((model / "manifest.json").read_text(encoding="utf-8"))["metrics"]["kl"]
-            mine = answers(model, rows, SAMPLES)
-            print(
-                f"PPO {steps:<7}{kl:6.2f}  {proxy(scorer, mine).mean():+.3f}  {gold(rows, mine).mean():.3f}",
-                flush=True,
-            )
+            mine = answers(model, rows, SAMPLES, seed)
+            point = kl, (proxy(scorer, mine).mean(1) - zero) / one, gold(rows, mine).mean(1)
+            curve.setdefault(f"PPO, {count} steps", []).append(point)
+    print("| | KL, nats | proxy | gold, % | to a single answer, points | each seed |")
+    print("| --- | --: | --: | --: | --- | --- |")
+    single = np.mean([right for _, _, right in curve["best of 1"]], axis=0)
+    for name, points in curve.items():
+        kl, liked, right = (np.mean(values, axis=0) for values in zip(*points, strict=True))
+        change = paired_difference(100 * single, 100 * right, 0)
+        cells = [
+            f"{kl:.2f}",
+            f"{liked.mean():+.2f}",
+            f"{100 * right.mean():.1f}",
+            f"{change.difference:+.1f} ({change.low:+.1f} to {change.high:+.1f})",
+            ", ".join(f"{100 * point[2].mean():.1f}" for point in points),
+        ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -199,6 +219,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=SETTINGS["steps"])
     parser.add_argument("--set", nargs="*", default=[], help="settings of the stage: learning_rate=5e-4 …")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-ppo")
+    parser.add_argument("--curve", default="", help="best-of-n: steps of PPO to be put beside it")
     chosen = parser.parse_args()
     PLACES["run"] = chosen.run
     seeds = [int(seed) for seed in chosen.seeds.split(",")]
@@ -208,11 +229,11 @@ def main() -> None:
     if chosen.what == "rule":
         effect(chosen.out, seeds, {"rewards": [{"kind": "check"}]}, "rule", None)
         return
+    if chosen.what == "best-of-n":
+        best_of_n(chosen.out, seeds, [int(count) for count in chosen.curve.split(",") if count])
+        return
     scorer = reward_model(chosen.out)
-    if chosen.what == "model":
-        effect(chosen.out, seeds, {"reward_model": str(scorer)}, "model", scorer)
-    else:
-        best_of_n(chosen.out, seeds, scorer)
+    effect(chosen.out, seeds, {"reward_model": str(scorer)}, "model", scorer)
 
 
 if __name__ == "__main__":
