@@ -72,6 +72,21 @@ class Passes:
             return None
         return self._read(some, texts, cache, every=True)
 
+    def guessed_states(self, some: Sequence[Running], drafts: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
+        """States (some, time, hidden) of the last token of each request and its guesses, padded on the right.
+
+        Modules compute all rows, others than those of `some` into the slots behind their ends.
+        """
+        width = 1 + max(map(len, drafts))
+        ids = torch.zeros(cache.batch, width, dtype=torch.long)
+        counts = torch.zeros(cache.batch, 1, dtype=torch.long)
+        for one, draft in zip(some, drafts, strict=True):
+            ids[one.row, : 1 + len(draft)] = torch.tensor([one.ids[-1], *draft])
+            counts[one.row] = 1 + len(draft)
+        real = (torch.arange(width) < counts).int().to(self.model.device)
+        hidden = self.hidden(ids.to(self.model.device), real, cache, {one.row: one for one in some})
+        return hidden[[one.row for one in some]]
+
     def _fits(self, some: Sequence[Running], cache: KVCache, tokens: int, longest: int) -> bool:
         if self._compiled is None:
             return False

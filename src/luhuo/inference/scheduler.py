@@ -285,7 +285,7 @@ class Scheduler:
         logits = self.passes.guessed(ready, drafts, cache)
         if logits is None:
             self.pool.disturb()  # modules compute all rows
-            hidden = self._guessed_states(ready, drafts)
+            hidden = self.passes.guessed_states(ready, drafts, cache)
             starts = range(0, hidden.shape[0] * hidden.shape[1], hidden.shape[1])
             logits = self.passes.head(hidden).flatten(0, 1)
         given, going = [0] * len(ready), list(range(len(ready)))
@@ -310,18 +310,6 @@ class Scheduler:
         if hidden is not None:
             self._observe(ready, hidden, given)
         return self._end(ready)
-
-    def _guessed_states(self, ready: Sequence[Running], drafts: Sequence[Sequence[int]]) -> Tensor:
-        """States (ready, time, hidden) of the last token of each request and its guesses, padded on the right."""
-        cache, width = self.pool.cache, 1 + max(map(len, drafts))
-        ids = torch.zeros(cache.batch, width, dtype=torch.long)
-        counts = torch.zeros(cache.batch, 1, dtype=torch.long)
-        for one, draft in zip(ready, drafts, strict=True):
-            ids[one.row, : 1 + len(draft)] = torch.tensor([one.ids[-1], *draft])
-            counts[one.row] = 1 + len(draft)
-        real = (torch.arange(width) < counts).int().to(self.model.device)
-        some = {one.row: one for one in ready}
-        return self.passes.hidden(ids.to(self.model.device), real, cache, some)[[one.row for one in ready]]
 
     def _observe(self, some: Sequence[Running], hidden: Tensor, counts: Sequence[int]) -> None:
         """Show the first `counts` states (some, time, hidden) of each request to whoever guesses from them."""
