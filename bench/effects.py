@@ -25,16 +25,17 @@ EFFECTS = {
     "ppo": ["ppo.py", "rule", "--run", "{run}", "--seeds", "{seeds}"],
     "best-of-n": ["ppo.py", "best-of-n", "--run", "{run}", "--seeds", "{seeds}"],
     "lora": ["adapters.py", "lora", "{run}", "--kind", "lora+", "--rate", "0.001", "--seeds", "{seeds}"],
-    "adapters": ["adapters.py", "table", "{run}"],
+    "adapters": ["adapters.py", "table", "{run}", "--seeds", "{seeds}"],
     "distill": ["distill.py", "{run}", "--seeds", "{seeds}"],
     "control": ["control.py", "{run}", "--seeds", "{seeds}"],
+    "road": ["reasoner.py", "{out}/road/run", "--seeds", "{seeds}"],
 }
-"""The arguments of each; the road of R1 is a recipe, recipes/reasoner.yaml, and compares its steps itself."""
+"""The arguments of each."""
 
 
 def run(name: str, folder: Path, seeds: str, out: Path) -> int:
     """Run one, show and keep what it prints; its exit code."""
-    script, *rest = [part.format(run=folder, seeds=seeds) for part in EFFECTS[name]]
+    script, *rest = [part.format(run=folder, seeds=seeds, out=out) for part in EFFECTS[name]]
     command = [sys.executable, str(HERE / script), *rest, "--out", str(out / name)]
     print(f"\n== {name}: python bench/{' '.join([script, *command[2:]])}", flush=True)
     start = time.monotonic()
