@@ -22,10 +22,6 @@ from sft import Outcomes, mean, over_seeds
 from luhuo.evaluation.compare import compare_runs, read_outcomes
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "reasoner.yaml"
-SHARED = (
-    *("world", "text", "tokenizer", "shards", "drill", "copyist", "base"),
-    *("small_copyist", "small_base"),
-)
 SEEDED = ("zero", "cold", "reasoner", "chosen", "second", "aligned", "lessons", "small", "small_alone")
 STEPS = (
     ("base", ""),
@@ -42,10 +38,9 @@ EVERYDAY = (("second_everyday", ""), ("aligned_everyday", "second_everyday"))
 
 
 def road(run: Path, folder: Path, seed: int, settings: list[str]) -> Path:
-    """The road with this seed from the base on: the stages before it are those of `run`."""
-    for name in SHARED:
-        if not (folder / name).exists():
-            shutil.copytree(run / name, folder / name, copy_function=os.link)
+    """The road with this seed from the base on: what `run` holds is taken over, and made again where it differs."""
+    if not folder.exists():
+        shutil.copytree(run, folder, copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
     travel(folder, [*(f"{name}.seed={seed}" for name in SEEDED), *settings])
     return folder
 
