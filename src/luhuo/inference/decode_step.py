@@ -34,6 +34,8 @@ from luhuo.model.sparse import SparseLinear
 
 MOST_TOKENS = {torch.float32: 192 if "avx512f" in processor() else 16, torch.bfloat16: 192}
 """Tokens up to which this is the faster way, by the format computed in: products of more are PyTorch's."""
+MOST_ROWS = MOST_TOKENS | {torch.bfloat16: 512}
+"""The same for one token a row: each looks at the slots of its own row alone, PyTorch at the widest row's for all."""
 LONGEST = 1024
 """Slots that the tokens of a prompt may look at: each does so by itself here, PyTorch lets them look together."""
 KINDS = (Linear, QuantisedLinear, EightBitLinear, SparseLinear)
@@ -148,7 +150,8 @@ class DecodeStep:
         known = type(cache) is KVCache and cache.stored in (*FORMS, *FEW)
         # Of a cache in few bits each token would widen the whole row by itself.
         short = longest == 1 or (longest <= LONGEST and cache.stored in FORMS)
-        return known and short and 0 < tokens <= MOST_TOKENS.get(self._model.dtype, 0) and self._is_known(going_on)
+        most = (MOST_ROWS if longest == 1 else MOST_TOKENS).get(self._model.dtype, 0)
+        return known and short and 0 < tokens <= most and self._is_known(going_on)
 
     def __call__(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Logits (batch, vocab) fp32 behind one more token `ids` (batch,) int64 of each row, which grow by it."""
