@@ -16,8 +16,8 @@ GROUP_FLOOR = 1e-4
 """Added to a group's standard deviation."""
 
 NOISE = 1e-9
-"""Differences below it are what sums of equal scores leave. An optimiser that scales its steps makes full ones of them.
-"""
+"""Differences below it are what sums of equal scores leave; an optimiser that scales its steps makes full ones of
+them."""
 
 Total = Callable[[Tensor], Tensor]
 """Sums a tensor over all processes (`Ranks.sum`)."""
