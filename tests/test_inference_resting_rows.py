@@ -95,7 +95,7 @@ def test_a_row_rests_beside_others_that_run(compiled: bool, monkeypatch: pytest.
     """The compiled step leaves rows that nobody has alone; modules write to all of them, and nothing rests."""
     if not compiled:
         monkeypatch.setattr(DecodeStep, "of", lambda decoder: None)
-    engine, pool, copies = counting(small_model(), max_batch=6, speculate="never")
+    engine, _, copies = counting(small_model(), max_batch=6, speculate="never")
     prompts = [[20 + i, *prompt] for i, prompt in enumerate(texts(6, 40, 4))]  # nothing is shared
     wanted = Sampling(max_tokens=40, temperature=0, ignore_eos=True)
     running = [engine.requests(prompt, wanted if i else GREEDY)[0] for i, prompt in enumerate(prompts)]
