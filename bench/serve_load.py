@@ -125,12 +125,12 @@ async def converse(client: Client, chance: random.Random, seen: Seen, words: lis
     await turn(client, messages, chance.randrange(10, 60), seen)
 
 
-async def load(url: str, clients: int, seconds: float, words: list[int]) -> tuple[Seen, float]:
-    """So many clients for so long; what they saw and the time it took."""
+async def load(url: str, clients: int, seconds: float, words: list[int], seed: int) -> tuple[Seen, float]:
+    """So many clients for so long; what they saw and the time it took. With equal seeds they say the same."""
     seen, begin = Seen(), time.perf_counter()
 
     async def one(number: int) -> None:
-        chance, client = random.Random(number), Client(url)
+        chance, client = random.Random(f"{seed} {number}"), Client(url)
         while time.perf_counter() - begin < seconds:
             try:
                 await converse(client, chance, seen, words)
@@ -160,9 +160,9 @@ async def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         async with served(given.model or small_model(Path(folder))) as url:
-            await load(url, 1, 2, given.words)  # what is compiled or allocated at the first request
-            alone, _ = await load(url, 1, given.seconds / 3, given.words)
-            seen, took = await load(url, given.clients, given.seconds, given.words)
+            await load(url, 1, 2, given.words, 0)  # what is compiled or allocated at the first request
+            alone, _ = await load(url, 1, given.seconds / 3, given.words, 1)
+            seen, took = await load(url, given.clients, given.seconds, given.words, 2)
     first, second = statistics.median(alone.first), statistics.median(alone.second)
     report = {
         "clients": given.clients,
