@@ -64,8 +64,8 @@ async def main() -> None:
                 async with served(reference, "--dtype", kind, spins=spins) as url:
                     # Shapes are compiled, and the cache has grown.
                     await load(url, given.clients, given.seconds / 2, WORD_RANGE, 0)
-                    for _ in range(given.rounds):
-                        seen, took = await load(url, given.clients, given.seconds, WORD_RANGE, 1)
+                    for turn in range(given.rounds):
+                        seen, took = await load(url, given.clients, given.seconds, WORD_RANGE, 1 + turn)
                         ours.append(seen.tokens / took)
                         first += seen.first
                         found = peer("batched", path=file, talks=talks, sequences=given.clients)
