@@ -1,15 +1,16 @@
 """Every adapter on one task, at tuned learning rates: score, trained numbers, time and memory.
 
     python bench/adapters.py table RUN [--methods lora,ia3] [--seeds 0,1,2] [--steps 200] [--out DIR]
-    python bench/adapters.py lora RUN [--kind lora+] [--seeds 0,1,2] [--rate 0.01] [--full-rate 0.001] [--rank 8]
-        [--out DIR]
+    python bench/adapters.py lora RUN [--kind lora+] [--seeds 0,1,2] [--steps 400] [--rank 8] [--rate R]
+        [--full-rate R] [--out DIR]
 
 RUN is a folder of the quickstart recipe. The task: the assistant (RUN/assistant) is fine-tuned on the arithmetic of
 the world's train split and asked that of the test split, whose operands and wordings never occur in training; answers
 are greedy and strictly read. `table` trains each method at every rate of its row below for a third of the steps with
 the first seed, and at further ones where the best (by loss on held-out conversations) is the smallest or the largest;
-the best is trained for all steps with every seed. `lora` compares a kind of LoRA with full fine-tuning over seeds, at
-the rates given. Every training is a process of its own; its processor seconds and peak memory are told.
+the best is trained for all steps with every seed. `lora` compares a kind of LoRA with full fine-tuning over seeds, the
+rates of both searched likewise, by trainings of all steps. Every training is a process of its own; its processor
+seconds and peak memory are told.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def table(options: argparse.Namespace) -> None:
     print("| --- | --: | --: | --: | --- | --- | --: | --: | --: | --: |", flush=True)
     whole = 0
     for method in options.methods.split(",") if options.methods else RATES:
-        rate = best_rate(options, method, seeds[0])
+        rate = best_rate(options, method, seeds[0], options.steps // 3)
         runs = [trained(options, method, rate, seed, options.steps, True) for seed in seeds]
         numbers = runs[0]["numbers"]
         whole = numbers if method == "full" else whole
@@ -184,19 +185,19 @@ def mean_of(runs: list[dict[str, Any]], key: str) -> float:
     return statistics.mean(run[key] for run in runs)
 
 
-def best_rate(options: argparse.Namespace, method: str, seed: int) -> float:
+def best_rate(options: argparse.Namespace, method: str, seed: int, steps: int) -> float:
     """The rate with the least held-out loss; up to two further ones are tried where it lies at an end of its row."""
-    tried = {}
-    for rate in RATES[method]:
-        tried[rate] = trained(options, method, rate, seed, options.steps // 3, False)["loss"]
-    for _ in range(2):
+    tried: dict[float, float] = {}
+    rates = list(RATES[method])
+    while rates:
+        for rate in rates:
+            tried[rate] = trained(options, method, rate, seed, steps, steps == options.steps)["loss"]
         best = min(tried, key=lambda rate: tried[rate])
         below, above = sorted(rate for rate in tried if rate < best), sorted(rate for rate in tried if rate > best)
-        if below and above:
-            break
-        further = float(f"{best * best / (below[-1] if below else above[0]):.1g}")
-        tried[further] = trained(options, method, further, seed, options.steps // 3, False)["loss"]
-    return min(tried, key=lambda rate: tried[rate])
+        ended = (below and above) or len(tried) >= len(RATES[method]) + 2
+        rates = [] if ended else [float(f"{best * best / (below[-1] if below else above[0]):.1g}")]
+    print(f"{method}: held-out loss", {rate: round(loss, 5) for rate, loss in sorted(tried.items())}, file=sys.stderr)
+    return best
 
 
 def lora(options: argparse.Namespace) -> None:
@@ -204,18 +205,18 @@ def lora(options: argparse.Namespace) -> None:
     from luhuo.verify.statistics import paired_difference
 
     items = prepared(options)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
     print(f"before: {100 * statistics.mean(before(options, items)):.1f}% of {len(items)} questions")
     shares: dict[str, list[float]] = {}
-    for method, rate in (("full", options.full_rate), (options.kind, options.rate)):
-        runs = [
-            trained(options, method, rate, seed, options.steps, True) for seed in map(int, options.seeds.split(","))
-        ]
+    for method, told in (("full", options.full_rate), (options.kind, options.rate)):
+        rate = told or best_rate(options, method, seeds[0], options.steps)
+        runs = [trained(options, method, rate, seed, options.steps, True) for seed in seeds]
         each = [100 * statistics.mean(run["right"]) for run in runs]
         shares[method] = [statistics.mean(values) for values in zip(*(run["right"] for run in runs), strict=True)]
         print(
             f"{method:5} {statistics.mean(each):5.1f}   {', '.join(f'{value:.1f}' for value in each)}   "
-            f"{runs[0]['numbers']:,} numbers, {statistics.mean(run['seconds'] for run in runs):.0f} s, "
-            f"{max(run['peak'] for run in runs):.0f} MB",
+            f"rate {rate:g}, held-out loss {mean_of(runs, 'loss'):.5f}, {runs[0]['numbers']:,} numbers, "
+            f"{mean_of(runs, 'seconds'):.0f} s, {max(run['peak'] for run in runs):.0f} MB",
             flush=True,
         )
     gap = paired_difference(shares["full"], shares[options.kind], seed=0)
@@ -236,8 +237,8 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--kind", default="lora", help="of the table's methods, to be compared with full fine-tuning")
-    parser.add_argument("--rate", type=float, default=1e-2, help="of LoRA")
-    parser.add_argument("--full-rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=0, help="of LoRA; 0: searched")
+    parser.add_argument("--full-rate", type=float, default=0, help="of full fine-tuning; 0: searched")
     parser.add_argument("--rank", type=int, default=0, help="instead of the table's")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/adapters"))
     options = parser.parse_args()

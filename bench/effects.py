@@ -24,10 +24,7 @@ EFFECTS = {
     "grpo": ["grpo.py", "effect", "{run}", "--methods", "grpo,rloo", "--seeds", "{seeds}"],
     "ppo": ["ppo.py", "rule", "--run", "{run}", "--seeds", "{seeds}"],
     "best-of-n": ["ppo.py", "best-of-n", "--run", "{run}", "--seeds", "{seeds}"],
-    "lora": [
-        *("adapters.py", "lora", "{run}", "--steps", "400", "--rate", "0.01", "--full-rate", "0.002"),
-        *("--seeds", "{seeds}"),
-    ],
+    "lora": ["adapters.py", "lora", "{run}", "--steps", "400", "--seeds", "{seeds}"],
     "adapters": ["adapters.py", "table", "{run}", "--seeds", "{seeds}"],
     "distill": ["distill.py", "{run}", "--seeds", "{seeds}"],
     "control": ["control.py", "{run}", "--seeds", "{seeds}"],
