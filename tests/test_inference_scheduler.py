@@ -75,6 +75,33 @@ def test_a_short_prompt_does_not_wait_for_the_end_of_a_long_one():
     assert short.tokens and not long.tokens
 
 
+def test_half_of_a_crowd_reads_its_first_word_long_before_the_last_one():
+    engine = Engine(small_model(max_positions=512), step_tokens=128)
+    crowd = [engine.requests(prompt, GREEDY)[0] for prompt in random_prompts(16, 120)]
+    for request in crowd:
+        engine.submit(request, lambda request: None)
+    came, steps = {}, 0
+    while len(came) < len(crowd):
+        engine.step()
+        steps += 1
+        came |= {i: steps for i, request in enumerate(crowd) if request.tokens and i not in came}
+    assert sorted(came.values())[len(crowd) // 2 - 1] <= 0.6 * steps, came
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_stream_of_short_prompts_does_not_keep_a_long_one_waiting(native: bool):
+    engine = Engine(small_model(max_positions=4096), step_tokens=128, max_batch=4)
+    if not native:
+        engine.scheduler.passes._compiled = None
+    long = engine.requests([40] * 2000, Sampling(max_tokens=4, temperature=0))[0]
+    engine.submit(long, lambda request: None)
+    for step in range(40):
+        short = engine.requests([30, 31, 32 + step], Sampling(max_tokens=1, temperature=0))[0]
+        engine.submit(short, lambda request: None)
+        engine.step()
+    assert long.tokens
+
+
 @pytest.mark.parametrize("budget", [57, 64, 112, 130, 200, 400])
 def test_twenty_requests_in_a_cache_for_two_are_all_answered_and_rightly(budget: int):
     model = small_model()

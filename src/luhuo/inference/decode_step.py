@@ -32,7 +32,7 @@ from luhuo.model.quantised import QuantisedEmbedding, QuantisedLinear
 from luhuo.model.rope import tables
 from luhuo.model.sparse import SparseLinear
 
-MOST_TOKENS = {torch.float32: 192 if "avx512f" in processor() else 16, torch.bfloat16: 192}
+MOST_TOKENS = {torch.float32: 192 if "avx512f" in processor() else 16, torch.bfloat16: 320}
 """Tokens up to which this is the faster way, by the format computed in: products of more are PyTorch's."""
 MOST_ROWS = MOST_TOKENS | {torch.bfloat16: 512}
 """The same for one token a row: each looks at the slots of its own row alone, PyTorch at the widest row's for all."""
@@ -138,6 +138,11 @@ class DecodeStep:
         kept = {parameter.dtype for parameter in model.parameters()} | {model.dtype}
         plain = is_plain(model.config) and model.device.type == "cpu" and len(kept) == 1 and kept <= FORMS.keys()
         return DecodeStep(model) if plain and library() is not None else None
+
+    @property
+    def most(self) -> int:
+        """How many tokens of prompts a step reads at most."""
+        return MOST_TOKENS.get(self._model.dtype, 0)
 
     def fits(self, cache: KVCache, tokens: int | None = None, longest: int = 1, *, going_on: bool = False) -> bool:
         """Whether a step with this cache can be taken, the model being what it is now. To be asked before each.

@@ -48,6 +48,11 @@ class Passes:
         hidden = hidden if all_ready else hidden[rows]
         return self.head(hidden), hidden[:, None]
 
+    @property
+    def most(self) -> int:
+        """How many tokens of prompts compiled code reads at once; 0: there is none."""
+        return self._compiled.most if self._compiled else 0
+
     def compiles(self, some: Sequence[Running], cache: KVCache) -> bool:
         """Whether all that is pending of some requests, one token or whole prompts, is one call of compiled code."""
         prompts = [one for one in some if one.pending > 1]

@@ -1,8 +1,9 @@
 """Continuous batching: every step gives each running request one token and works on prompts with what is left.
 
 A request owns one row of the cache. Prompts are computed in chunks, so that a long one does not hold up the answers
-that are being written; requests that wait for their first token share the step's tokens evenly. When the cache would
-grow beyond its budget, the youngest request loses its row and is computed again later (Kwon et al. 2023, section 4.5).
+that are being written. Of prompts that wait, those with the least left come first, so that half of a crowd reads its
+first words early, and the oldest in every second step, so that none waits for ever. When the cache would grow beyond
+its budget, the youngest request loses its row and is computed again later (Kwon et al. 2023, section 4.5).
 
 Models in which a later token changes what earlier ones are to each other (prompts that see themselves, records,
 frequencies by length) get whole prompts and room for the whole answer instead.
@@ -76,7 +77,7 @@ class Scheduler:
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
-        self._added = 0
+        self._added = self._fills = 0
 
     @property
     def idle(self) -> bool:
@@ -148,9 +149,8 @@ class Scheduler:
             self.lockstep.begin()
         updated, self._ended = self._ended, []
         self._admit()
-        unready = [one for one in self._running if one.pending > 1]
-        if unready and self._are_few(unready) and self.passes.compiles(self._running, self.pool.cache):
-            updated += self._together()
+        if few := self._few():
+            updated += self._together(few)
         else:
             ready = [one for one in self._running if one.pending == 1]
             if ready:
@@ -227,15 +227,38 @@ class Scheduler:
 
     # Forward passes
 
-    def _are_few(self, unready: Sequence[Running]) -> bool:
-        """Whether a step may compute all that is pending of these prompts."""
-        budget = (self.step_tokens or STEP_TOKENS) - len(self._running) + len(unready)
-        return sum(one.pending for one in unready) <= budget
+    def _few(self) -> list[Running]:
+        """Requests whose prompts are computed in this step, whole, in one pass with a token of each answer.
 
-    def _together(self) -> list[Request]:
-        """One pass over the rest of all prompts and the last token of each answer; every request gets a token."""
-        self._reserve(max(len(one.ids) for one in self._running))
-        group = list(self._running)
+        None where the next prompt is too long for that, or where nobody reads along and fuller passes cost less.
+        """
+        unready = [one for one in self._running if one.pending > 1]
+        if not unready:
+            return []
+        ready = [one for one in self._running if one.pending == 1]
+        budget = min(self.passes.most, self.step_tokens or STEP_TOKENS) - len(ready)
+        few: list[Running] = []
+        for one in self._order(unready):
+            if one.pending > budget:
+                break
+            few.append(one)
+            budget -= one.pending
+        if not few or (len(few) < len(unready) and all(one.patient for one in self._running)):
+            return []
+        return few if self.passes.compiles([*ready, *few], self.pool.cache) else []
+
+    def _order(self, unready: Sequence[Running]) -> list[Running]:
+        """Prompts by what is left of them; in every second pass over prompts the oldest comes first."""
+        oldest = min(unready, key=lambda one: one.number) if self._fills % 2 else None
+        return sorted(unready, key=lambda one: (one is not oldest, one.pending, one.number))
+
+    def _together(self, few: Sequence[Running]) -> list[Request]:
+        """One pass over the rest of `few` prompts and the last token of each answer; each of these gets a token."""
+        self._fills += 1
+        self._reserve(max(len(one.ids) for one in self._running if one.pending == 1 or one in few))
+        group = [one for one in self._running if one.pending == 1 or one in few]
+        if not group:  # there was no room beside an older prompt
+            return []
         prompts = [one for one in group if one.pending > 1]
         logits = self.passes.compiled(group, self.pool.cache)
         for one in group:
@@ -347,24 +370,25 @@ class Scheduler:
     def _chunks(self, unready: list[Running], busy: int) -> tuple[list[Running], list[int]]:
         """Whose prompts the next pass works on, and with how many tokens of each."""
         if self.runner.whole:
-            share = budget = max(one.pending for one in unready)
+            budget = max(one.pending for one in unready)
         else:
             patient = all(one.patient for one in self._running)
             budget = max((self.step_tokens or (PATIENT_TOKENS if patient else STEP_TOKENS)) - busy, 1)
-            share = min(budget, max(LEAST_CHUNK, budget // len(unready)))
-        group, takes, reach = unready[:1], [min(unready[0].pending, share)], 0
-        reach = max(self.pool.cache.capacity, group[0].filled + takes[0])
-        for one in unready[1:]:
-            take = min(one.pending, share)
+        order = self._order(unready)
+        self._fills += 1
+        group, takes = order[:1], [min(order[0].pending, budget)]
+        reach = max(self.pool.cache.capacity, order[0].filled + takes[0])
+        for one in order[1:]:
+            rows, take = len(group) + 1, min(one.pending, budget)
+            if rows * take > budget and not self.runner.whole:
+                take = min(take, max(takes))  # a part, as wide as the others
             width = max(*takes, take)
             # Padding is written too, so the longest row has to have room for the widest chunk.
-            if (len(group) + 1) * width > budget or max(o.filled for o in [*group, one]) + width > reach:
+            longest = max(o.filled for o in [*group, one]) + width
+            if rows * width > budget or longest > reach or take < min(one.pending, LEAST_CHUNK):
                 continue
             group.append(one)
             takes.append(take)
-        for one in group:  # the next pass begins with others
-            self._running.remove(one)
-        self._running += group
         return group, takes
 
     def _give(self, ready: Sequence[Running], logits: Tensor) -> list[Request]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from luhuo.core.errors import LuhuoError, missing_extra
 from luhuo.core.language import tr
+from luhuo.core.listening import bound
 from luhuo.core.progress import say
 
 try:
@@ -36,10 +36,7 @@ def listen(make: Callable[[], FastAPI], host: str, port: int, told: tuple[str, s
     `told`: what stands before the address, and what is certain at the end. Raises `LuhuoError`.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener = bound(host, port)
         listener.listen()  # who calls as soon as the address is told waits until the page is there
     except OSError as error:
         raise LuhuoError(

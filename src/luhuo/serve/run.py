@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from luhuo.core import processes
 from luhuo.core.errors import EXIT_FAILED, EXIT_OK, LuhuoError, RunFailed, missing_extra
 from luhuo.core.language import tr
+from luhuo.core.listening import bound
 from luhuo.core.progress import say
 from luhuo.serve.config import ServeConfig
 from luhuo.serve.keys import Keys
@@ -117,10 +118,7 @@ def _loaded(name: str, reference: str, config: ServeConfig) -> Served:
 def _listening(config: ServeConfig) -> Iterator[socket.socket]:
     """The socket, bound before the models are loaded. Raises `LuhuoError` when the address is taken or not ours."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener = bound(config.host, config.port)
     except OSError as error:
         raise LuhuoError(
             tr("The server cannot listen here.", "服务器无法在此监听。"),
