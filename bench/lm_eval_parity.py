@@ -53,10 +53,11 @@ def main() -> None:
             context = args.context if task == "wikitext" else None
             peer._max_length = context or model.config.max_positions
             started = time.time()
-            place = str(args.data / lm_eval_peer.FOLDERS[task])
-            found = lm_eval_peer.compare(
-                model, peer, task, place, limit=args.limit or None, tokens=args.tokens, context=context
-            )
+            with tempfile.TemporaryDirectory() as scratch:
+                place = lm_eval_peer.place(task, args.data, Path(scratch))
+                found = lm_eval_peer.compare(
+                    model, peer, task, place, limit=args.limit or None, tokens=args.tokens, context=context
+                )
             done["tasks"][task] = asdict(found)
             write_json(args.out, done)
             print(f"{task}: {found.n} items, {time.time() - started:.0f} s", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ its package's YAML files; only where rows and examples come from is replaced (a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +38,11 @@ FOLDERS = dict.fromkeys(COMMON, "commonsense") | {
     "mmlu": "mmlu",
     "mmlu_continuation": "mmlu",
     "cmmlu": "cmmlu",
+    "ceval": "ceval_sample",
     "gsm8k": "gsm8k",
     "wikitext": "wikitext2",
 }
-"""Task -> folder of the data. C-Eval is compared on made-up rows in the tests: of its real set only a sample exists
-without subjects."""
+"""Task -> folder of the data."""
 THEIRS = Path(lm_eval.__file__).parent / "tasks"
 FILES = {
     "arc_easy": "arc/arc_easy.yaml",
@@ -93,6 +94,23 @@ class Parity:
     values: int = 0
     texts_differ: int = 0
     """Replies that are not equal, character by character."""
+
+
+def place(task: str, data: Path, scratch: Path) -> str:
+    """The folder of a task's data, read from `data`.
+
+    Of C-Eval there is a sample of the validation questions that names no subjects, with an answer that is no letter
+    in some: the others become one subject in `scratch`, the first five questions the examples of the rest.
+    """
+    folder = data / FOLDERS[task]
+    if task != "ceval":
+        return str(folder)
+    rows = [json.loads(line) for line in (folder / "val_sample.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row | {"subject": "logic"} for row in rows if row["answer"] in "ABCD"]
+    for split, part in {"dev": rows[:5], "val": rows[5:]}.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+        (scratch / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return str(scratch)
 
 
 def row_for(task: str, fields: dict[str, Any]) -> dict[str, Any]:

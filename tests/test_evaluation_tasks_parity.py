@@ -85,21 +85,21 @@ def test_a_made_up_item_scores_as_the_harness_scores_it(task: str, pair: Pair, t
 
 @pytest.mark.skipif(DATA is None, reason="LUHUO_TEST_DATA names no folder with benchmark data")
 @pytest.mark.parametrize("task", sorted(lm_eval_peer.FOLDERS))
-def test_a_slice_of_the_real_set_scores_as_the_harness_scores_it(task: str, pair: Pair) -> None:
+def test_a_slice_of_the_real_set_scores_as_the_harness_scores_it(task: str, pair: Pair, tmp_path: Path) -> None:
     assert DATA is not None
     context = 1024 if task == "wikitext" else None
     limit = 1  # more with the bench
     pair.peer._max_length = context or pair.model.config.max_positions
-    data = str(Path(DATA) / lm_eval_peer.FOLDERS[task])
+    data = lm_eval_peer.place(task, Path(DATA), tmp_path)
     agrees(lm_eval_peer.compare(pair.model, pair.peer, task, data, limit=limit, tokens=8, context=context))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="LUHUO_TEST_DATA names no folder with benchmark data")
 @pytest.mark.parametrize("task", sorted(lm_eval_peer.FOLDERS))
-def test_smollm2_scores_as_the_harness_scores_it(task: str, real_pair: Pair) -> None:
+def test_smollm2_scores_as_the_harness_scores_it(task: str, real_pair: Pair, tmp_path: Path) -> None:
     assert DATA is not None
-    data, limit = str(Path(DATA) / lm_eval_peer.FOLDERS[task]), 1 if task == "wikitext" else 10
+    data, limit = lm_eval_peer.place(task, Path(DATA), tmp_path), 1 if task == "wikitext" else 10
     context = 1024 if task == "wikitext" else None
     real_pair.peer._max_length = context or real_pair.model.config.max_positions
     found = lm_eval_peer.compare(real_pair.model, real_pair.peer, task, data, limit=limit, tokens=32, context=context)
