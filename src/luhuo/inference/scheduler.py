@@ -1,9 +1,8 @@
 """Continuous batching: every step gives each running request one token and works on prompts with what is left.
 
 A request owns one row of the cache. Prompts are computed in chunks, so that a long one does not hold up the answers
-that are being written. Of prompts that wait, those with the least left come first, so that half of a crowd reads its
-first words early, and the oldest in every second step, so that none waits for ever. When the cache would grow beyond
-its budget, the youngest request loses its row and is computed again later (Kwon et al. 2023, section 4.5).
+that are being written; which of them come first is prompt_order.py's. When the cache would grow beyond its budget, the
+youngest request loses its row and is computed again later (Kwon et al. 2023, section 4.5).
 
 Models in which a later token changes what earlier ones are to each other (prompts that see themselves, records,
 frequencies by length) get whole prompts and room for the whole answer instead.
@@ -24,6 +23,7 @@ from luhuo.inference.adapters import LoadedAdapter, unloaded
 from luhuo.inference.cache_pool import CachePool, Running
 from luhuo.inference.lockstep import Lockstep
 from luhuo.inference.passes import Passes
+from luhuo.inference.prompt_order import PromptOrder
 from luhuo.inference.request import Request
 from luhuo.inference.runner import Writer, runner_of
 from luhuo.inference.speculative import Speculate, Speculation
@@ -33,8 +33,6 @@ STEP_TOKENS = 512
 """Tokens of prompts that one step computes at most, padding included."""
 PATIENT_TOKENS = 8192
 """The same where nobody reads along: fewer and fuller passes."""
-LEAST_CHUNK = 64
-"""Tokens of a prompt that are worth a pass."""
 HEADROOM = 8
 """Slots that must be free beyond its prompt for a request to be admitted beside others."""
 SHARED = 64
@@ -77,7 +75,8 @@ class Scheduler:
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []
         self._ended: list[Request] = []
-        self._added = self._fills = 0
+        self._prompts = PromptOrder()
+        self._added = 0
 
     @property
     def idle(self) -> bool:
@@ -236,25 +235,14 @@ class Scheduler:
         if not unready:
             return []
         ready = [one for one in self._running if one.pending == 1]
-        budget = min(self.passes.most, self.step_tokens or STEP_TOKENS) - len(ready)
-        few: list[Running] = []
-        for one in self._order(unready):
-            if one.pending > budget:
-                break
-            few.append(one)
-            budget -= one.pending
+        few = self._prompts.whole(unready, min(self.passes.most, self.step_tokens or STEP_TOKENS) - len(ready))
         if not few or (len(few) < len(unready) and all(one.patient for one in self._running)):
             return []
         return few if self.passes.compiles([*ready, *few], self.pool.cache) else []
 
-    def _order(self, unready: Sequence[Running]) -> list[Running]:
-        """Prompts by what is left of them; in every second pass over prompts the oldest comes first."""
-        oldest = min(unready, key=lambda one: one.number) if self._fills % 2 else None
-        return sorted(unready, key=lambda one: (one is not oldest, one.pending, one.number))
-
     def _together(self, few: Sequence[Running]) -> list[Request]:
         """One pass over the rest of `few` prompts and the last token of each answer; each of these gets a token."""
-        self._fills += 1
+        self._prompts.passed()
         self._reserve(max(len(one.ids) for one in self._running if one.pending == 1 or one in few))
         group = [one for one in self._running if one.pending == 1 or one in few]
         if not group:  # there was no room beside an older prompt
@@ -343,6 +331,7 @@ class Scheduler:
     def _fill(self, unready: list[Running], busy: int) -> list[Request]:
         """One pass over chunks of prompts; a request whose prompt is complete gets its first token."""
         group, takes = self._chunks(unready, busy)
+        self._prompts.passed()
         self._reserve(max(one.filled for one in group) + max(takes))
         kept = [i for i, one in enumerate(group) if one.row >= 0]
         if not kept:
@@ -374,22 +363,8 @@ class Scheduler:
         else:
             patient = all(one.patient for one in self._running)
             budget = max((self.step_tokens or (PATIENT_TOKENS if patient else STEP_TOKENS)) - busy, 1)
-        order = self._order(unready)
-        self._fills += 1
-        group, takes = order[:1], [min(order[0].pending, budget)]
-        reach = max(self.pool.cache.capacity, order[0].filled + takes[0])
-        for one in order[1:]:
-            rows, take = len(group) + 1, min(one.pending, budget)
-            if rows * take > budget and not self.runner.whole:
-                take = min(take, max(takes))  # a part, as wide as the others
-            width = max(*takes, take)
-            # Padding is written too, so the longest row has to have room for the widest chunk.
-            longest = max(o.filled for o in [*group, one]) + width
-            if rows * width > budget or longest > reach or take < min(one.pending, LEAST_CHUNK):
-                continue
-            group.append(one)
-            takes.append(take)
-        return group, takes
+        divisible = not self.runner.whole
+        return self._prompts.chunks(unready, budget, self.pool.cache.capacity, divisible=divisible)
 
     def _give(self, ready: Sequence[Running], logits: Tensor) -> list[Request]:
         """Give each of `ready` a token chosen from its logits (ready, vocab)."""
