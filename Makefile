@@ -27,9 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: setup ## raw text to a chatting, measured assistant (about 13 minutes on 2 CPU cores)
 	$(BIN)/luhuo run recipes/quickstart.yaml --out runs/quickstart
 
-# One process more than there are cores: some tests wait for a server, a browser or a limit of time.
+# Two processes a core: some tests wait for a server, a browser or a limit of time. What is compiled once is kept.
 test: setup ## the test suite, in parallel
-	$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))') --dist worksteal
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest \
+	  -n $$($(BIN)/python -c 'import os; print(min(8, 2 * os.cpu_count()))') --dist worksteal
 
 test-slow: setup ## faults, soak and effect runs
 	$(BIN)/python -m pytest -m slow

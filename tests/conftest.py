@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -36,6 +37,15 @@ take_cores()
 os.environ["LUHUO_LANG"] = "en"
 # Processes of a run are copies of one that has imported torch: importing it anew takes each four seconds.
 multiprocessing.set_forkserver_preload(["pytest", "tests.fault_runs", "tests.parallel_cases", "tests.command_line"])
+
+gc.disable()  # until all tests are collected: what is imported stays
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later search for garbage: it is most of what there is."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")

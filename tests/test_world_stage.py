@@ -179,6 +179,11 @@ def test_training_has_hand_written_small_talk_with_several_turns(items: dict[str
     assert any(len(row["messages"]) == 3 for row in chat)
 
 
+def test_small_talk_is_said_as_people_type_it() -> None:
+    said = {row["messages"][0]["content"] for row in dialogue.chat("train", 3)}
+    assert said >= {"Hello!", "Hello", "hello!", "你是谁？", "你是谁", "你是谁?"}
+
+
 def test_training_asks_several_questions_about_a_passage_and_the_other_splits_one(
     items: dict[str, list[dict[str, Any]]],
 ) -> None:

@@ -93,13 +93,22 @@ def thoughts(seed: int, name: str, world: World, train: World, count: int) -> It
         yield row | {"messages": told, "response": f"<think>{row['response']}</think>{row['answer']}"}
 
 
+NARROW = str.maketrans("！。？，", "!.?,")
+
+
 def chat(name: str, repeat: int) -> Iterator[dict[str, Any]]:
-    """The hand-written conversations, each `repeat` times."""
+    """The hand-written conversations, each `repeat` times, what the user says typed in another way each time."""
     for copy in range(repeat):
         for number, turns in enumerate(chat_turns.conversations()):
             *before, answer = turns
+            before[::2] = [_typed(turn, copy) for turn in before[::2]]
             lang = "zh" if any("一" <= c <= "鿿" for c in turns[0]) else "en"
             draft = Draft("", answer, exact(answer), 0.0, f"chat.{lang}.{number}", [])
             row = record(draft, "chat", lang, f"{name}-chat-{copy}-{number:04d}")
             row["messages"] = messages(before)
             yield row
+
+
+def _typed(text: str, way: int) -> str:
+    """As written, without the last mark, or in small letters and narrow marks."""
+    return (text, text.rstrip("！。？!.?"), text.lower().translate(NARROW))[way % 3]

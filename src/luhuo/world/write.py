@@ -143,7 +143,7 @@ def _write_dialogue(
     }
     test: list[dict[str, Any]] = []
     for split, count in counts.items():
-        repeat = max(1, count // 5000) if split == "train" else 0
+        repeat = max(1, count // 2500) if split == "train" else 0
         talk = list(dialogue.chat(split, repeat))
         turns = stage.turns if split == "train" else 1
         made = dialogue.items(stage.seed, split, worlds[split], worlds["train"], count - len(talk), turns)
