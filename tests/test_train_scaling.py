@@ -88,7 +88,7 @@ def test_intervals_cover_the_truth_in_about_95_of_100_fits() -> None:
     }
     covered: dict[tuple[str, str], list[bool]] = {}
     values: dict[str, list[float]] = {name: [] for name in quantities}
-    for seed in range(200):
+    for seed in range(100):
         intervals = Intervals(fit(N, D, noisy(seed)), 120, seed)
         for name, quantity in quantities.items():
             found, truth = intervals.of(quantity), quantity(LAW)
