@@ -15,7 +15,7 @@ class WorldStage(Stage):
     """Write a small bilingual world: pages, dialogue, preferences, prompts, thoughts and a dirty corpus, with gold
     answers."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     megabytes: float = field(8.0, "Size of the train pages in MB.", "训练页面的大小（MB）。", gt=0, le=500)
     copybook_megabytes: float = field(
