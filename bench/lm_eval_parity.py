@@ -2,8 +2,9 @@
 
     python bench/lm_eval_parity.py --data DIR [--model smollm2-135m-instruct] [--limit 500] [--tasks a,b] [--out FILE]
 
-DIR holds the benchmark folders (arc, mmlu, commonsense, …). Finished tasks are kept in FILE, so that the same command
-continues where it was cut off; `--limit 0` asks the full sets. Prints a table for docs/benchmarks.md.
+DIR holds the benchmark folders (arc, mmlu, commonsense, …). Finished tasks are kept in FILE, and of a task that is not
+finished the harness's subjects or pieces of forty replies, so that the same command continues where it was cut off;
+`--limit 0` asks the full sets. Prints a table for docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ |= dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1")  # before its libraries are imported
@@ -25,6 +27,19 @@ from bench import lm_eval_peer
 from luhuo.adapter.open import open_decoder
 from luhuo.core.atomic import write_json
 from luhuo.model.save import save
+
+
+class Parts(dict[str, Any]):
+    """What the harness got for the parts of a task; each is written to the file as soon as it is there."""
+
+    def __init__(self, done: dict[str, Any], task: str, file: Path) -> None:
+        super().__init__(done.setdefault("parts", {}).get(task, {}))
+        self.done, self.task, self.file = done, task, file
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.done["parts"][self.task] = dict(self)
+        write_json(self.file, self.done)
 
 
 def main() -> None:
@@ -56,8 +71,16 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 place = lm_eval_peer.place(task, args.data, Path(scratch))
                 found = lm_eval_peer.compare(
-                    model, peer, task, place, limit=args.limit or None, tokens=args.tokens, context=context
+                    model,
+                    peer,
+                    task,
+                    place,
+                    limit=args.limit or None,
+                    tokens=args.tokens,
+                    context=context,
+                    kept=Parts(done, task, args.out),
                 )
+            del done["parts"][task]
             done["tasks"][task] = asdict(found)
             write_json(args.out, done)
             print(f"{task}: {found.n} items, {time.time() - started:.0f} s", file=sys.stderr, flush=True)

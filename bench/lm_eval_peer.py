@@ -7,7 +7,7 @@ its package's YAML files; only where rows and examples come from is replaced (a 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,8 @@ METRICS = {
     "bits_per_byte": "bits_per_byte,none",
 }
 """Our metric -> theirs, with its filter."""
+PIECE = 40
+"""Replies that are asked for at once."""
 
 
 @dataclass
@@ -168,25 +170,48 @@ def their_model(folder: Path, model: Decoder, *, context: int | None = None, bat
     )
 
 
-def their_samples(task: str, items: Sequence[Document], lm: HFLM, tokens: int) -> tuple[dict[str, float], list[Any]]:
-    """Their scores, micro-averaged over subjects, and their record of each item, in the items' order."""
+def their_samples(
+    task: str,
+    items: Sequence[Document],
+    lm: HFLM,
+    tokens: int,
+    kept: MutableMapping[str, Any] | None = None,
+) -> tuple[dict[str, float], list[Any]]:
+    """Their scores, micro-averaged over parts, and what they got for each item, in the items' order.
+
+    Parts are subjects, and `PIECE` replies where replies are written. Those in `kept` are not asked for again; what is
+    put there is JSON.
+    """
+    kept = {} if kept is None else kept
     parts: dict[str, list[Document]] = {}
-    for item in items:
-        parts.setdefault(item.subject if "{subject}" in FILES[task] else "", []).append(item)
+    for number, item in enumerate(items):
+        name = f"piece {number // PIECE}" if task == "gsm8k" else item.subject if "{subject}" in FILES[task] else ""
+        parts.setdefault(name, []).append(item)
     sums: dict[str, float] = {}
-    records: dict[str, Any] = {}
-    for part in parts.values():
-        theirs = their_task(task, part)
-        if task == "gsm8k":
-            theirs.config.generation_kwargs["max_gen_toks"] = tokens
-        found = evaluate(lm, {task: theirs}, bootstrap_iters=0, log_samples=True, verbosity="ERROR")
-        assert found is not None
-        for name, value in found["results"][task].items():
-            if isinstance(value, float) and "stderr" not in name:
-                sums[name] = sums.get(name, 0.0) + value * len(part) / len(items)
-        for record in found["samples"][task]:
-            records.setdefault(part[record["doc_id"]].id, record)
-    return sums, [records[item.id] for item in items]
+    replies: dict[str, Any] = {}
+    for part, documents_of in parts.items():
+        if part not in kept:
+            kept[part] = _their_part(task, documents_of, lm, tokens)
+        for name, value in kept[part]["scores"].items():
+            sums[name] = sums.get(name, 0.0) + value * len(documents_of) / len(items)
+        replies |= kept[part]["replies"]
+    return sums, [replies[item.id] for item in items]
+
+
+def _their_part(task: str, items: Sequence[Document], lm: HFLM, tokens: int) -> dict[str, Any]:
+    theirs = their_task(task, items)
+    if task == "gsm8k":
+        theirs.config.generation_kwargs["max_gen_toks"] = tokens
+    found = evaluate(lm, {task: theirs}, bootstrap_iters=0, log_samples=True, verbosity="ERROR")
+    assert found is not None
+    scores = found["results"][task].items()
+    replies: dict[str, Any] = {}
+    for record in found["samples"][task]:  # one for each filter, with equal replies
+        replies.setdefault(items[record["doc_id"]].id, record["resps"])
+    return {
+        "scores": {name: value for name, value in scores if isinstance(value, float) and "stderr" not in name},
+        "replies": replies,
+    }
 
 
 def compare(
@@ -200,28 +225,29 @@ def compare(
     tokens: int = 256,
     context: int | None = None,
     seed: int = 0,
+    kept: MutableMapping[str, Any] | None = None,
 ) -> Parity:
-    """One task by both."""
+    """One task by both; `kept` as in `their_samples`."""
     ours = catalogue.task(task)
     ask = AskSettings(limit=limit, shots=shots, max_tokens=tokens, context=context)
     mine = Runner(Subject(Engine(model)), ask, seed).run(ours, data)
     items = documents(ours, folder_of(ours, data), limit=limit, seed=seed, shots=shots)
-    scores, records = their_samples(task, items, lm, tokens)
+    scores, replies = their_samples(task, items, lm, tokens, kept)
     found = Parity(task, len(items))
     for name in ours.spec.metrics:
         if METRICS.get(name) in scores:
             found.scores[name] = (mine.summary["metrics"][name]["value"], scores[METRICS[name]])
-    for row, record in zip(mine.rows, records, strict=True):
-        _judge(found, row, record)
+    for row, reply in zip(mine.rows, replies, strict=True):
+        _judge(found, row, reply)
     return found
 
 
-def _judge(found: Parity, row: dict[str, Any], record: dict[str, Any]) -> None:
+def _judge(found: Parity, row: dict[str, Any], reply: list[Any]) -> None:
     if "outputs" in row:
-        found.texts_differ += row["outputs"][0] != record["resps"][0][0]
+        found.texts_differ += row["outputs"][0] != reply[0][0]
         return
     mine = row.get("logprobs") or [row["scores"]["logprob"]]
-    theirs = [one[0] for one in record["resps"]]
+    theirs = [one[0] for one in reply]
     theirs = [one[0] if isinstance(one, (tuple, list)) else one for one in theirs]
     for a, b in zip(mine, map(float, theirs), strict=True):
         found.values += 1
